@@ -1,0 +1,61 @@
+"""An item's answer scale: which integers answer it, what they mean, and the sentence that asks for them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["binary", "choice", "ordinal", "bounded", "open", "unstated"]
+KINDS: tuple[Kind, ...] = ("binary", "choice", "ordinal", "bounded", "open", "unstated")
+MAX_ANSWERS = 1000  # an item with more admissible answers is sampled, not enumerated
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A typed answer scale.
+
+    kind: `binary` (two answers), `choice` (labelled, no order), `ordinal` (ordered points, such as
+    Likert), `bounded` (a numeric range, such as 0-100), `open` (a number without stated limits),
+    `unstated` (the text says nothing). low, high: the lowest and highest answer, None when open or
+    unstated. step: distance between neighbouring answers. labels: (answer, meaning) pairs, sorted;
+    all answers of a choice, often only the end points of the others. span: start and end of the
+    sentence in the text that states the scale.
+    """
+
+    kind: Kind
+    low: int | None = None
+    high: int | None = None
+    step: int = 1
+    labels: tuple[tuple[int, str], ...] = ()
+    span: tuple[int, int] | None = None
+
+    def answers(self) -> tuple[int, ...] | None:
+        """Every admissible answer, ascending; None when there is no limit or more than MAX_ANSWERS."""
+        if self.kind == "choice" and self.labels:
+            return tuple(value for value, _ in self.labels)
+        if self.low is None or self.high is None or (self.high - self.low) // self.step + 1 > MAX_ANSWERS:
+            return None
+        return tuple(range(self.low, self.high + 1, self.step))
+
+    def contains(self, answer: int) -> bool:
+        """True if `answer` is admissible; an open or unstated scale admits every integer."""
+        if self.low is None or self.high is None:
+            return True
+        if self.kind == "choice" and self.labels:
+            return any(value == answer for value, _ in self.labels)
+        return self.low <= answer <= self.high and (answer - self.low) % self.step == 0
+
+    def sentence(self) -> str:
+        """The answer-format sentence that ends a stimulus, worded as in SocSci210."""
+        if self.kind == "unstated":
+            return "Only return an integer, nothing else."
+        if self.kind == "open":
+            unit = self.labels[0][1] if self.labels else ""
+            return f"Only return an integer{f' representing {unit}' if unit else ''}, nothing else."
+        if self.kind == "bounded" or (self.kind == "ordinal" and len(self.labels) == 2):
+            step = f" in steps of {self.step}" if self.step != 1 else ""
+            meaning = " and ".join(f"{value} means {label}" for value, label in self.labels)
+            where = f", where {meaning}" if meaning else ""
+            return f"Only return an integer from {self.low} to {self.high}{step}{where}, nothing else."
+        if self.labels:
+            listed = ", ".join(f"{value} = {label}" for value, label in self.labels)
+            return f"Only return an integer: {listed}, nothing else."
+        return f"Only return an integer from {self.low} to {self.high}, nothing else."

@@ -1,0 +1,1 @@
+"""Empty on purpose: LLaMA-Factory imports this name; text never uses it (see requirements-cpu.txt)."""
