@@ -13,7 +13,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """What the server serves and what it saw. `cut`: a file, and the bytes after which its next download is cut."""
+    """What the server serves and what it saw. `cut`: a file, and after how many bytes it is cut, once."""
 
     def __init__(self, root: Path, repo: str):
         self.files = {

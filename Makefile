@@ -1,0 +1,155 @@
+# Socrates Pipeline: every step by its name. `make help` lists them with their variables.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+SHELL := /bin/bash
+
+# What to run on
+MODEL ?= tiny
+DATA ?= sample
+SPLIT ?= study
+# How: an edited recipe, data settings, evaluation settings; empty means the default
+RECIPE ?=
+CONFIG ?=
+EVAL_CONFIG ?=
+# Where: processes on this machine, machines, this machine's number, the first machine's address
+GPUS ?=
+NNODES ?= 1
+NODE_RANK ?= 0
+MASTER_ADDR ?= 127.0.0.1
+PYTHON ?= python3
+ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# An index of CPU builds of torch, if pip's own has none (see README, "Installing")
+TORCH_INDEX ?=
+
+PY := .venv/bin/python
+export NNODES NODE_RANK MASTER_ADDR
+export TOKENIZERS_PARALLELISM ?= false
+
+WHERE = --data "$(DATA)" --split "$(SPLIT)"
+OPT_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
+OPT_CONFIG = $(if $(CONFIG),--config "$(CONFIG)")
+OPT_EVAL = $(if $(EVAL_CONFIG),--config "$(EVAL_CONFIG)")
+OPT_GPUS = $(if $(GPUS),--gpus "$(GPUS)")
+
+##@ Start here
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@printf '\nVariables (now)\n'
+	@printf '  %-34s %s\n' \
+	  'MODEL=$(MODEL)' 'a folder of configs/: $(notdir $(patsubst %/sft.yaml,%,$(wildcard configs/*/sft.yaml)))' \
+	  'DATA=$(DATA)' 'sample, socsci210, or a folder in the hub layout' \
+	  'SPLIT=$(SPLIT)' 'study, task, condition or participant' \
+	  'RECIPE=$(RECIPE)' 'a recipe file of your own, for train-sft and train-dpo' \
+	  'CONFIG=$(CONFIG)' 'data settings, default configs/data/default.yaml' \
+	  'EVAL_CONFIG=$(EVAL_CONFIG)' 'evaluation settings, default configs/eval/default.yaml' \
+	  'GPUS=$(GPUS)' 'processes on this machine, default all GPUs (one on a CPU)' \
+	  'NNODES NODE_RANK MASTER_ADDR' 'several machines; see configs/README.md'
+
+.PHONY: demo
+demo: ## the whole way on this machine: data, SFT, DPO, evaluation, report (about 10 minutes)
+	@$(MAKE) --no-print-directory data train-sft train-dpo eval report
+
+##@ One step at a time
+.PHONY: setup
+setup: .venv/.ready ## the environment: .venv with the pinned requirements
+
+.venv/.ready: requirements.txt $(if $(filter cpu,$(ACCELERATOR)),requirements-cpu.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else 1)' 2>/dev/null \
+	  || { echo "error: $(PYTHON) is missing or older than 3.11; install it, or give PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "error: Python's venv module is missing; run: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+ifeq ($(ACCELERATOR),cpu)
+	$(PY) -m pip install -q $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements-cpu.txt
+endif
+	$(PY) -m pip install -q -r requirements.txt
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready requirements-dev.txt
+	$(PY) -m pip install -q -r requirements-dev.txt
+	@touch $@
+
+.PHONY: data
+data: setup ## data sets for SFT, DPO and evaluation: data/<dataset>/<split>/
+ifeq ($(DATA),sample)
+	@$(PY) -m scripts.sample
+endif
+ifeq ($(DATA),socsci210)
+	@$(PY) -m scripts.fetch
+endif
+	@$(PY) -m scripts.tiny
+	@$(PY) -m scripts.convert $(WHERE) $(OPT_CONFIG)
+
+.PHONY: splits
+splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--help")
+	@$(PY) -m scripts.splits --data "$(DATA)" $(ARGS)
+
+.PHONY: audit
+audit: setup ## proof that no row, person, study or prompt of a data set is on both sides
+	@$(PY) -m scripts.audit $(WHERE)
+
+.PHONY: train-sft
+train-sft: setup ## supervised fine-tuning: outputs/<dataset>/<split>/<model>/sft/
+	@$(PY) -m scripts.train --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS)
+
+.PHONY: train-dpo
+train-dpo: setup ## preference optimisation: outputs/<dataset>/<split>/<model>/dpo/
+	@$(PY) -m scripts.train --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS)
+
+.PHONY: eval
+eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file scores predictions made elsewhere)
+ifdef PREDICTIONS
+	@$(PY) -m eval.score $(WHERE) --predictions "$(PREDICTIONS)" $(OPT_EVAL)
+else
+	@$(PY) -m eval.run --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
+endif
+
+.PHONY: report
+report: setup ## one HTML page, with CSV and figures: outputs/<dataset>/<split>/report.html
+	@$(PY) -m eval.report $(WHERE)
+
+.PHONY: clean
+clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
+	@$(PY) -m scripts.clean $(WHERE)
+
+##@ Before and after a large run
+.PHONY: plan
+plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
+	@$(PY) -m scripts.plan --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
+
+.PHONY: export
+export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder
+	@$(PY) -m scripts.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" --out "$(OUT)"
+
+.PHONY: simulate
+simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml
+	@$(PY) -m eval.simulate --experiment "$(EXPERIMENT)" --model "$(MODEL)" $(WHERE)
+
+.PHONY: reproduce-check
+reproduce-check: setup ## the published control figures come out of this evaluator
+	@$(PY) -m eval.reproduce
+
+##@ For developers
+.PHONY: test
+test: .venv/.ready-dev ## the fast tests
+	@$(PY) -m pytest -n 2 -m "not whole"
+
+.PHONY: test-all
+test-all: .venv/.ready-dev ## all tests, whole runs included
+	@$(PY) -m pytest -n 2
+
+.PHONY: check
+check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m scripts.recipes --check-all
+
+.PHONY: bench bench-convert bench-train bench-eval
+bench: bench-convert bench-train bench-eval ## every benchmark
+bench-convert: setup ## conversion: rows/s, memory, ratio to the floor and to the plain ways
+	@$(PY) -m scripts.bench_convert
+bench-train: setup ## training: packing, tokenising, processes
+	@$(PY) -m scripts.bench_train
+bench-eval: setup ## scores and predictions: seconds, memory, ratio to a scipy loop
+	@$(PY) -m eval.bench_eval
+	@$(PY) -m eval.bench_predict

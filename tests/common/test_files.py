@@ -1,0 +1,115 @@
+"""Files that are never half-written, and errors that a person can act on."""
+
+import errno
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from common.files import Refusal, atomic_path, fingerprint, read_json, run_cli, up_to_date, write_json
+
+
+def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    with atomic_path(target) as partial:
+        partial.write_text("new")
+    assert target.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_folder_replaces_the_older_one_and_nothing_of_it_stays(tmp_path: Path):
+    target = tmp_path / "set"
+    for name in ("one", "two"):
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            (partial / name).write_text(name)
+    assert [path.name for path in target.iterdir()] == ["two"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_kill_leaves_the_old_file_and_the_next_run_removes_the_remains(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    program = textwrap.dedent(f"""
+        import os, signal
+        from common.files import atomic_path
+        with atomic_path({str(target)!r}) as partial:
+            partial.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+    assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_json(target, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_living_process_keeps_its_partial_file(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    with atomic_path(target) as first:
+        first.write_text("first")
+        with atomic_path(target) as second:
+            second.write_text("second")
+    assert target.read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (Refusal("no data; run: make data"), 2, "error: no data; run: make data"),
+        (KeyboardInterrupt(), 130, "run the same command to go on"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 1, "the disk is full (/x/y)"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "no permission (/x/y)"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_an_exit_code(error, code, words, capsys):
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_cli(fail)
+    assert stop.value.code == code
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_cli(lambda: 1 // 0)
+
+
+def test_nan_is_never_written_as_json(tmp_path: Path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "x.json", {"w": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_or_broken_json_file_is_refused_with_the_remedy(tmp_path: Path):
+    with pytest.raises(Refusal, match=r"is missing; run: make data"):
+        read_json(tmp_path / "x.json", "run: make data")
+    (tmp_path / "x.json").write_text('{"torn": ')
+    with pytest.raises(Refusal, match=r"not valid JSON .*; run: make data"):
+        read_json(tmp_path / "x.json", "run: make data")
+
+
+def test_a_record_is_up_to_date_only_for_the_inputs_it_was_made_from(tmp_path: Path):
+    record = tmp_path / "manifest.json"
+    mine = fingerprint({"split": "study", "seed": 1})
+    assert not up_to_date(record, mine)
+    write_json(record, {"inputs": mine})
+    assert up_to_date(record, mine)
+    assert not up_to_date(record, fingerprint({"split": "study", "seed": 2}))
+    record.write_text("torn")
+    assert not up_to_date(record, mine)
+
+
+def test_equal_values_have_equal_fingerprints_in_any_order():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint(json.loads('{"b": [2], "a": 1}'))
