@@ -1,0 +1,70 @@
+"""Settings files: YAML checked against a pydantic model; a refusal names the key and the nearest known one."""
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.files import Refusal
+
+
+class Section(BaseModel):
+    """A block of settings: unknown keys are refused, nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_settings(path: str | Path, model: type[Model], example: str | Path, **overrides: Any) -> Model:
+    """Read a YAML file into `model`; `overrides` (top-level keys, None = not given) win over it.
+
+    Raises `Refusal` for a missing file, broken YAML, an unknown key (with the nearest known one) or
+    a value out of range; `example` is a file that shows how it is done.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise Refusal(f"{path} is missing; give a settings file such as {example}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise Refusal(f"{path} must hold `key: value` lines, see {example}")
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise Refusal(f"{path}: {explain(error, model)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem in one line; for an unknown key the nearest known one."""
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        return f"`{'.'.join(place)}` = {problem['input']!r}: {problem['msg']}"
+    known = _known_keys(model, place[:-1])
+    near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    return f"unknown key `{'.'.join(place)}`; {hint}known keys: {', '.join(sorted(known))}"
+
+
+def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    """The keys of the section at `place`; list positions in it stand for their elements."""
+    for name in place:
+        if name in model.model_fields:
+            model = _section(model.model_fields[name].annotation) or model
+    return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section inside an annotation such as `Section`, `Section | None` or `tuple[Section, ...]`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    inner = (_section(part) for part in typing.get_args(annotation))
+    return next((section for section in inner if section), None)

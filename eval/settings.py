@@ -1,0 +1,86 @@
+"""The settings of prediction and scoring: `configs/eval/*.yaml`, checked before anything runs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from common.settings import Section, read_settings
+
+DEFAULT = Path("configs/eval/default.yaml")
+
+Mode = Literal["exact", "sampled", "verbalised"]
+Backend = Literal["transformers", "vllm", "server"]
+
+
+class ExactSettings(Section):
+    """Exact mode. Temperature and top_p of 1 give the model's own probabilities."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+class SampledSettings(Section):
+    """Sampled mode: `samples` answers a row. The defaults of temperature and top_p are the published ones."""
+
+    samples: int = Field(1, ge=1)
+    temperature: float = Field(0.6, gt=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    constrained: bool = False
+    max_new_tokens: int = Field(16, ge=1)
+
+
+class VerbalisedSettings(Section):
+    """Verbalised mode: the model states its probabilities in words; greedy unless a temperature is set."""
+
+    temperature: float = Field(0.0, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+
+
+class LocalSettings(Section):
+    """The model in this process. `batch_tokens` bounds memory: padded tokens computed at once."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_tokens: int = Field(16384, ge=256)
+    reuse_prefixes: bool = True
+
+
+class ServerSettings(Section):
+    """An OpenAI-compatible server. Prices are per million tokens, in whatever currency you pay."""
+
+    url: str | None = None
+    concurrency: int = Field(16, ge=1)
+    timeout_s: float = Field(60.0, gt=0)
+    retries: int = Field(6, ge=0)
+    price_input: float = Field(0.0, ge=0)
+    price_output: float = Field(0.0, ge=0)
+
+
+class ScoreSettings(Section):
+    """Scoring: numbers of resamples, and the fewest people that a subgroup's figure stands on."""
+
+    replicates: int = Field(1000, ge=100)
+    ceiling_splits: int = Field(200, ge=10)
+    permutations: int = Field(10_000, ge=100)
+    min_group: int = Field(20, ge=2)
+
+
+class Settings(Section):
+    """All of `configs/eval/*.yaml`."""
+
+    mode: Mode = "exact"
+    backend: Backend = "transformers"
+    seed: int = 0
+    max_rows: int | None = Field(None, ge=1)
+    exact: ExactSettings = ExactSettings()
+    sampled: SampledSettings = SampledSettings()
+    verbalised: VerbalisedSettings = VerbalisedSettings()
+    local: LocalSettings = LocalSettings()
+    server: ServerSettings = ServerSettings()
+    score: ScoreSettings = ScoreSettings()
+
+
+def load_settings(path: str | Path, **overrides: object) -> Settings:
+    """Read a settings file; `overrides` (top-level keys, None = not given) win over it."""
+    return read_settings(path, Settings, DEFAULT, **overrides)

@@ -1,0 +1,44 @@
+"""The settings of a data set: `configs/data/*.yaml`, checked before any row is read."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.prompts import Order
+from common.settings import Section, read_settings
+
+DEFAULT = Path("configs/data/default.yaml")
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class PairSettings(Section):
+    """How DPO pairs are drawn; see configs/data/default.yaml."""
+
+    scheme: Literal["uniform", "balanced"] = "uniform"
+    within: Literal["item", "cell"] = "item"
+    most_per_cell: Annotated[int, Field(ge=1)] | None = None
+
+
+class DataSettings(Section):
+    """Which rows, in which form. The meaning of each key stands in configs/data/default.yaml."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    outputs: tuple[Literal["sft", "sft_reasoning", "dpo"], ...] = ("sft", "dpo")
+    form: Literal["alpaca", "sharegpt"] = "alpaca"
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    order: Order = "persona-first"
+    mapping: str | None = None
+    unmapped: Literal["drop", "train"] = "drop"
+    eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    participants_fraction: Fraction = 1.0
+    respondents_per_cell: Annotated[int, Field(ge=1)] | None = None
+    off_scale: Literal["keep", "drop"] = "keep"
+    identical_prompts: Literal["refuse", "drop", "count"] | None = None
+    pairs: PairSettings = PairSettings()
+
+
+def load_settings(path: str | Path = DEFAULT) -> DataSettings:
+    """Read and check a settings file. Raises `Refusal` naming the wrong key and the nearest known one."""
+    return read_settings(path, DataSettings, DEFAULT)
