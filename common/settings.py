@@ -1,4 +1,4 @@
-"""Settings files: YAML checked against a pydantic model; a refusal names the key and the nearest known one."""
+"""Settings files: YAML checked against a pydantic model; a refusal names the nearest known key."""
 
 import difflib
 import types
