@@ -1,0 +1,118 @@
+"""Exact mode: the probability of every admissible answer, from the model's own token probabilities.
+
+Definition. Let p(t | x) be the model's next-token distribution after the temperature and the top_p
+filter, over the whole vocabulary, as when sampling freely. The mass of an answer a is
+
+    m(a) = sum over the token sequences s that spell a:  prod_i p(s_i | prompt, s_<i) * p(stop | prompt, s)
+
+The prediction is m(a) / sum m, the off-scale mass 1 - sum m. So it is the limit of sampling free
+answers and keeping the bare admissible ones. A row's prompt is read once; all nodes of the answer trie
+are then read in one forward pass, each seeing its own ancestors only.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from eval.batches import Batch, plan_batches
+from eval.local_model import LOGIT_BUDGET, LocalModel, State
+from eval.trie import AnswerTrie
+
+
+def token_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Log-probabilities of the next token (..., vocabulary) after temperature and nucleus filter.
+
+    A token stays if the tokens before it, in falling order of probability, hold less than top_p
+    (Holtzman et al. 2020); the first one always stays. The others get minus infinity.
+    """
+    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    if top_p >= 1:
+        return logprobs
+    ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
+    before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+    ordered = torch.log_softmax(ordered, dim=-1)
+    return torch.empty_like(logprobs).scatter_(-1, order, ordered)
+
+
+def exact_distributions(
+    model: LocalModel,
+    prompts: Sequence[list[int]],
+    tries: Sequence[AnswerTrie],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    done: Callable[[list[int], list[np.ndarray]], None] | None = None,
+) -> list[np.ndarray]:
+    """Unnormalised mass m(a) of every answer, float64 (A,), for each prompt (token ids) and its trie.
+
+    `done(indices, masses)` is called after each batch. 1 - mass.sum() is the off-scale mass.
+    """
+    masses: list[np.ndarray] = [np.empty(0)] * len(prompts)
+    settings = model.settings
+    sizes = [len(trie) for trie in tries]
+    for batch in plan_batches(prompts, sizes, settings.batch_tokens, settings.reuse_prefixes):
+        with torch.inference_mode():
+            state, hidden = read_prompts(model, prompts, batch)
+            first = token_logprobs(model.logits(hidden), temperature, top_p)
+            for trie in {id(tries[row]): tries[row] for row in batch.rows}.values():
+                places = [place for place, row in enumerate(batch.rows) if tries[row] is trie]
+                part = model.select(state, places)
+                found = _trie_masses(model, part, first[places], trie, temperature, top_p)
+                for place, mass in zip(places, found, strict=True):
+                    masses[batch.rows[place]] = mass
+        if done:
+            done(batch.rows, [masses[row] for row in batch.rows])
+    return masses
+
+
+def read_prompts(
+    model: LocalModel, prompts: Sequence[list[int]], batch: Batch
+) -> tuple[State, torch.Tensor]:
+    """Read a batch's prompts, shared beginnings once; the state and the last hidden states, (B, hidden)."""
+    state = model.empty()
+    start = 0
+    if batch.shared:
+        state, _ = model.extend(state, [prompts[batch.rows[0]][: batch.shared]])
+        start = batch.shared
+    if batch.groups:
+        state = model.select(state, [0] * len(batch.groups))
+        heads = [prompts[batch.rows[first]][start:length] for first, length in batch.groups]
+        state, _ = model.extend(state, heads)
+    state = model.select(state, batch.group_of)
+    starts = [batch.groups[group][1] if batch.groups else start for group in batch.group_of]
+    return model.extend(state, [prompts[row][begin:] for row, begin in zip(batch.rows, starts, strict=True)])
+
+
+def _trie_masses(
+    model: LocalModel, state: State, first: torch.Tensor, trie: AnswerTrie, temperature: float, top_p: float
+) -> np.ndarray:
+    """float64 (B, A): the mass of each answer, given the first token's log-probabilities (B, vocabulary)."""
+    rows, nodes = len(first), len(trie)
+    tokens = torch.from_numpy(trie.tokens).to(first.device)
+    hidden = model.read_tree(state, trie.tokens, trie.depths, trie.ancestors())
+    step = torch.empty(rows, nodes, device=first.device)  # log p of a node's token after its parent
+    stop = torch.empty(rows, nodes, device=first.device)  # log p of ending the turn after a node
+    roots = int((trie.parents < 0).sum())
+    step[:, :roots] = first[:, tokens[:roots]]
+    width = max(1, LOGIT_BUDGET // (rows * first.shape[-1]))
+    for begin in range(0, nodes, width):
+        end = min(begin + width, nodes)
+        logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)
+        stop[:, begin:end] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
+        low, high = np.searchsorted(trie.parents, [begin, end])  # the nodes whose parent was just read
+        parents = torch.from_numpy(trie.parents[low:high]).to(first.device) - begin
+        step[:, low:high] = logprobs[:, parents, tokens[low:high]]
+    return _answer_masses(step.double().cpu().numpy(), stop.double().cpu().numpy(), trie)
+
+
+def _answer_masses(step: np.ndarray, stop: np.ndarray, trie: AnswerTrie) -> np.ndarray:
+    """Multiply along the trie and add up each answer's sequences: (B, N) log-probabilities to (B, A)."""
+    total = step.copy()
+    for depth in range(2, int(trie.depths.max()) + 1):
+        level = trie.depths == depth
+        total[:, level] += total[:, trie.parents[level]]
+    whole = trie.ends >= 0
+    masses = np.zeros((len(step), len(trie.answers)))
+    np.add.at(masses.T, trie.ends[whole], np.exp(total[:, whole] + stop[:, whole]).T)
+    return masses

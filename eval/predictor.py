@@ -1,0 +1,156 @@
+"""Predictions for rows: three modes and three back ends behind one function.
+
+`predict_rows(rows, model, settings)` is what the command line, the simulation and notebooks call.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from common.files import Refusal
+from common.scale import Scale
+from eval.replies import Generator, Request, Sampling, row_seed
+from eval.sampled import sampled_records
+from eval.settings import Settings
+from eval.verbalised import verbalised_records
+
+ROW_COLUMNS = (
+    "study_id", "sample_id", "system", "prompt", "scale_kind", "scale_low", "scale_high", "scale_step",
+    "scale_labels",
+)  # fmt: skip
+PREDICTION_SCHEMA = pl.Schema(
+    {
+        "study_id": pl.String,
+        "sample_id": pl.Int64,
+        "mode": pl.String,
+        "answers": pl.List(pl.Int64),
+        "probs": pl.List(pl.Float32),
+        "draws": pl.List(pl.Int64),
+        "off_scale_mass": pl.Float32,
+        "n_requested": pl.Int32,
+        "n_parsed": pl.Int32,
+        "n_bare": pl.Int32,
+    }
+)
+_FAILED = {"answers": [], "probs": [], "draws": [], "off_scale_mass": None, "n_requested": 1, "n_parsed": 0}
+
+
+class Predictor:
+    """A loaded model (or a connection to one) that predicts rows by `settings`."""
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self.settings = settings
+        self.local: Any = None
+        self.generator: Generator
+        if settings.backend == "transformers":
+            from eval.generate import LocalGenerator
+            from eval.local_model import LocalModel
+            from eval.trie import TrieBuilder
+
+            self.local = LocalModel(model, settings.local)
+            self.tries = TrieBuilder(self.local.tokenizer)
+            self.generator = LocalGenerator(self.local, self.tries)
+        elif settings.backend == "vllm":
+            from eval.vllm_offline import VllmGenerator
+
+            self.generator = VllmGenerator(model, settings)
+        else:
+            from eval.server import ServerGenerator
+
+            self.generator = ServerGenerator(model, settings)
+        if settings.mode == "exact" and self.local is None:
+            raise Refusal(
+                f"--backend {settings.backend} can't read exact distributions; "
+                "use --backend transformers, or --mode sampled"
+            )
+
+    def predict(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Predictions of `rows` (the columns ROW_COLUMNS, others are ignored), in their order."""
+        missing = [name for name in ROW_COLUMNS if name not in rows.columns]
+        if missing:
+            raise Refusal(f"the rows have no column {missing[0]}; evaluation rows are described in data/README.md")
+        scales = _scales(rows)
+        requests = [
+            Request(system, prompt, row_seed(self.settings.seed, study, sample))
+            for system, prompt, study, sample in rows.select(
+                "system", "prompt", "study_id", "sample_id"
+            ).iter_rows()
+        ]
+        records = self._records(requests, scales)
+        keys = rows.select("study_id", "sample_id").to_dicts()
+        return pl.DataFrame(
+            [key | record for key, record in zip(keys, records, strict=True)], schema=PREDICTION_SCHEMA
+        )
+
+    def _records(self, requests: list[Request], scales: list[Scale]) -> list[dict[str, Any]]:
+        """Each row by the mode of the settings; exact mode samples what it can't enumerate or read."""
+        settings = self.settings
+        if settings.mode == "verbalised":
+            verbal = settings.verbalised
+            sampling = Sampling(1, verbal.temperature, 1.0, verbal.max_new_tokens)
+            return verbalised_records(self.generator, requests, scales, sampling)
+        enumerable = [scale.answers() for scale in scales]
+        records: list[dict[str, Any]] = [{} for _ in requests]
+        exact = settings.mode == "exact"
+        if exact:
+            places = [place for place, answers in enumerate(enumerable) if answers]
+            found = self._exact([requests[p] for p in places], [enumerable[p] or () for p in places])
+            for place, record in zip(places, found, strict=True):
+                records[place] = record
+        rest = [place for place, record in enumerate(records) if not record]
+        drawn = settings.sampled
+        # A fall-back keeps to exact mode's temperature: both then describe the same distribution.
+        source = settings.exact if exact else drawn
+        sampling = Sampling(drawn.samples, source.temperature, source.top_p, drawn.max_new_tokens)
+        asked = [
+            Request(r.system, r.prompt, r.seed, enumerable[place] if drawn.constrained else None)
+            for place in rest
+            for r in [requests[place]]
+        ]
+        if asked:
+            for place, record in zip(rest, sampled_records(self.generator, asked, sampling), strict=True):
+                records[place] = record
+        return records
+
+    def _exact(self, requests: Sequence[Request], answers: Sequence[tuple[int, ...]]) -> list[dict[str, Any]]:
+        """Exact distributions; rows with the same question and answers are computed once."""
+        from eval.exact import exact_distributions
+
+        distinct = {(r.system, r.prompt, a): None for r, a in zip(requests, answers, strict=True)}
+        prompts = self.local.encoder.encode([s for s, _, _ in distinct], [p for _, p, _ in distinct])
+        tries = [self.tries.build(a) for _, _, a in distinct]
+        settings = self.settings.exact
+        masses = exact_distributions(self.local, prompts, tries, settings.temperature, settings.top_p)
+        records = {}
+        for key, mass, trie in zip(distinct, masses, tries, strict=True):
+            total = float(mass.sum())
+            if total > 0:
+                outcome = {"answers": trie.answers, "probs": mass / total, "n_parsed": 1}
+            else:
+                outcome = {"answers": [], "probs": [], "n_parsed": 0}
+            records[key] = _FAILED | outcome | {"mode": "exact", "off_scale_mass": 1.0 - total, "n_bare": None}
+        return [records[r.system, r.prompt, a] for r, a in zip(requests, answers, strict=True)]
+
+
+def predict_rows(rows: pl.DataFrame, model: str, settings: Settings) -> pl.DataFrame:
+    """Predict `rows` with `model` (a checkpoint folder, a hub id, or the name a server knows it by).
+
+    rows: the columns ROW_COLUMNS of data/README.md's evaluation rows. Returns PREDICTION_SCHEMA, one
+    row each, in their order. A row without a prediction has empty lists.
+    """
+    return Predictor(model, settings).predict(rows)
+
+
+def _scales(rows: pl.DataFrame) -> list[Scale]:
+    """Each row's `Scale`, made once for every distinct one."""
+    names = ["scale_kind", "scale_low", "scale_high", "scale_step", "scale_labels"]
+    known: dict[Any, Scale] = {}
+    scales = []
+    for kind, low, high, step, labels in rows.select(names).iter_rows():
+        pairs = tuple((label["value"], label["label"]) for label in labels or ())
+        key = (kind, low, high, step, pairs)
+        if key not in known:
+            known[key] = Scale(kind, low, high, step or 1, pairs)
+        scales.append(known[key])
+    return scales
