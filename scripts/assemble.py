@@ -1,0 +1,212 @@
+"""Assemble millions of prompts from the few thousand texts that they repeat.
+
+Every prompt is a head (persona and instruction, shared by one person's rows) and a stimulus text
+(shared by a cell). Both are escaped, hashed and reordered once per distinct text; rows are then put
+together by copying bytes. The kernels are compiled by numba, run without the interpreter's lock, and
+are cached on disk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from common.prompts import INSTRUCTION, PERSONA_HEAD, STIMULUS_FIRST_INSTRUCTION, STIMULUS_HEAD, Order
+
+HEAD_START = f"{PERSONA_HEAD}\n".encode()
+HEAD_END = f"\n\n{INSTRUCTION}\n\n".encode()
+# Every line separator that some reader of lines honours; control characters are escaped by JSON itself.
+SEPARATORS = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
+BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+def escape(text: bytes | str) -> bytes:
+    """`text` as the inside of a JSON string that stays on one line in every reader."""
+    escaped = orjson.dumps(text if isinstance(text, str) else text.decode())[1:-1]
+    for raw, safe in SEPARATORS:
+        if raw in escaped:
+            escaped = escaped.replace(raw, safe)
+    return escaped
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Byte strings end to end in one buffer: text i is data[offsets[i]:offsets[i + 1]]."""
+
+    data: np.ndarray  # uint8
+    offsets: np.ndarray  # int64
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> "Texts":
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        joined = b"".join(texts) or b"\0"  # an empty buffer has no address
+        return cls(np.frombuffer(joined, np.uint8), np.r_[0, np.cumsum(lengths)].astype(np.int64))
+
+    @classmethod
+    def of_arrow(cls, array: pa.Array) -> "Texts":
+        """A string array without nulls, its bytes shared, not copied."""
+        wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+        _, offsets, data = array.buffers()
+        raw = np.frombuffer(offsets, np.int64 if wide else np.int32)
+        raw = raw[array.offset : array.offset + len(array) + 1].astype(np.int64)
+        empty = data is None or not data.size
+        return cls(np.frombuffer(b"\0" if empty else data, np.uint8), raw)
+
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+
+@numba.njit(nogil=True, cache=True)
+def _split(data, offsets, text, stim, stim_offsets, head_length, new_run):  # pragma: no cover - compiled
+    """Length of each prompt's head (all of it when it doesn't end with its stimulus); where heads change."""
+    before, before_length = 0, -1
+    for i in range(len(text)):
+        start, end = offsets[i], offsets[i + 1]
+        s, length = stim_offsets[text[i]], stim_offsets[text[i] + 1] - stim_offsets[text[i]]
+        head = end - start - length
+        # A newline stands between them: LLaMA-Factory joins the two columns of parquet rows by one.
+        same = head > 0 and data[start + head - 1] == 10
+        if same:
+            wrong = 0
+            for j in range(length):  # no early exit: the loop then compares many bytes at once
+                wrong |= data[start + head + j] ^ stim[s + j]
+            same = wrong == 0
+        if not same:
+            head = end - start
+        head_length[i] = head
+        changed = head != before_length
+        if not changed:
+            wrong = 0
+            for j in range(head):
+                wrong |= data[start + j] ^ data[before + j]
+            changed = wrong != 0
+        new_run[i] = changed
+        before, before_length = start, head
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash(data, offsets, hashes, powers):  # pragma: no cover - compiled
+    """Polynomial hash of each text modulo 2**64, and the power that appending the text multiplies by."""
+    base = np.uint64(0x9E3779B97F4A7C15)
+    for i in range(len(hashes)):
+        h, p = np.uint64(0), np.uint64(1)
+        for j in range(offsets[i], offsets[i + 1]):
+            h = h * base + np.uint64(data[j]) + np.uint64(1)
+            p = p * base
+        hashes[i], powers[i] = h, p
+
+
+@numba.njit(nogil=True, cache=True)
+def _join(
+    out, at, a, a_off, a_row, b, b_off, b_row, c, c_off, c_row, d, d_off
+):  # pragma: no cover - compiled
+    """Write a[a_row[i]] + b[b_row[i]] + c[c_row[i]] + d[i] for every row i; `at`: where row i begins."""
+    for i in range(len(a_row)):
+        o = at[i]
+        s, n = a_off[a_row[i]], a_off[a_row[i] + 1] - a_off[a_row[i]]
+        for j in range(n):
+            out[o + j] = a[s + j]
+        o += n
+        s, n = b_off[b_row[i]], b_off[b_row[i] + 1] - b_off[b_row[i]]
+        for j in range(n):
+            out[o + j] = b[s + j]
+        o += n
+        s, n = c_off[c_row[i]], c_off[c_row[i] + 1] - c_off[c_row[i]]
+        for j in range(n):
+            out[o + j] = c[s + j]
+        o += n
+        s, n = d_off[i], d_off[i + 1] - d_off[i]
+        for j in range(n):
+            out[o + j] = d[s + j]
+
+
+def hash_texts(texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+    """(hash, power) of each text, so that hash(a + b) = hash(a) * power(b) + hash(b), modulo 2**64."""
+    count = len(texts.offsets) - 1
+    hashes, powers = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    _hash(texts.data, texts.offsets, hashes, powers)
+    return hashes, powers
+
+
+def join(
+    a: Texts, a_row: np.ndarray, b: Texts, b_row: np.ndarray, c: Texts, c_row: np.ndarray, d: Texts
+) -> Texts:
+    """One text a row, put together from three tables of texts and one text of its own."""
+    lengths = a.lengths()[a_row] + b.lengths()[b_row] + c.lengths()[c_row] + d.lengths()
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    out = np.empty(max(1, offsets[-1]), np.uint8)
+    tables = ((a.data, a.offsets, a_row), (b.data, b.offsets, b_row), (c.data, c.offsets, c_row))
+    _join(out, offsets, *tables[0], *tables[1], *tables[2], d.data, d.offsets)
+    return Texts(out, offsets)
+
+
+def arrow_of(texts: Texts) -> pa.Array:
+    """The texts as an Arrow string array."""
+    offsets = pa.py_buffer(np.ascontiguousarray(texts.offsets, np.int64))
+    return pa.LargeStringArray.from_buffers(len(texts.offsets) - 1, offsets, pa.py_buffer(texts.data))
+
+
+class Stimuli:
+    """The distinct stimulus texts: as they are, escaped, and hashed. The last text is the empty one."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        encoded = [text.encode() for text in texts] + [b""]
+        self.raw = Texts.of(encoded)
+        self.escaped = Texts.of([escape(text) for text in encoded])
+        self.hashes, self.powers = hash_texts(self.raw)
+        self.empty = len(texts)
+
+
+class UnknownShape(Exception):
+    """Row `args[0]` of a batch isn't persona, instruction and stimulus, so it can't be reordered."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch of prompts as heads (one a run of equal ones) and stimulus texts.
+
+    `text[i]` is `stimuli.empty` where the prompt doesn't end with its stimulus; its head is then all
+    of the prompt.
+    """
+
+    heads: list[bytes]
+    head: np.ndarray  # the head of each row
+    text: np.ndarray  # the stimulus text of each row
+    hashes: np.ndarray  # uint64, equal for prompts of equal bytes
+
+    def around(self, order: Order) -> tuple[list[bytes], list[bytes]]:
+        """What stands before and after the stimulus, for each head. Raises `UnknownShape`."""
+        if order == "persona-first":
+            return self.heads, [b""] * len(self.heads)
+        after = []
+        for number, head in enumerate(self.heads):
+            if not (head.startswith(HEAD_START) and head.endswith(HEAD_END)):
+                raise UnknownShape(int(np.argmax(self.head == number)))
+            persona = head[: -len(HEAD_END)].decode()
+            after.append(f"\n\n{persona}\n\n{STIMULUS_FIRST_INSTRUCTION}".encode())
+        return [f"{STIMULUS_HEAD}\n\n".encode()] * len(self.heads), after
+
+
+def split_prompts(column: pa.Array, text: np.ndarray, stimuli: Stimuli) -> Prompts:
+    """Take a batch of the `prompt` column apart. `text`: the stimulus text of each row (int32)."""
+    prompts = Texts.of_arrow(column)
+    rows = len(text)
+    head_length, new_run = np.empty(rows, np.int64), np.empty(rows, np.bool_)
+    _split(prompts.data, prompts.offsets, text, stimuli.raw.data, stimuli.raw.offsets, head_length, new_run)
+    first = np.flatnonzero(new_run)
+    head = (np.cumsum(new_run) - 1).astype(np.int32)
+    whole = head_length == prompts.lengths()
+    text = np.where(whole, stimuli.empty, text).astype(np.int32)
+    starts = prompts.offsets[first]
+    buffer = prompts.data.data
+    ends = starts + head_length[first]
+    heads = [bytes(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    hashes, _ = hash_texts(Texts.of(heads))
+    return Prompts(heads, head, text, hashes[head] * stimuli.powers[text] + stimuli.hashes[text])

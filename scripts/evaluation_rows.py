@@ -1,0 +1,71 @@
+"""Evaluation rows: keys, prompt, answer, scale and person, so that the evaluator needs nothing else."""
+
+import numpy as np
+import pyarrow as pa
+
+from common.prompts import SYSTEM_PROMPT
+from common.scale import Scale
+from scripts.assemble import Stimuli
+from scripts.outputs import Batch, prompt_column
+from scripts.source import Rows, demographic_column
+
+LABEL = pa.struct([("value", pa.int64()), ("label", pa.string())])
+
+
+class EvaluationRows:
+    """Builds tables of `eval.parquet` and `validation.parquet`; item facts are looked up, not recomputed."""
+
+    def __init__(
+        self, rows: Rows, off_scale: np.ndarray, demographic: pa.StructType, stimuli: Stimuli
+    ) -> None:
+        self.rows, self.off_scale, self.demographic, self.stimuli = rows, off_scale, demographic, stimuli
+        items = rows.items
+        self.by_text = scale_columns(items.text_scales) | {"stimuli": pa.array(items.texts, pa.string())}
+        self.by_item = pa.table(
+            {
+                "study_id": pa.array(rows.studies).take(pa.array(items.study)),
+                "condition_num": items.condition,
+                "task_num": items.task,
+                "item_num": items.item_num,
+            }
+        )
+
+    def table(self, batch: Batch, source: pa.RecordBatch) -> pa.Table:
+        """The rows of `batch`; `source` is the batch of the source that they stand in."""
+        rows, number = self.rows, batch.number
+        item = rows.item[number]
+        keys = self.by_item.take(pa.array(item)).combine_chunks()
+        text = pa.array(rows.items.text[item])
+        people = demographic_column(source.column("demographic").take(pa.array(batch.at)), self.demographic)
+        system = pa.array([SYSTEM_PROMPT]).take(pa.array(np.zeros(len(number), np.int32)))
+        return pa.table(
+            {
+                "study_id": keys["study_id"],
+                "sample_id": rows.sample[number],
+                "participant": rows.people[rows.person[number]],
+                "condition_num": keys["condition_num"],
+                "task_num": keys["task_num"],
+                "item_num": keys["item_num"],
+                "system": system,
+                "prompt": prompt_column(batch, self.stimuli).cast(pa.string()),
+                "stimuli": self.by_text["stimuli"].take(text),
+                "response": rows.response[number],
+                **{name: column.take(text) for name, column in self.by_text.items() if name != "stimuli"},
+                "off_scale": self.off_scale[number],
+                "demographic": people,
+            }
+        )
+
+
+def scale_columns(scales: list[Scale]) -> dict[str, pa.Array]:
+    """The scales as columns of the contract."""
+    labels = [[{"value": value, "label": label} for value, label in scale.labels] for scale in scales]
+    stated = [scale.low is not None for scale in scales]
+    steps = [scale.step if known else None for scale, known in zip(scales, stated, strict=True)]
+    return {
+        "scale_kind": pa.array([scale.kind for scale in scales], pa.string()),
+        "scale_low": pa.array([scale.low for scale in scales], pa.int64()),
+        "scale_high": pa.array([scale.high for scale in scales], pa.int64()),
+        "scale_step": pa.array(steps, pa.int64()),
+        "scale_labels": pa.array(labels, pa.list_(LABEL)),
+    }

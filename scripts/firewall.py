@@ -1,0 +1,75 @@
+"""The firewall: proofs that nothing an evaluation asks about was seen in training.
+
+Each check compares the two sides of a split and names what stands on both. A violation is refused
+before a data set reaches its place; `make audit` runs the same checks on files.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from common.files import Refusal
+
+EXAMPLES = 5
+# What must not stand on both sides, beside rows, for each split.
+FORBIDDEN = {"study": "studies", "participant": "people", "condition": "arms", "task": "outcomes"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: how many distinct things each side has, how many both have, and whether they may."""
+
+    name: str
+    train: int
+    eval: int
+    both: int
+    verdict: str  # "passed", "allowed" (found, and the split allows it), "violated"
+    examples: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self) | {"examples": list(self.examples)}
+
+
+def compare(
+    name: str, train: np.ndarray, evaluation: np.ndarray, show: Callable[[int], str], allowed: bool = False
+) -> Check:
+    """Compare dense codes (0..n) of things on the two sides. `show` names a code."""
+    size = int(max(train.max(initial=-1), evaluation.max(initial=-1))) + 1
+    marks = np.zeros((2, size), bool)
+    marks[0, train] = True
+    marks[1, evaluation] = True
+    both = np.flatnonzero(marks[0] & marks[1])
+    verdict = "passed" if not len(both) else "allowed" if allowed else "violated"
+    shown = tuple(show(int(code)) for code in both[:EXAMPLES])
+    return Check(name, int(marks[0].sum()), int(marks[1].sum()), len(both), verdict, shown)
+
+
+def shared(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """True for each of `values` that stands in `among` (for instance hashes of prompts)."""
+    return pc.is_in(pa.array(values), value_set=pa.array(among)).to_numpy(zero_copy_only=False)
+
+
+def compare_prompts(
+    train: np.ndarray, evaluation: np.ndarray, show: Callable[[int], str], allowed: bool
+) -> Check:
+    """Evaluation rows whose prompt is byte-identical to a training one. Values are 64-bit hashes."""
+    found = np.flatnonzero(shared(evaluation, train))
+    verdict = "passed" if not len(found) else "allowed" if allowed else "violated"
+    shown = tuple(show(int(row)) for row in found[:EXAMPLES])
+    name = "evaluation rows whose prompt stands in training"
+    return Check(name, len(train), len(evaluation), len(found), verdict, shown)
+
+
+def enforce(checks: Sequence[Check], remedy: str) -> None:
+    """Refuse if a check is violated, naming what stands on both sides."""
+    for check in checks:
+        if check.verdict == "violated":
+            more = f" and {check.both - len(check.examples)} more" if check.both > len(check.examples) else ""
+            raise Refusal(
+                f"the firewall found {check.both:,} {check.name} on both sides: "
+                f"{', '.join(check.examples)}{more}; {remedy}"
+            )
