@@ -82,6 +82,10 @@ endif
 	@$(PY) -m scripts.tiny
 	@$(PY) -m scripts.convert $(WHERE) $(OPT_CONFIG)
 
+.PHONY: tiny-models
+tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (part of `make data`)
+	@$(PY) -m scripts.tiny
+
 .PHONY: splits
 splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--help")
 	@$(PY) -m scripts.splits --data "$(DATA)" $(ARGS)
