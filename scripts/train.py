@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def run_arguments(
         arguments["resume_from_checkpoint"] = str(checkpoint)
     else:
         arguments["overwrite_output_dir"] = True
-    if not cuda:
+    if not cuda and not recipe.get("deepspeed"):  # DeepSpeed finds the CPU, and must start the processes itself
         arguments["use_cpu"] = True
     return arguments
 
@@ -243,7 +244,8 @@ def _reason(code: int, lines: collections.deque[str]) -> str:
         )
     if code in (-9, 137) or "Signal 9" in text or "SIGKILL" in text:
         return "the process was killed (was main memory full?); run the same command to go on"
-    errors = [line for line in lines if "Error" in line.partition(":")[0] and ":" in line]
+    lines = collections.deque(line.split("]: ", 1)[-1] for line in lines if "ChildFailedError" not in line)
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
     return errors[-1] if errors else f"exit code {code}"
 
 
