@@ -31,7 +31,7 @@ from scripts.sample_studies import STUDIES
 MODELS = Path("outputs", "models")
 MERGES = 1000  # learned merges: nearly every word of the sample becomes one token
 CONTEXT = 2048
-HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 128, 2, 4, 2, 256
+HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 64, 2, 4, 2, 192
 INITIAL_SD = 0.05
 
 LETTERS_AND_SIGNS = (
