@@ -218,6 +218,32 @@ def line_plot(
 
 
 @matplotlib.rc_context(STYLE)
+def reliability_plot(curves: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figure:
+    """How often an answer is right against how sure the model was of it (shares of 1).
+
+    curves: {model: [(confidence, frequency, number of answers)]}; larger points stand on more answers.
+    """
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    most = max((point[2] for points in curves.values() for point in points), default=1) or 1
+    for index, (name, points) in enumerate(curves.items()):
+        x, y, size = (np.asarray(values, float) for values in zip(*points, strict=True))
+        colour, marker = COLOURS[index % 6], MARKERS[index % 6]
+        axes.plot(100 * x, 100 * y, color=colour, linewidth=1, alpha=0.6)
+        axes.scatter(100 * x, 100 * y, 14 + 90 * size / most, color=colour, marker=marker, alpha=0.85)
+        axes.plot([], [], marker, color=colour, label=_short(name, 28))
+    axes.grid()
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axes.set(
+        xlabel="how sure the model is of its likeliest answer (%)",
+        ylabel="how often that answer is right (%)",
+    )
+    axes.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def bar_plots(
     panels: Mapping[str, Mapping[str, Sequence[float]]], answers: Sequence[str], xlabel: str
 ) -> Figure:

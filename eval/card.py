@@ -1,0 +1,140 @@
+"""Model cards: README.md beside each checkpoint, with what it was trained on and how well it predicts people.
+
+    python -m eval.card --data sample --split study
+
+Replaces the card that the trainer writes, which knows the losses but no evaluation. `eval.report` writes
+the cards too.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup, escape
+
+from common.files import atomic_path, run_cli
+from eval import glossary
+from eval.headline import headline
+from eval.page import environment, estimate, num
+from eval.report_sections import command_line
+from eval.results import MAIN, Json, Results, load
+
+STAGES = {"sft": "supervised fine-tuning", "dpo": "direct preference optimisation"}
+SHOWN = (MAIN, "wasserstein_stated", "total_variation", "accuracy_observed", "correlation", "entropy_ratio")
+CONTROLS = ("uniform_observed", "pooled_others", "training_marginal")
+RECIPE = (
+    "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "cutoff_len", "finetuning_type", "pref_beta", "pref_loss", "optim", "seed",
+)  # fmt: skip
+SOCSCI210 = "socratesft/SocSci210"
+
+
+def write_cards(found: Results) -> list[Path]:
+    """Write one card a training run, evaluated or not, and return their paths."""
+    written = []
+    for (model, stage), run in found.runs.items():
+        path = found.folder / model / stage / "README.md"
+        with atomic_path(path) as partial:
+            partial.write_text(model_card(found, model, stage, run), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def model_card(found: Results, model: str, stage: str, run: Json) -> str:
+    """The card's text: YAML for the hub, then Markdown. Texts from data are escaped for both."""
+    name = f"{model}-{stage}"
+    scores = found.scores.get(name)
+    made = environment()
+    made.filters["line"] = _line
+    text = made.get_template("card.md.j2").render(
+        front=Markup(yaml.safe_dump(front_matter(found, name, run), sort_keys=False, allow_unicode=True)),
+        name=name,
+        stage=STAGES[stage],
+        found=found,
+        headline=headline(found, name) if scores else [],
+        scores=scores,
+        table=_table(found, name) if scores else [],
+        effects=[
+            (term.name, *(estimate(scores["effects"][who].get(key), 2) for who in ("model", "half_sample")))
+            for key, term in glossary.EFFECTS.items()
+        ] if scores else [],
+        base=run["arguments"].get("model_name_or_path"),
+        recipe={key: run["arguments"][key] for key in RECIPE if run["arguments"].get(key) is not None},
+        losses=_losses(run),
+        command=command_line(run["command"]),
+        run=run,
+        manifest=found.manifest,
+        firewall=found.manifest.get("firewall", []),
+        same_data=run.get("data_manifest") == found.manifest.get("inputs"),
+        terms=glossary.METRICS,
+        skill=glossary.SKILL,
+    )  # fmt: skip
+    return text.strip() + "\n"
+
+
+def front_matter(found: Results, name: str, run: Json) -> Json:
+    """The hub's metadata. A base model or data set is named only if the hub knows it by that name."""
+    made: Json = {"library_name": "transformers", "pipeline_tag": "text-generation", "language": ["en"]}
+    base = str(run["arguments"].get("model_name_or_path") or "")
+    if base.count("/") == 1 and not Path(base).exists():
+        made["base_model"] = base
+    if found.dataset == "socsci210":
+        made["datasets"] = [SOCSCI210]
+    made["tags"] = ["llama-factory", "social-science", "human-behavior-prediction"]
+    value = ((found.scores.get(name) or {}).get("metrics", {}).get(MAIN) or {}).get("value")
+    if value is not None:
+        made["model-index"] = [{
+            "name": name,
+            "results": [{
+                "task": {"type": "text-generation", "name": "prediction of human answers"},
+                "dataset": {"name": f"{found.dataset}, split by {found.split}", "type": found.dataset},
+                "metrics": [{"type": MAIN, "name": glossary.METRICS[MAIN].name, "value": round(value, 4)}],
+            }],
+        }]  # fmt: skip
+    return made
+
+
+def _table(found: Results, name: str) -> list[tuple[str, list[str]]]:
+    """Rows (predictor, metrics) of this model, its base, and what to compare it with."""
+    scores = found.scores[name]
+    base = f"{name.rpartition('-')[0]}-base"
+    rows: list[tuple[str, Json]] = [(name, scores["metrics"])]
+    if base in found.scores:
+        rows.append((base, found.scores[base]["metrics"]))
+    rows += [(glossary.name_of(key), scores["controls"].get(key, {})) for key in CONTROLS]
+    ceiling = "split_half_corrected"
+    rows.append((glossary.name_of(ceiling), scores["ceiling"].get(ceiling, {})))
+    return [(label, [estimate(metrics.get(key)) for key in SHOWN]) for label, metrics in rows]
+
+
+def _losses(run: Json) -> dict[str, str]:
+    """First and last training loss, and the last validation loss."""
+    losses = [entry["loss"] for entry in run["losses"] if entry.get("loss") is not None]
+    validation = [entry["eval_loss"] for entry in run["losses"] if entry.get("eval_loss") is not None]
+    made = {"training loss": f"{num(losses[0])} at the start, {num(losses[-1])} at the end"} if losses else {}
+    return made | ({"validation loss": f"{num(validation[-1])} at the end"} if validation else {})
+
+
+def _line(value: Any) -> Markup:
+    """Text as one line of Markdown: no markup, no table cell, no link, no emphasis comes out of it."""
+    text = str(escape(" ".join(str(value).split())))
+    for character in "\\`|*_[]":
+        text = text.replace(character, f"&#{ord(character)};")
+    return Markup(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
+    parser.add_argument("--split", default="study", help="study, task, condition or participant")
+    options = parser.parse_args()
+    cards = write_cards(load(options.data, options.split))
+    for path in cards:
+        print(path)
+    if not cards:
+        print("nothing to do: no training run lies beside these scores (make train-sft)")
+
+
+if __name__ == "__main__":
+    run_cli(main)

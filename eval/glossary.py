@@ -1,0 +1,244 @@
+"""What every figure is called and means, in plain words: for the report, the model card and the CSV files."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Term:
+    """A metric's name, what it means, and which way is better: "low", "high", "one" (nearest 1) or ""."""
+
+    name: str
+    words: str
+    better: str = ""
+
+
+METRICS = {
+    "wasserstein_observed": Term(
+        "Wasserstein, observed range",
+        "How far answers would have to be moved, on average, to turn the predicted distribution into the "
+        "people's. The unit is the range from the smallest to the largest answer that people gave in the "
+        "cell (0: identical; 1: everybody at opposite ends). The published figures use this range.",
+        "low",
+    ),
+    "wasserstein_stated": Term(
+        "Wasserstein, stated range",
+        "The same distance, but the unit is the whole scale that the question states. Stated ranges are "
+        "wider, so these figures are smaller: never compare them with observed-range figures.",
+        "low",
+    ),
+    "total_variation": Term(
+        "Total variation",
+        "The share of people whose answer would have to change for the two distributions to agree, however "
+        "far the answers lie apart.",
+        "low",
+    ),
+    "jensen_shannon": Term(
+        "Jensen-Shannon divergence",
+        "How easily one could tell by single answers whether they come from people or from the model "
+        "(0: not at all; 1: always; in bits).",
+        "low",
+    ),
+    "kolmogorov_smirnov": Term(
+        "Kolmogorov-Smirnov distance",
+        "The largest gap between the two cumulative distributions.",
+        "low",
+    ),
+    "mean_error_observed": Term(
+        "Error of the mean, observed range",
+        "How far the predicted mean lies from the people's, in units of the observed range.",
+        "low",
+    ),
+    "mean_error_stated": Term(
+        "Error of the mean, stated range",
+        "How far the predicted mean lies from the people's, in units of the stated scale.",
+        "low",
+    ),
+    "spread_ratio": Term(
+        "Spread ratio",
+        "Predicted standard deviation over the people's. Below 1 the model's people are too much alike.",
+        "one",
+    ),
+    "entropy_ratio": Term(
+        "Entropy ratio",
+        "Predicted entropy over the people's. Far below 1 the model puts nearly everybody on the same answer "
+        "(mode collapse).",
+        "one",
+    ),
+    "accuracy_observed": Term(
+        "Accuracy, observed range",
+        "The published accuracy of single answers: 1 minus the gap between predicted and given answer, in "
+        "units of the observed range. A uniform guess already gets about 0.6.",
+        "high",
+    ),
+    "accuracy_stated": Term(
+        "Accuracy, stated range",
+        "The same, with the stated scale as the unit.",
+        "high",
+    ),
+    "exact_match": Term(
+        "Exact match", "The probability that the model gave to the answer that this person gave.", "high"
+    ),
+    "log_score": Term(
+        "Log score",
+        "Surprise at the person's answer: minus the logarithm of the probability that the model gave it.",
+        "low",
+    ),
+    "brier": Term(
+        "Brier score",
+        "Squared distance between the predicted probabilities and the answer that came (0 to 2).",
+        "low",
+    ),
+    "correlation": Term(
+        "Correlation within cells",
+        "Whether people of one cell that the model expects to answer higher do answer higher. It sees "
+        "differences between people that distributions hide.",
+        "high",
+    ),
+}
+SKILL = Term(
+    "Skill",
+    "Where a model stands between a uniform guess (0) and the human ceiling (1): how much of the distance "
+    "that can be closed at all is closed. Below 0 it's worse than guessing. Corrected skill takes the noise "
+    "of finite samples out of model and ceiling, so that a perfect model gets 1 however its answers were "
+    "drawn.",
+    "high",
+)
+CALIBRATION = Term(
+    "Calibration error (ECE)",
+    "Mean gap between how sure the model is of its most probable answer and how often that answer is right.",
+    "low",
+)
+EFFECTS = {
+    "correlation": Term(
+        "Correlation of effects", "Between predicted and observed differences of arms' means.", "high"
+    ),
+    "correlation_corrected": Term(
+        "Correlation, corrected",
+        "The same, corrected for the noise that finite samples put into the observed effects.",
+        "high",
+    ),
+    "slope": Term(
+        "Slope", "Of the regression of observed on predicted effects; 1 means that sizes are right.", "one"
+    ),
+    "magnitude_ratio": Term(
+        "Size of effects",
+        "Predicted over observed size of effects. Above 1 the model over-reacts to treatments.",
+        "one",
+    ),
+    "sign_agreement": Term(
+        "Right direction", "Share of contrasts whose predicted direction is the observed one.", "high"
+    ),
+    "sign_agreement_clear": Term(
+        "Right direction, clear effects",
+        "The same for contrasts that are clear in people: at least 3 standard errors from zero.",
+        "high",
+    ),
+    "rmse_raw": Term(
+        "Error of effects, raw", "Root mean square error in answer units of each question.", "low"
+    ),
+    "rmse_std": Term(
+        "Error of effects", "Root mean square error in standard deviations of people's answers.", "low"
+    ),
+    "rmse_std_shrunk": Term(
+        "Error after shrinkage",
+        "The same after all predicted effects were multiplied by the factor that fits best.",
+        "low",
+    ),
+    "shrinkage": Term(
+        "Best shrinkage", "The factor by which to multiply a predicted effect before believing it.", "one"
+    ),
+    "coverage_90": Term(
+        "Coverage of 90% intervals",
+        "Share of observed effects inside the model's 90% interval. Far below 0.9: sampling error alone "
+        "understates how wrong the model can be.",
+    ),
+    "best_arm_hit": Term(
+        "Best arm found", "Share of outcomes where the arm predicted highest is highest in people.", "high"
+    ),
+    "best_arm_chance": Term("Best arm by chance", "What picking an arm at random would get."),
+    "best_arm_regret": Term(
+        "Regret",
+        "What choosing the arm predicted highest costs against the truly highest, in standard deviations.",
+        "low",
+    ),
+}
+CONTROLS = {
+    "uniform_observed": Term(
+        "Uniform guess, observed range", "Every answer between the observed ends equally likely."
+    ),
+    "uniform_stated": Term("Uniform guess, stated scale", "Every answer of the stated scale equally likely."),
+    "pooled_others": Term(
+        "People of the other arms",
+        "People's answers to the same question in the study's other arms: real people, blind to it.",
+    ),
+    "pooled_oracle": Term(
+        "People of all arms (oracle)",
+        "The same, with the cell's own answers included: it has seen what it's scored on.",
+    ),
+    "other_outcomes": Term(
+        "People's other answers", "People's answers to the study's other questions with the same scale."
+    ),
+    "training_marginal": Term(
+        "Training answers",
+        "How training people answered questions with the same scale: in the same study, where it was trained "
+        "on, else in all studies.",
+    ),
+    "most_frequent_others": Term(
+        "Most frequent answer, other arms", "Everybody gives the most frequent answer of the other arms."
+    ),
+    "most_frequent_oracle": Term(
+        "Most frequent answer (oracle)", "Everybody gives the most frequent answer of the cell itself."
+    ),
+}
+CEILINGS = {
+    "split_half_corrected": Term(
+        "Human ceiling, corrected",
+        "How near one half of the people comes to the other half, after the noise of finite samples was "
+        "taken out, at the model's sample sizes and in its prediction mode.",
+    ),
+    "split_half_raw": Term(
+        "Human ceiling, split halves", "How near one half of the people comes to the other half, as it is."
+    ),
+    "bootstrap_corrected": Term(
+        "Human ceiling, bootstrap corrected", "The same idea with resampled people, bias removed."
+    ),
+    "bootstrap_raw": Term(
+        "Human ceiling, bootstrap", "How near resampled people come to all people, as it is."
+    ),
+}
+OTHER = {
+    "interval over studies": Term(
+        "95% interval over studies",
+        "Would other studies give the same figure? Found by resampling whole studies. It's the wider and the "
+        "more honest one of the two.",
+    ),
+    "interval over people": Term(
+        "95% interval over people", "Would other people in these same studies give the same figure?"
+    ),
+    "cell": Term(
+        "Cell", "One arm of one study and one outcome: the people who saw the same condition and question."
+    ),
+    "average": Term(
+        "Averages",
+        "Cells are averaged within each study, then studies, so that large studies don't dominate.",
+    ),
+    "parity": Term(
+        "Demographic parity difference",
+        "Accuracy for the group that is predicted best minus that for the group predicted worst, by field; "
+        "then the mean over fields.",
+        "low",
+    ),
+    "p_holm": Term(
+        "Corrected p-value",
+        "Chance of a difference at least as large if the two were equally good, by flipping studies at "
+        "random; Holm's correction allows for the number of comparisons.",
+    ),
+}
+
+
+def name_of(key: str) -> str:
+    """The name for readers of any metric, control or ceiling; the key itself where none is known."""
+    for terms in (METRICS, CONTROLS, CEILINGS, EFFECTS):
+        if key in terms:
+            return terms[key].name
+    return key

@@ -1,0 +1,161 @@
+"""One page that shows what the scores say, with the same figures as CSV, PNG and SVG, and model cards.
+
+    python -m eval.report --data sample --split study
+    python -m eval.report --data sample --split study --out elsewhere/page.html
+
+Reads what `make eval` wrote under outputs/<dataset>/<split>/eval/, the data set's manifest and the
+training runs' records. Writes outputs/<dataset>/<split>/report.html (one file that loads nothing), a
+folder `report/` beside it (CSV tables, figures), and README.md, the model card, beside each checkpoint.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from common.files import Refusal, atomic_path, file_stamp, fingerprint, run_cli, up_to_date, write_json
+from common.paths import output_dir
+from eval import card, glossary, report_cells, report_sections, results
+from eval.figures import save, svg
+from eval.headline import headline
+from eval.page import TEMPLATES, count, render
+from eval.report_tables import write_tables
+
+RECORD = "report.json"
+BETTER = {
+    "low": "Lower is better.",
+    "high": "Higher is better.",
+    "one": "Best at 1.",
+    "": "",
+}
+
+
+def write_report(found: results.Results, page: Path) -> None:
+    """Write the page, and the folder of tables and figures beside it (its record last)."""
+    folder = page.with_suffix("")
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise Refusal(f"{folder} exists and is no report's folder; give another --out, or move it away")
+    figures = draw(found)
+    with atomic_path(folder) as partial:
+        partial.mkdir()
+        write_json(partial / RECORD, {"inputs": None})  # not whole before the page is
+        write_tables(found, partial)
+        for name, figure in figures.items():
+            save(figure, partial, name)
+    cells, notes = report_cells.payload(found)
+    render(
+        page, "report.html.j2", ("tables.js", "cells.js"), {"cell-data": cells},
+        **context(found, figures), cell_notes=notes, folder=folder.name,
+    )  # fmt: skip
+
+
+def draw(found: results.Results) -> dict[str, Figure]:
+    """Every figure that the scores allow, by name."""
+    made = {
+        "leaders": report_sections.leader_figure(found),
+        "studies": report_sections.study_figure(found),
+        "effects": report_sections.effect_figure(found)[0],
+        "calibration": report_sections.calibration_figure(found),
+        "subgroups": report_sections.subgroup_figure(found),
+        "losses": report_sections.loss_figure(found),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+LABELS = {
+    "leaders": "Skill of each model between a uniform guess and the human ceiling",
+    "studies": "Skill of each model in each study",
+    "effects": "Observed against predicted treatment effects",
+    "calibration": "How often answers are right against how sure the model is",
+    "subgroups": "Accuracy by group",
+    "losses": "Training and validation loss by step",
+}
+
+
+def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any]:
+    """What `report.html.j2` names."""
+    titles = report_sections.effect_figure(found)[1]
+    rows = report_sections.study_rows(found)
+    effects = report_sections.effect_section(found)
+    best = found.best
+    answers = (found.comparison or {}).get("rows", best["rows"]["scored"])
+    return {
+        "title": "How well do these models predict people?",
+        "kicker": f"{found.dataset}, split by {found.split}: {len(best['studies']):,} studies, "
+        f"{best['cells']['scored']:,} cells, {count(answers)} answers",
+        "headline": headline(found),
+        "best": best["name"],
+        "models": list(found.scores),
+        "named": _columns,
+        "terms": glossary.METRICS,
+        "skill": glossary.SKILL,
+        "figure": dict.fromkeys(LABELS)
+        | {
+            name: svg(figure, name, LABELS[name], titles if name == "effects" else None)
+            for name, figure in figures.items()
+        },
+        "leaders": report_sections.leader_section(found),
+        "studies": rows,
+        "studies_hidden": len(rows) > report_sections.STUDIES_DRAWN,
+        "studies_drawn": report_sections.STUDIES_DRAWN,
+        "effects": effects,
+        "effects_left_out": report_sections.left_out_words(effects["left_out"]),
+        "worst": report_sections.worst_rows(found),
+        "calibration": report_sections.calibration_section(found),
+        "subgroups": report_sections.subgroup_section(found),
+        "problems": report_sections.problem_section(found),
+        "firewall": found.manifest.get("firewall", []),
+        "manifest": {key: value for key, value in found.manifest.items() if key != "firewall"},
+        "predictions": {
+            name: {"predictions": found.predictions[name] or "made elsewhere"}
+            | {"scoring": scores["settings"], "versions": scores["versions"]}
+            for name, scores in found.scores.items()
+        },
+        "runs": report_sections.run_section(found),
+        "definitions": report_sections.definitions(found),
+        "better": BETTER,
+        "place": found.folder,
+    }
+
+
+def _columns(names: list[str], before: str = "") -> list[dict[str, Any]]:
+    return [{"title": f"{before}{name}", "key": name, "number": True} for name in names]
+
+
+def _code() -> str:
+    """Fingerprint of this report's own code: an older page is made anew by a newer version."""
+    files = [*Path(__file__).parent.glob("*.py"), *TEMPLATES.iterdir()]
+    return hashlib.sha256(b"".join(sorted(file.read_bytes() for file in files))).hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
+    parser.add_argument("--split", default="study", help="study, task, condition or participant")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html beside the scores)")
+    options = parser.parse_args()
+    page = options.out or output_dir(options.data, options.split) / "report.html"
+    if page.suffix != ".html":
+        raise Refusal(f"--out {page} must end in .html")
+    found = results.load(options.data, options.split)
+    record = page.with_suffix("") / RECORD
+    inputs = fingerprint([found.inputs, _code()])
+    if up_to_date(record, inputs) and page.is_file():
+        print(f"nothing to do: {page} shows these scores")
+        return
+    write_report(found, page)
+    cards = card.write_cards(found)
+    write_json(
+        record, {"inputs": inputs, "page": file_stamp(page)[:2], "cards": [str(path) for path in cards]}
+    )
+    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB); tables and figures in {record.parent}/")
+    for path in cards:
+        print(f"model card: {path}")
+    for sentence in headline(found):
+        print(f"  {sentence}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

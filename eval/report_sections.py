@@ -1,0 +1,406 @@
+"""The sections of the report: rows of tables and figures, ready for `report.html.j2`."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from eval import figures, glossary
+from eval.page import DASH, count, interval, num, percent, signed
+from eval.report_cells import worst
+from eval.results import MAIN, Json, Results, leaders
+
+STATED = "wasserstein_stated"
+FIELDS_DRAWN = 4  # demographic fields with the largest gaps
+STUDIES_DRAWN = 60
+
+
+def cell_of(value: Json | None, digits: int = 3, shown: str | None = None) -> Json:
+    """A table's cell of an estimate: the value, its interval or why there is none beneath, and a sort key."""
+    value = value or {"value": None, "reason": "not computed"}
+    number = value.get("value")
+    note = interval(value, digits) or value.get("reason") or ""
+    return {"text": shown or num(number, digits), "note": note, "sort": number}
+
+
+def leader_section(results: Results) -> Json:
+    rows, basis = leaders(results)
+    best = results.best["name"]
+    models = [row for row in rows if row["kind"] == "model"]
+    table = []
+    for row in rows:
+        skill = row["skill"].get(MAIN, {})
+        is_model = row["kind"] == "model"
+        table.append(
+            {
+                "class": "best" if row["name"] == best else row["kind"],
+                "name": {
+                    "text": row["name"] if is_model else glossary.name_of(row["name"]),
+                    "note": f"model, {row['mode']}" if is_model else row["kind"],
+                },
+                "observed": cell_of(row["metrics"].get(MAIN)),
+                "stated": cell_of(row["metrics"].get(STATED)),
+                "skill": cell_of(skill.get("corrected"), 2) if is_model else {"text": ""},
+                "raw": cell_of(skill.get("raw"), 2) if is_model else {"text": ""},
+                "accuracy": cell_of(row["metrics"].get("accuracy_observed"))
+                if "accuracy_observed" in row["metrics"]
+                else {"text": ""},
+            }
+        )
+    metrics = [key for key in glossary.METRICS if any(key in row["metrics"] for row in models)]
+    metrics += sorted({key for row in models for key in row["metrics"]} - set(metrics))
+    return {
+        "rows": table,
+        "basis": basis,
+        "metrics": [
+            {"name": glossary.name_of(key)}
+            | {row["name"]: cell_of(row["metrics"].get(key)) for row in models}
+            for key in metrics
+        ],
+        "models": [row["name"] for row in models],
+        "differences": [
+            {
+                "a": one["a"],
+                "b": glossary.name_of(one["b"]),
+                "metric": glossary.name_of(one["metric"]),
+                "value": {
+                    "text": signed(one["value"]),
+                    "note": interval(one) or one["reason"] or "",
+                    "sort": one["value"],
+                },
+                "p": {"text": num(one["p"], 4), "sort": one["p"]},
+                "p_holm": {"text": num(one["p_holm"], 4), "sort": one["p_holm"]},
+            }
+            for one in (results.comparison or {"differences": []})["differences"]
+        ],
+    }
+
+
+def leader_figure(results: Results) -> Figure | None:
+    """Every model's corrected skill between a uniform guess (0) and the human ceiling (1)."""
+    rows = []
+    for row in leaders(results)[0]:
+        skill = row["skill"].get(MAIN, {}).get("corrected") or {}
+        if row["kind"] == "model" and skill.get("value") is not None:
+            rows.append(figures.Row(row["name"], [figures.Dot(skill["value"], skill["low"], skill["high"])]))
+    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
+    return (
+        figures.dot_plot(rows, "skill (corrected; 95% interval over studies)", marks=marks, width=7)
+        if rows
+        else None
+    )
+
+
+def study_rows(results: Results) -> list[Json]:
+    """One row a study, the one that the closest model predicts best first."""
+    best = results.best["name"]
+    rows = []
+    for study, made in results.best["studies"].items():
+        low, high = made["people"].get(MAIN) or (None, None)
+        distance = {"value": made["metrics"].get(MAIN), "low": low, "high": high, "reason": "not computable"}
+        skills = {
+            name: {"text": num(value, 2), "sort": value}
+            for name, scores in results.scores.items()
+            if (value := scores["studies"].get(study, {}).get("skill", {}).get(MAIN)) is not None
+        }
+        rows.append(
+            {
+                "study": study,
+                "cells": made["cells"],
+                "rows": {"text": count(made["rows"]), "sort": made["rows"]},
+                "distance": cell_of(distance),
+            }
+            | skills
+        )
+    return sorted(rows, key=lambda row: -row[best]["sort"] if best in row else float("inf"))
+
+
+def study_figure(results: Results) -> Figure | None:
+    """Skill by study and model (at most six models), with intervals over people where scores hold them."""
+    names = list(results.scores)[:6]
+    studies = [row["study"] for row in study_rows(results)]
+    if len(studies) > STUDIES_DRAWN:
+        studies = studies[: STUDIES_DRAWN // 2] + studies[-STUDIES_DRAWN // 2 :]
+    rows = []
+    for study in studies:
+        dots = []
+        for series, name in enumerate(names):
+            made = results.scores[name]["studies"].get(study, {})
+            value = made.get("skill", {}).get(MAIN)
+            if value is not None:
+                low, high = made.get("skill_people", {}).get(MAIN) or (None, None)
+                dots.append(figures.Dot(value, low, high, series))
+        if dots:
+            rows.append(figures.Row(study, dots))
+    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
+    return figures.dot_plot(rows, "skill", names, marks, width=7) if rows else None
+
+
+def worst_rows(results: Results) -> list[Json]:
+    """The closest model's worst cells, with a link that opens each in the browser of cells."""
+    rows = []
+    for row in worst(results.cells(results.best["name"])).iter_rows(named=True):
+        text = " ".join((row["stimuli"] or "").split())
+        spread = {"value": row[MAIN], "low": row.get(f"{MAIN}_low"), "high": row.get(f"{MAIN}_high")}
+        rows.append(
+            {
+                "study": {"text": row["study_id"], "href": f"#cell={row['study_id']}/{row['task_num']}"},
+                "task": row["task_num"],
+                "arm": row["condition_num"],
+                "rows": row["rows"],
+                "distance": cell_of(spread),
+                "people": num(row["human_mean"], 2),
+                "model": num(row["predicted_mean"], 2),
+                "text": text if len(text) <= 160 else f"…{text[-160:]}",
+            }
+        )
+    return rows
+
+
+def effect_section(results: Results) -> Json:
+    names = list(results.scores)
+    rows = []
+    for key, term in glossary.EFFECTS.items():
+        row: Json = {"name": {"text": term.name, "note": ""}}
+        for name in names:
+            row[name] = cell_of(results.scores[name]["effects"]["model"].get(key), 2)
+        row["half"] = cell_of(results.best["effects"]["half_sample"].get(key), 2)
+        rows.append(row)
+    made = results.best["effects"]
+    return {"rows": rows, "models": names} | {
+        key: made[key] for key in ("contrasts", "outcomes", "studies", "clear", "left_out")
+    }
+
+
+def effect_figure(results: Results) -> tuple[Figure | None, dict[str, list[str]]]:
+    """Observed against predicted effects of up to four models, and a title for each point."""
+    clouds: list[figures.Cloud] = []
+    titles: dict[str, list[str]] = {}
+    for name, scores in list(results.scores.items())[:4]:
+        pairs = [
+            pair
+            for pair in scores["effects"]["pairs"]
+            if pair["predicted_std"] is not None and pair["observed_std"] is not None
+        ]
+        if not pairs:
+            continue
+        titles[f"cloud-{len(clouds)}"] = [
+            f"study {pair['study_id']}, outcome {pair['task_num']}, arm {pair['condition_b']} against "
+            f"{pair['condition_a']}: predicted {signed(pair['predicted_std'], 2)}, observed "
+            f"{signed(pair['observed_std'], 2)}"
+            for pair in pairs
+        ]
+        shrinkage = (scores["effects"]["model"].get("shrinkage") or {}).get("value")
+        clouds.append(
+            figures.Cloud(
+                name,
+                [pair["predicted_std"] for pair in pairs],
+                [pair["observed_std"] for pair in pairs],
+                [pair["clear"] for pair in pairs],
+                shrinkage,
+            )
+        )
+    if not clouds:
+        return None, {}
+    return figures.scatter_plots(clouds, "predicted effect (standard deviations)", "observed effect"), titles
+
+
+def calibration_section(results: Results) -> Json:
+    rows = [
+        {
+            "name": name,
+            "ece": cell_of(scores["calibration"]["ece"]),
+            "reason": scores["calibration"]["reason"] or "",
+        }
+        for name, scores in results.scores.items()
+    ]
+    return {"rows": rows}
+
+
+def calibration_figure(results: Results) -> Figure | None:
+    curves = {}
+    for name, scores in list(results.scores.items())[:6]:
+        points = [
+            (one["confidence"], one["frequency"], one["count"])
+            for one in scores["calibration"]["bins"]
+            if one["count"] and one["confidence"] is not None and one["frequency"] is not None
+        ]
+        if points:
+            curves[name] = points
+    return figures.reliability_plot(curves) if curves else None
+
+
+def subgroup_section(results: Results) -> Json:
+    made = results.best["subgroups"]
+    fields, groups, effects = [], [], []
+    for field, one in made["fields"].items():
+        accuracy = one["parity_accuracy"] or {"value": None, "reason": one["reason"]}
+        fields.append(
+            {
+                "field": _title(field),
+                "gap": cell_of(accuracy),
+                "highest": accuracy.get("highest"),
+                "lowest": accuracy.get("lowest"),
+                "prediction": cell_of(one["parity_prediction"] or accuracy),
+                "human": cell_of(one["parity_prediction_human"] or accuracy),
+            }
+        )
+        for group in one["groups"]:
+            groups.append(
+                {
+                    "field": _title(field),
+                    "group": str(group["group"]),
+                    "rows": {"text": count(group["rows"]), "sort": group["rows"]},
+                    "accuracy": cell_of(group["accuracy_observed"]),
+                    "observed": cell_of(group[MAIN]),
+                    "stated": cell_of(group[STATED]),
+                    "ceiling": cell_of(group["ceiling_observed"]),
+                }
+            )
+    for field, of_groups in made["effects"].items():
+        for group, one in of_groups.items():
+            effects.append(
+                {"field": _title(field), "group": group, "contrasts": one["contrasts"]}
+                | {
+                    key: {
+                        "text": num(one[key], 2),
+                        "sort": one[key],
+                        "note": one["reason"] if one[key] is None else "",
+                    }
+                    for key in ("correlation", "sign_agreement", "magnitude_ratio")
+                }
+            )
+    return {
+        "fields": fields,
+        "groups": groups,
+        "effects": effects,
+        "largest": made["largest_gap"],
+        "parity": made["demographic_parity_difference"],
+    }
+
+
+def subgroup_figure(results: Results) -> Figure | None:
+    """Accuracy by group, for the fields with the largest gaps."""
+    gaps = [
+        (one["parity_accuracy"]["value"], field)
+        for field, one in results.best["subgroups"]["fields"].items()
+        if one["parity_accuracy"] and one["parity_accuracy"]["value"] is not None
+    ]
+    rows = []
+    for _, field in sorted(gaps, reverse=True)[:FIELDS_DRAWN]:
+        for group in results.best["subgroups"]["fields"][field]["groups"]:
+            value = group["accuracy_observed"] or {}
+            if value.get("value") is not None:
+                low, high = (_times(value[end], 100) for end in ("low", "high"))
+                dot = figures.Dot(100 * value["value"], low, high)
+                rows.append(figures.Row(f"{_title(field)}: {group['group']}", [dot]))
+    return figures.dot_plot(rows, "accuracy, observed range (%)", width=7) if rows else None
+
+
+def problem_section(results: Results) -> Json:
+    """Counts of what went wrong or was treated specially, one column a model."""
+    names = list(results.scores)
+    rows = []
+    for key, (kind, words) in PROBLEMS.items():
+        rows.append({"what": words} | {name: count(results.scores[name][kind].get(key)) for name in names})
+    shares = {name: results.scores[name]["parsing"] for name in names}
+    rows.append(
+        {"what": "probability off the scale, mean (exact mode)"}
+        | {name: percent(parsing.get("off_scale_mass"), 2) for name, parsing in shares.items()}
+    )
+    rows.append(
+        {"what": "parse rate"}
+        | {
+            name: percent(parsing["parsed"] / parsing["requested"], 1) if parsing.get("requested") else DASH
+            for name, parsing in shares.items()
+        }
+    )
+    reasons = sorted({reason for name in names for reason in results.scores[name]["cells"]["left_out"]})
+    left_out = [
+        {"what": reason}
+        | {name: count(results.scores[name]["cells"]["left_out"].get(reason, 0)) for name in names}
+        for reason in reasons
+    ]
+    return {"rows": rows, "left_out": left_out, "models": names}
+
+
+PROBLEMS = {
+    "evaluation": ("rows", "rows to predict"),
+    "missing": ("rows", "rows without a prediction"),
+    "failed": ("rows", "rows whose prediction failed"),
+    "scored": ("rows", "rows scored"),
+    "clipped_observed": ("rows", "predictions clipped to the observed range"),
+    "clipped_stated": ("rows", "predictions clipped to the stated scale"),
+    "human_off_scale": ("rows", "people's answers off the stated scale"),
+    "no_stated_scale": ("rows", "rows whose question states no scale"),
+    "requested": ("parsing", "replies asked for"),
+    "parsed": ("parsing", "replies that could be read"),
+    "bare": ("parsing", "replies that were the bare number"),
+}
+
+
+def loss_figure(results: Results) -> Figure | None:
+    lines = []
+    for (model, stage), run in results.runs.items():
+        for key, words in (("loss", "training"), ("eval_loss", "validation")):
+            points = [(entry["step"], entry[key]) for entry in run["losses"] if entry.get(key) is not None]
+            if points:
+                x, y = zip(*points, strict=True)
+                lines.append(figures.Line(f"{model} {stage}, {words}", x, y, dashed=key == "eval_loss"))
+    return figures.line_plot(lines[:6], "step", "loss (nats a token; DPO: its own loss)") if lines else None
+
+
+def run_section(results: Results) -> list[Json]:
+    """What was trained and how: one block a training run."""
+    blocks = []
+    for (model, stage), run in results.runs.items():
+        made = run["arguments"]
+        blocks.append(
+            {
+                "name": f"{model} {stage}",
+                "command": command_line(run["command"]),
+                "recipe": made,
+                "about": {
+                    "commit": run.get("git_commit"),
+                    "hardware": run.get("hardware"),
+                    "versions": run.get("versions"),
+                    "tokens": run.get("tokens"),
+                    "peak memory": f"{run['peak_memory_bytes'] / 2**30:.1f} GiB",
+                    "same data as evaluated": "yes"
+                    if run.get("data_manifest") == results.manifest.get("inputs")
+                    else "no",
+                },
+            }
+        )
+    return blocks
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The command as one would type it: a module instead of the path of its file."""
+    path = Path(words[0])
+    start = ["python", "-m", f"{path.parent.name}.{path.stem}"] if path.suffix == ".py" else [path.name]
+    return shlex.join([*start, *words[1:]])
+
+
+def left_out_words(left_out: dict[str, int]) -> str:
+    return "; ".join(f"{count(number)} {reason}" for reason, number in left_out.items())
+
+
+def definitions(results: Results) -> list[tuple[str, list[glossary.Term]]]:
+    """Groups of definitions, of what stands on this page."""
+    return [
+        ("How to read it", [glossary.SKILL, *glossary.OTHER.values()]),
+        ("Distances and accuracy", [*glossary.METRICS.values(), glossary.CALIBRATION]),
+        ("Treatment effects", list(glossary.EFFECTS.values())),
+        ("Controls and ceilings", [*glossary.CONTROLS.values(), *glossary.CEILINGS.values()]),
+    ]
+
+
+def _title(field: str) -> str:
+    return field.replace("_", " ")
+
+
+def _times(value: Any, factor: float) -> float | None:
+    return None if value is None else factor * value

@@ -1,0 +1,115 @@
+"""All that one report is made of: scores, cells, the comparison, and the records of data and training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from common.files import Refusal, file_stamp, fingerprint, read_json
+from common.paths import dataset_name, output_dir, safe_name, split_dir
+
+MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
+STAGES = ("sft", "dpo")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `make eval` and the steps before it left behind for one data set and split.
+
+    scores: {model name: scores.json}, the closest model first. predictions: {model name:
+    predictions.json, {} for predictions made elsewhere}. comparison: comparison.json, None where there
+    is none. manifest: of the data set, {} where there is none. runs: {(model, stage): run.json}. inputs:
+    fingerprint of all of it.
+    """
+
+    dataset: str
+    split: str
+    folder: Path
+    scores: dict[str, Json]
+    predictions: dict[str, Json]
+    comparison: Json | None
+    manifest: Json
+    runs: dict[tuple[str, str], Json]
+    inputs: str
+
+    @property
+    def best(self) -> Json:
+        """Scores of the model whose distributions come closest."""
+        return next(iter(self.scores.values()))
+
+    def cells(self, name: str) -> pl.DataFrame:
+        """cells.parquet of one model."""
+        return pl.read_parquet(self.folder / "eval" / name / "cells.parquet")
+
+
+def load(data: str, split: str) -> Results:
+    """Read everything; a missing or torn file is a `Refusal` that names the `make` command to run."""
+    remedy = f"run `make eval DATA={data} SPLIT={split}` first"
+    folder, source = output_dir(data, split), split_dir(data, split)
+    files = sorted((folder / "eval").glob("*/scores.json"))
+    if not files:
+        raise Refusal(f"no scores in {folder / 'eval'}; {remedy}")
+    scores = {safe_name(file.parent.name, "model"): read_json(file, remedy) for file in files}
+    for name, made in scores.items():
+        if made.get("schema") != 1:
+            raise Refusal(f"{folder}/eval/{name}/scores.json has another schema than this report; {remedy}")
+        if not (folder / "eval" / name / "cells.parquet").is_file():
+            raise Refusal(f"{folder}/eval/{name}/cells.parquet is missing; {remedy}")
+    runs = {
+        (file.parent.parent.name, file.parent.name): read_json(file, "run that training again")
+        for stage in STAGES
+        for file in sorted(folder.glob(f"*/{stage}/run.json"))
+    }
+    beside = folder / "eval" / "comparison.json"
+    comparison = read_json(beside, remedy) if beside.is_file() else None
+    predictions = {name: folder / "eval" / name / "predictions.json" for name in scores}
+    read = [*files, beside, *predictions.values(), source / "manifest.json"]
+    stamps = [[str(file), *file_stamp(file)] for file in read if file.is_file()]
+    return Results(
+        dataset=dataset_name(data),
+        split=split,
+        folder=folder,
+        scores={name: scores[name] for name in _order(scores, comparison)},
+        predictions={
+            name: read_json(file, remedy) if file.is_file() else {} for name, file in predictions.items()
+        },
+        comparison=comparison,
+        manifest=read_json(source / "manifest.json", "run `make data`")
+        if (source / "manifest.json").is_file()
+        else {},
+        runs=runs,
+        inputs=fingerprint([stamps, list(runs.values())]),
+    )
+
+
+def _order(scores: dict[str, Json], comparison: Json | None) -> list[str]:
+    """Model names, the closest to people first: those of the comparison, then the others."""
+    compared = [row for row in comparison["table"] if row["name"] in scores] if comparison else []
+    names = [row["name"] for row in sorted(compared, key=_rank)]
+    return names + sorted(set(scores) - set(names), key=lambda name: _rank(scores[name]))
+
+
+def _rank(scores: Json) -> tuple[float, str]:
+    value = scores["metrics"].get(MAIN, {}).get("value")
+    return (float("inf") if value is None else value, scores["name"])
+
+
+def leaders(results: Results) -> tuple[list[Json], str]:
+    """The rows of the leader table (as `comparison.json` has them), and what they stand on.
+
+    Without a comparison (predictions made elsewhere are scored alone) each model stands on its own
+    rows, beside the controls and ceilings of the closest one.
+    """
+    made = results.comparison
+    if made:
+        rows = sorted(made["table"], key=lambda row: (row["kind"] != "model", *_rank(row)))
+        return rows, f"{made['rows']:,} answers that every model here predicts"
+    rows = [dict(scores, kind="model") for scores in results.scores.values()]
+    for kind, found in (("control", results.best["controls"]), ("ceiling", results.best["ceiling"])):
+        rows += [
+            {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
+            for name, metrics in found.items()
+        ]
+    return rows, "the answers that each model predicts"

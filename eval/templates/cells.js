@@ -1,0 +1,219 @@
+// Browse cells: search, order and draw observed against predicted distributions, a few outcomes at a time.
+// Everything from data is put in as text (textContent), never as markup.
+"use strict";
+{
+  const data = JSON.parse(document.getElementById("cell-data").textContent);
+  const at = (id) => document.getElementById(id);
+  const STEP = 6;
+  const ARMS = 12;
+
+  function make(name, attributes = {}, ...children) {
+    const svg = ["svg", "rect", "line", "path", "text", "title", "g"].includes(name);
+    const element = svg
+      ? document.createElementNS("http://www.w3.org/2000/svg", name)
+      : document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  }
+
+  const number = (value, digits = 0) =>
+    value === null || value === undefined
+      ? "–"
+      : value
+          .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+          .replace("-", "−");
+  const percent = (share, digits = 1) => `${number(100 * share, digits)}%`;
+
+  // Outcomes: the cells of one study and task, one for each arm.
+  const outcomes = new Map();
+  for (const cell of data.cells) {
+    const key = `${cell.s}/${cell.t}`;
+    if (!outcomes.has(key)) outcomes.set(key, { key, study: cell.s, task: cell.t, cells: [], rows: 0 });
+    const outcome = outcomes.get(key);
+    outcome.cells.push(cell);
+    outcome.rows += cell.n;
+  }
+  for (const outcome of outcomes.values()) {
+    outcome.cells.sort((one, other) => one.c - other.c);
+    const means = outcome.cells.map((cell) => cell.m).filter((mean) => mean !== null);
+    const range = Math.max(1, outcome.cells[0].x.length - 1);
+    const unit = spanOf(outcome.cells[0]) || range;
+    outcome.effect = means.length > 1 ? (Math.max(...means) - Math.min(...means)) / unit : -1;
+    outcome.text = [outcome.study, ...new Set(outcome.cells.map((cell) => data.texts[cell.i]))]
+      .join("\n")
+      .toLowerCase();
+  }
+
+  function spanOf(cell) {
+    const first = parseInt(cell.x[0], 10);
+    const last = parseInt(cell.x[cell.x.length - 1].split(" to ").pop(), 10);
+    return last - first;
+  }
+
+  function distance(outcome, model) {
+    const known = outcome.cells.map((cell) => cell.p[model]?.d).filter((one) => typeof one === "number");
+    return known.length ? known.reduce((sum, one) => sum + one, 0) / known.length : null;
+  }
+
+  function shares(cell, model) {
+    const all = cell.h.reduce((sum, one) => sum + one, 0) || 1;
+    return [cell.h.map((count) => count / all), cell.p[model]?.q.map((share) => share / 1000) ?? null];
+  }
+
+  // The top of the charts: one for all arms of an outcome, so that they can be compared; a round share.
+  function topOf(outcome, model) {
+    const most = Math.max(...outcome.cells.flatMap((cell) => shares(cell, model).flatMap((one) => one ?? [])));
+    return Math.ceil(20 * Math.max(most, 0.01)) / 20;
+  }
+
+  function chart(cell, model, most) {
+    const prediction = cell.p[model];
+    const [people, predicted] = shares(cell, model);
+    const width = 320, height = 132, left = 34, bottom = 26, top = 12;
+    const slot = (width - left - 4) / cell.x.length;
+    const tall = (share) => (share / most) * (height - top - bottom);
+    const label =
+      `Arm ${cell.c}: ${cell.n} answers; mean of people ${number(cell.m, 2)}` +
+      (prediction ? `, mean of model ${number(prediction.m, 2)}, distance ${number(prediction.d, 3)}` : "");
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+    const ground = height - bottom;
+    cell.x.forEach((answer, index) => {
+      const x = left + index * slot;
+      const bar = (of, klass, offset) => {
+        const size = tall(of[index]);
+        svg.append(
+          make("rect", { class: klass, x: x + offset * slot, y: ground - size, width: slot * 0.42, height: size,
+            "stroke-width": klass === "model" ? 0.5 : 0 }));
+      };
+      bar(people, "people", 0.06);
+      if (predicted) bar(predicted, "model", 0.5);
+      const said = `${answer}: people ${percent(people[index])} (${cell.h[index]} of ${cell.n})` +
+        (predicted ? `, model ${percent(predicted[index])}` : "");
+      svg.append(make("rect", { x, y: 0, width: slot, height: ground, "fill-opacity": 0 }, make("title", {}, said)));
+    });
+    svg.append(make("line", { class: "axis", x1: left, x2: width, y1: ground, y2: ground }));
+    svg.append(make("text", { x: left - 4, y: top + 6, "text-anchor": "end" }, percent(most, 0)));
+    svg.append(make("text", { x: left - 4, y: ground, "text-anchor": "end" }, "0%"));
+    const words = cell.x.map((answer) => answer.split(" to "));
+    const every = Math.max(1, Math.ceil((Math.max(...words.map((word) => word[0].length)) * 7 + 6) / slot));
+    words.forEach((word, index) => {
+      const last = index === words.length - 1;
+      if (index % every && !last) return;
+      if (!last && index + every > words.length - 1 && words.length - 1 - index < every) return;
+      svg.append(
+        make("text", { x: left + (index + 0.5) * slot, y: ground + 20, "text-anchor": "middle" },
+          last ? word[word.length - 1] : word[0]));
+    });
+    const span = spanOf(cell);
+    const mark = (mean, klass) => {
+      if (mean === null || mean === undefined || !span) return;
+      const share = Math.min(1, Math.max(0, (mean - parseInt(cell.x[0], 10)) / span));
+      const single = !cell.x[0].includes(" to ");
+      const x = single ? left + (0.5 + share * (cell.x.length - 1)) * slot : left + share * cell.x.length * slot;
+      svg.append(make("path", { class: klass, "stroke-width": 0.5, d: `M ${x} ${ground + 1} l -4 7 h 8 z` }));
+    };
+    mark(cell.m, "people");
+    if (prediction) mark(prediction.m, "model");
+    return svg;
+  }
+
+  function card(outcome, model) {
+    const first = outcome.cells[0];
+    const box = make("article", { class: "outcome" });
+    box.append(make("h3", {}, `Study ${outcome.study}, outcome ${outcome.task}`));
+    box.append(make("p", {}, `${number(outcome.rows)} answers in ${outcome.cells.length} ` +
+      `${outcome.cells.length === 1 ? "arm" : "arms"}; scale: ${first.k}, ${first.x[0].split(" to ")[0]} to ` +
+      `${first.x[first.x.length - 1].split(" to ").pop()}; mean distance ${number(distance(outcome, model), 3)}`));
+    const words = data.texts[first.i].replace(/\s+/g, " ").trim();
+    if (words) box.append(make("p", { class: "excerpt" }, words.length > 220 ? `… ${words.slice(-220)}` : words));
+    const top = topOf(outcome, model);
+    const arms = make("div", { class: "arms" });
+    const draw = (cells) => {
+      for (const cell of cells) {
+        const prediction = cell.p[model];
+        const arm = make("div", { class: "arm" });
+        arm.append(make("h4", {}, `Arm ${cell.c}`), chart(cell, model, top));
+        arm.append(make("p", {}, `${number(cell.n)} answers; mean of people ${number(cell.m, 2)}, ` +
+          (prediction ? `of model ${number(prediction.m, 2)}; distance ${number(prediction.d, 3)}` : "no prediction")));
+        const text = data.texts[cell.i];
+        if (text) {
+          const more = make("details", {}, make("summary", {}, "What this arm read"));
+          more.append(make("div", { class: "stimulus", tabindex: 0 }, text));
+          arm.append(more);
+        }
+        arms.append(arm);
+      }
+    };
+    draw(outcome.cells.slice(0, ARMS));
+    box.append(arms);
+    if (outcome.cells.length > ARMS) {
+      const rest = make("button", { class: "step", type: "button" }, `Show the other ${outcome.cells.length - ARMS} arms`);
+      rest.addEventListener("click", () => { draw(outcome.cells.slice(ARMS)); rest.remove(); });
+      box.append(rest);
+    }
+    return box;
+  }
+
+  let start = 0;
+  let only = null; // the outcome that a link asked for
+
+  function chosen() {
+    const model = Number(at("cell-model").value);
+    const sought = at("cell-search").value.trim().toLowerCase();
+    const kind = at("cell-kind").value;
+    const found = [...outcomes.values()].filter((outcome) =>
+      only ? outcome.key === only
+        : (!kind || outcome.cells.some((cell) => cell.k === kind)) && (!sought || outcome.text.includes(sought)));
+    const worst = (outcome) => distance(outcome, model) ?? -1;
+    const best = (outcome) => distance(outcome, model) ?? Infinity;
+    const orders = {
+      worst: (one, other) => worst(other) - worst(one),
+      best: (one, other) => best(one) - best(other),
+      effect: (one, other) => other.effect - one.effect,
+      rows: (one, other) => other.rows - one.rows,
+      study: (one, other) => one.study.localeCompare(other.study) || one.task - other.task,
+    };
+    return [found.sort(orders[at("cell-order").value]), model];
+  }
+
+  function show() {
+    const [found, model] = chosen();
+    start = Math.max(0, Math.min(start, Math.floor((found.length - 1) / STEP) * STEP));
+    const shown = found.slice(start, start + STEP);
+    at("cell-list").replaceChildren(...shown.map((outcome) => card(outcome, model)));
+    at("cell-count").textContent = found.length
+      ? `Outcomes ${number(start + 1)} to ${number(start + shown.length)} of ${number(found.length)}`
+      : "No outcome fits the search.";
+    at("cell-steps").hidden = found.length <= STEP;
+    at("cell-back").disabled = start === 0;
+    at("cell-next").disabled = start + STEP >= found.length;
+  }
+
+  data.models.forEach((name, index) => at("cell-model").append(make("option", { value: index }, name)));
+  for (const kind of [...new Set(data.cells.map((cell) => cell.k))].sort()) {
+    at("cell-kind").append(make("option", { value: kind }, kind));
+  }
+  let waiting = 0;
+  at("cell-controls").addEventListener("submit", (event) => event.preventDefault());
+  at("cell-controls").addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { start = 0; only = null; show(); }, 120);
+  });
+  const step = (by) => { start += by; show(); at("cells").scrollIntoView(); };
+  at("cell-back").addEventListener("click", () => step(-STEP));
+  at("cell-next").addEventListener("click", () => step(STEP));
+  function follow() {
+    const asked = decodeURIComponent(location.hash).match(/^#cell=(.*)$/s);
+    if (!asked) return false;
+    only = outcomes.has(asked[1]) ? asked[1] : null;
+    at("cell-search").value = only ? "" : asked[1].split("/")[0];
+    start = 0;
+    show();
+    at("cells").scrollIntoView();
+    return true;
+  }
+  addEventListener("hashchange", follow);
+  at("cell-controls").hidden = false;
+  if (!follow()) show();
+}
