@@ -104,7 +104,7 @@ def dot_plot(
     xlabel: str,
     series: Sequence[str] = (),
     marks: Mapping[float, str] | None = None,
-    width: float = 6.0,
+    width: float = 4.9,
 ) -> Figure:
     """Values with intervals, one labelled line each, the first on top.
 
@@ -156,17 +156,18 @@ def _legend(figure: Figure, series: Sequence[str]) -> None:
 
 
 @matplotlib.rc_context(STYLE)
-def scatter_plots(clouds: Sequence[Cloud], xlabel: str, ylabel: str) -> Figure:
+def scatter_plots(clouds: Sequence[Cloud], xlabel: str, ylabel: str, beside: Sequence[Cloud] = ()) -> Figure:
     """Clouds side by side (two in a row) on equal axes, with the 45-degree line and the shrinkage line.
 
-    The groups of points have the ids `cloud-0`, `cloud-1`, ... for the titles of `svg`.
+    beside: all clouds that the axes must hold, where each is a figure of its own. The groups of points
+    have the ids `cloud-0`, `cloud-1`, ... for the titles of `svg`.
     """
     across = min(2, len(clouds))
     down = -(-len(clouds) // across)
     figure = Figure(figsize=(3.3 * across + 0.2, 3.3 * down + 0.4), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    values = np.concatenate([np.concatenate([cloud.x, cloud.y]) for cloud in clouds] or [np.zeros(1)])
-    reach = 1.08 * max(float(np.quantile(np.abs(values), 0.998)) if len(values) else 0.0, 1e-6)
+    values = np.concatenate([np.concatenate([cloud.x, cloud.y]) for cloud in [*clouds, *beside]])
+    reach = 1.08 * max(float(np.quantile(np.abs(values), 0.998)), 1e-6)
     for index, axes in enumerate(grid.flat):
         if index >= len(clouds):
             axes.set_visible(False)

@@ -83,11 +83,11 @@ def _gain(results: Results, name: str) -> str:
     base = f"{name.rpartition('-')[0]}-base"
     for one in results.comparison["differences"] if results.comparison else ():
         if one["metric"] == MAIN and {one["a"], one["b"]} == {name, base} and one["value"] is not None:
-            sign = 1 if one["a"] == name else -1
+            nearer = (one["value"] > 0) == (one["b"] == name)  # the base's distance is the larger one
+            sign = 1 if one["value"] > 0 else -1
             ends = sorted(sign * end for end in (one["low"], one["high"]) if end is not None)
             spread = f" (95% interval {num(ends[0])} to {num(ends[1])})" if len(ends) == 2 else ""
-            change = sign * one["value"]
-            word = "nearer to" if change < 0 else "farther from"
-            sure = "" if len(ends) == 2 and (ends[0] > 0 or ends[1] < 0) else ", which may be chance"
-            return f"Fine-tuning took it {num(abs(change))} {word} people than {base}{spread}{sure}."
+            sure = "" if len(ends) == 2 and ends[0] > 0 else ", which may be chance"
+            word = "nearer to" if nearer else "farther from"
+            return f"Fine-tuning took it {num(abs(one['value']))} {word} people than {base}{spread}{sure}."
     return ""

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from common.files import Refusal, atomic_path, file_stamp, fingerprint, run_cli, up_to_date, write_json
 from common.paths import output_dir
-from eval import card, glossary, report_cells, report_sections, results
-from eval.figures import save, svg
+from eval import card, glossary, report_cells, report_figures, report_sections, results
+from eval.figures import save
 from eval.headline import headline
 from eval.page import TEMPLATES, count, render
 from eval.report_tables import write_tables
@@ -37,7 +37,7 @@ def write_report(found: results.Results, page: Path) -> None:
     folder = page.with_suffix("")
     if folder.exists() and not (folder / RECORD).is_file():
         raise Refusal(f"{folder} exists and is no report's folder; give another --out, or move it away")
-    figures = draw(found)
+    figures = report_figures.draw(found)
     with atomic_path(folder) as partial:
         partial.mkdir()
         write_json(partial / RECORD, {"inputs": None})  # not whole before the page is
@@ -51,32 +51,8 @@ def write_report(found: results.Results, page: Path) -> None:
     )  # fmt: skip
 
 
-def draw(found: results.Results) -> dict[str, Figure]:
-    """Every figure that the scores allow, by name."""
-    made = {
-        "leaders": report_sections.leader_figure(found),
-        "studies": report_sections.study_figure(found),
-        "effects": report_sections.effect_figure(found)[0],
-        "calibration": report_sections.calibration_figure(found),
-        "subgroups": report_sections.subgroup_figure(found),
-        "losses": report_sections.loss_figure(found),
-    }
-    return {name: figure for name, figure in made.items() if figure is not None}
-
-
-LABELS = {
-    "leaders": "Skill of each model between a uniform guess and the human ceiling",
-    "studies": "Skill of each model in each study",
-    "effects": "Observed against predicted treatment effects",
-    "calibration": "How often answers are right against how sure the model is",
-    "subgroups": "Accuracy by group",
-    "losses": "Training and validation loss by step",
-}
-
-
 def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any]:
     """What `report.html.j2` names."""
-    titles = report_sections.effect_figure(found)[1]
     rows = report_sections.study_rows(found)
     effects = report_sections.effect_section(found)
     best = found.best
@@ -91,15 +67,11 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
         "named": _columns,
         "terms": glossary.METRICS,
         "skill": glossary.SKILL,
-        "figure": dict.fromkeys(LABELS)
-        | {
-            name: svg(figure, name, LABELS[name], titles if name == "effects" else None)
-            for name, figure in figures.items()
-        },
+        "figure": report_figures.for_page(found, figures),
         "leaders": report_sections.leader_section(found),
         "studies": rows,
-        "studies_hidden": len(rows) > report_sections.STUDIES_DRAWN,
-        "studies_drawn": report_sections.STUDIES_DRAWN,
+        "studies_hidden": len(rows) > report_figures.STUDIES_DRAWN,
+        "studies_drawn": report_figures.STUDIES_DRAWN,
         "effects": effects,
         "effects_left_out": report_sections.left_out_words(effects["left_out"]),
         "worst": report_sections.worst_rows(found),
@@ -114,7 +86,7 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
             for name, scores in found.scores.items()
         },
         "runs": report_sections.run_section(found),
-        "definitions": report_sections.definitions(found),
+        "definitions": report_sections.definitions(),
         "better": BETTER,
         "place": found.folder,
     }

@@ -3,18 +3,13 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
-
-from eval import figures, glossary
+from eval import glossary
 from eval.page import DASH, count, interval, num, percent, signed
 from eval.report_cells import worst
 from eval.results import MAIN, Json, Results, leaders
 
 STATED = "wasserstein_stated"
-FIELDS_DRAWN = 4  # demographic fields with the largest gaps
-STUDIES_DRAWN = 60
 
 
 def cell_of(value: Json | None, digits: int = 3, shown: str | None = None) -> Json:
@@ -78,21 +73,6 @@ def leader_section(results: Results) -> Json:
     }
 
 
-def leader_figure(results: Results) -> Figure | None:
-    """Every model's corrected skill between a uniform guess (0) and the human ceiling (1)."""
-    rows = []
-    for row in leaders(results)[0]:
-        skill = row["skill"].get(MAIN, {}).get("corrected") or {}
-        if row["kind"] == "model" and skill.get("value") is not None:
-            rows.append(figures.Row(row["name"], [figures.Dot(skill["value"], skill["low"], skill["high"])]))
-    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
-    return (
-        figures.dot_plot(rows, "skill (corrected; 95% interval over studies)", marks=marks, width=7)
-        if rows
-        else None
-    )
-
-
 def study_rows(results: Results) -> list[Json]:
     """One row a study, the one that the closest model predicts best first."""
     best = results.best["name"]
@@ -115,27 +95,6 @@ def study_rows(results: Results) -> list[Json]:
             | skills
         )
     return sorted(rows, key=lambda row: -row[best]["sort"] if best in row else float("inf"))
-
-
-def study_figure(results: Results) -> Figure | None:
-    """Skill by study and model (at most six models), with intervals over people where scores hold them."""
-    names = list(results.scores)[:6]
-    studies = [row["study"] for row in study_rows(results)]
-    if len(studies) > STUDIES_DRAWN:
-        studies = studies[: STUDIES_DRAWN // 2] + studies[-STUDIES_DRAWN // 2 :]
-    rows = []
-    for study in studies:
-        dots = []
-        for series, name in enumerate(names):
-            made = results.scores[name]["studies"].get(study, {})
-            value = made.get("skill", {}).get(MAIN)
-            if value is not None:
-                low, high = made.get("skill_people", {}).get(MAIN) or (None, None)
-                dots.append(figures.Dot(value, low, high, series))
-        if dots:
-            rows.append(figures.Row(study, dots))
-    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
-    return figures.dot_plot(rows, "skill", names, marks, width=7) if rows else None
 
 
 def worst_rows(results: Results) -> list[Json]:
@@ -174,39 +133,6 @@ def effect_section(results: Results) -> Json:
     }
 
 
-def effect_figure(results: Results) -> tuple[Figure | None, dict[str, list[str]]]:
-    """Observed against predicted effects of up to four models, and a title for each point."""
-    clouds: list[figures.Cloud] = []
-    titles: dict[str, list[str]] = {}
-    for name, scores in list(results.scores.items())[:4]:
-        pairs = [
-            pair
-            for pair in scores["effects"]["pairs"]
-            if pair["predicted_std"] is not None and pair["observed_std"] is not None
-        ]
-        if not pairs:
-            continue
-        titles[f"cloud-{len(clouds)}"] = [
-            f"study {pair['study_id']}, outcome {pair['task_num']}, arm {pair['condition_b']} against "
-            f"{pair['condition_a']}: predicted {signed(pair['predicted_std'], 2)}, observed "
-            f"{signed(pair['observed_std'], 2)}"
-            for pair in pairs
-        ]
-        shrinkage = (scores["effects"]["model"].get("shrinkage") or {}).get("value")
-        clouds.append(
-            figures.Cloud(
-                name,
-                [pair["predicted_std"] for pair in pairs],
-                [pair["observed_std"] for pair in pairs],
-                [pair["clear"] for pair in pairs],
-                shrinkage,
-            )
-        )
-    if not clouds:
-        return None, {}
-    return figures.scatter_plots(clouds, "predicted effect (standard deviations)", "observed effect"), titles
-
-
 def calibration_section(results: Results) -> Json:
     rows = [
         {
@@ -219,19 +145,6 @@ def calibration_section(results: Results) -> Json:
     return {"rows": rows}
 
 
-def calibration_figure(results: Results) -> Figure | None:
-    curves = {}
-    for name, scores in list(results.scores.items())[:6]:
-        points = [
-            (one["confidence"], one["frequency"], one["count"])
-            for one in scores["calibration"]["bins"]
-            if one["count"] and one["confidence"] is not None and one["frequency"] is not None
-        ]
-        if points:
-            curves[name] = points
-    return figures.reliability_plot(curves) if curves else None
-
-
 def subgroup_section(results: Results) -> Json:
     made = results.best["subgroups"]
     fields, groups, effects = [], [], []
@@ -239,7 +152,7 @@ def subgroup_section(results: Results) -> Json:
         accuracy = one["parity_accuracy"] or {"value": None, "reason": one["reason"]}
         fields.append(
             {
-                "field": _title(field),
+                "field": title_of(field),
                 "gap": cell_of(accuracy),
                 "highest": accuracy.get("highest"),
                 "lowest": accuracy.get("lowest"),
@@ -250,7 +163,7 @@ def subgroup_section(results: Results) -> Json:
         for group in one["groups"]:
             groups.append(
                 {
-                    "field": _title(field),
+                    "field": title_of(field),
                     "group": str(group["group"]),
                     "rows": {"text": count(group["rows"]), "sort": group["rows"]},
                     "accuracy": cell_of(group["accuracy_observed"]),
@@ -262,7 +175,7 @@ def subgroup_section(results: Results) -> Json:
     for field, of_groups in made["effects"].items():
         for group, one in of_groups.items():
             effects.append(
-                {"field": _title(field), "group": group, "contrasts": one["contrasts"]}
+                {"field": title_of(field), "group": group, "contrasts": one["contrasts"]}
                 | {
                     key: {
                         "text": num(one[key], 2),
@@ -279,24 +192,6 @@ def subgroup_section(results: Results) -> Json:
         "largest": made["largest_gap"],
         "parity": made["demographic_parity_difference"],
     }
-
-
-def subgroup_figure(results: Results) -> Figure | None:
-    """Accuracy by group, for the fields with the largest gaps."""
-    gaps = [
-        (one["parity_accuracy"]["value"], field)
-        for field, one in results.best["subgroups"]["fields"].items()
-        if one["parity_accuracy"] and one["parity_accuracy"]["value"] is not None
-    ]
-    rows = []
-    for _, field in sorted(gaps, reverse=True)[:FIELDS_DRAWN]:
-        for group in results.best["subgroups"]["fields"][field]["groups"]:
-            value = group["accuracy_observed"] or {}
-            if value.get("value") is not None:
-                low, high = (_times(value[end], 100) for end in ("low", "high"))
-                dot = figures.Dot(100 * value["value"], low, high)
-                rows.append(figures.Row(f"{_title(field)}: {group['group']}", [dot]))
-    return figures.dot_plot(rows, "accuracy, observed range (%)", width=7) if rows else None
 
 
 def problem_section(results: Results) -> Json:
@@ -341,17 +236,6 @@ PROBLEMS = {
 }
 
 
-def loss_figure(results: Results) -> Figure | None:
-    lines = []
-    for (model, stage), run in results.runs.items():
-        for key, words in (("loss", "training"), ("eval_loss", "validation")):
-            points = [(entry["step"], entry[key]) for entry in run["losses"] if entry.get(key) is not None]
-            if points:
-                x, y = zip(*points, strict=True)
-                lines.append(figures.Line(f"{model} {stage}, {words}", x, y, dashed=key == "eval_loss"))
-    return figures.line_plot(lines[:6], "step", "loss (nats a token; DPO: its own loss)") if lines else None
-
-
 def run_section(results: Results) -> list[Json]:
     """What was trained and how: one block a training run."""
     blocks = []
@@ -385,11 +269,12 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def left_out_words(left_out: dict[str, int]) -> str:
+    """Counts by reason, as part of a sentence."""
     return "; ".join(f"{count(number)} {reason}" for reason, number in left_out.items())
 
 
-def definitions(results: Results) -> list[tuple[str, list[glossary.Term]]]:
-    """Groups of definitions, of what stands on this page."""
+def definitions() -> list[tuple[str, list[glossary.Term]]]:
+    """Every definition, in groups."""
     return [
         ("How to read it", [glossary.SKILL, *glossary.OTHER.values()]),
         ("Distances and accuracy", [*glossary.METRICS.values(), glossary.CALIBRATION]),
@@ -398,9 +283,6 @@ def definitions(results: Results) -> list[tuple[str, list[glossary.Term]]]:
     ]
 
 
-def _title(field: str) -> str:
+def title_of(field: str) -> str:
+    """A demographic field's name for readers."""
     return field.replace("_", " ")
-
-
-def _times(value: Any, factor: float) -> float | None:
-    return None if value is None else factor * value
