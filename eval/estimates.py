@@ -89,31 +89,32 @@ def skill(
     one: np.ndarray,
     studies: Studies,
     people: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Estimate, np.ndarray]:
-    """Skill (zero - model) / (zero - one) of overall means, and of each study (S).
+) -> tuple[Estimate, np.ndarray, np.ndarray | None]:
+    """Skill (zero - model) / (zero - one) of overall means, of each study (S), and its replicates (R, S).
 
     model, zero, one: distances (C) of the model, of the uniform guess (skill 0) and of the ceiling
     (skill 1), on the cells that have all three. people: (R, C) replicates of model and zero.
     """
     shared = np.isfinite(model) & np.isfinite(zero) & np.isfinite(one)
     if not shared.any():
-        return missing("no cell has the model's distance, the uniform control and the ceiling"), np.full(
-            len(studies.names), np.nan
-        )
+        reason = "no cell has the model's distance, the uniform control and the ceiling"
+        return missing(reason), np.full(len(studies.names), np.nan), None
     of_model, of_zero, of_one = (studies.means(np.where(shared, part, np.nan)) for part in (model, zero, one))
     known = np.isfinite(of_model)
     weights = studies.weights
     drawn = _ratio(*(weighted_mean(part, weights) for part in (of_model, of_zero, of_one)))
     value = _ratio(of_model[known].mean(), of_zero[known].mean(), of_one[known].mean())
-    resampled = None
+    resampled = by_study = None
     if people is not None:
-        moved = [_centred(_mean(studies.means(np.where(shared, part, np.nan)))) for part in people]
+        parts = [studies.means(np.where(shared, part, np.nan)) for part in people]
+        moved = [_centred(_mean(part)) for part in parts]
+        by_study = _ratio(of_model + _centred(parts[0]), of_zero + _centred(parts[1]), of_one)
         resampled = _ratio(
             of_model[known].mean() + moved[0], of_zero[known].mean() + moved[1], of_one[known].mean()
         )
     reason = "the ceiling is no better than the uniform guess"
     overall = statistic(float(value), drawn, int(known.sum()), int(shared.sum()), resampled, reason)
-    return overall, _ratio(of_model, of_zero, of_one)
+    return overall, _ratio(of_model, of_zero, of_one), by_study
 
 
 def _ratio(model: Any, zero: Any, one: Any) -> Any:
@@ -128,7 +129,8 @@ def _mean(study_values: np.ndarray) -> np.ndarray:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    return values - values.mean()
+    """Replicates (R, ...) around 0."""
+    return values - values.mean(0)
 
 
 def _pack(

@@ -38,6 +38,7 @@ SKILLS = ("wasserstein_observed", "wasserstein_stated")
 WITH_PEOPLE = (*DISTANCES, *RESAMPLED)
 CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
 Say = Callable[[str], None]
+StudySkills = dict[str, tuple[np.ndarray, np.ndarray | None]]  # values (S), replicates over people (R, S)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _skills(
     ceiling: Ceiling,
     people: np.ndarray,
     studies: Studies,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], StudySkills]:
     """Skill by both ranges: raw against naive split halves, corrected in the model's size and mode."""
     out, per_study = {}, {}
     for k, name in enumerate(SKILLS):
@@ -141,7 +142,8 @@ def _skills(
         uniform = of_controls[f"uniform_{name.rpartition('_')[2]}"].values[name]
         drawn = (people[:, :, DISTANCES.index(name)], people[:, :, len(WITH_PEOPLE) + k])
         fair = ceiling.uniform[:, k]
-        corrected, per_study[name] = skill(model, fair, ceiling.paired[:, k], studies, drawn)
+        corrected, of_studies, drawn_of_studies = skill(model, fair, ceiling.paired[:, k], studies, drawn)
+        per_study[name] = (of_studies, drawn_of_studies)
         out[name] = {
             "raw": skill(model, uniform, ceiling.split_half_raw[:, k], studies, drawn)[0],
             "corrected": corrected,
@@ -172,7 +174,7 @@ def _per_study(
     cells: GroupScores,
     studies: Studies,
     people: dict[str, np.ndarray],
-    skills: dict[str, np.ndarray],
+    skills: StudySkills,
 ) -> dict[str, Any]:
     means = {name: studies.means(cells.values[name]) for name in METRICS}
     rows = np.bincount(studies.of_cell, aligned.cells["rows"].to_numpy())
@@ -183,7 +185,11 @@ def _per_study(
             "people": {
                 name: people_interval(means[name][s], values[:, s]) for name, values in people.items()
             },
-            "skill": {name: _number(values[s]) for name, values in skills.items()},
+            "skill": {name: _number(values[s]) for name, (values, _) in skills.items()},
+            "skill_people": {
+                name: None if drawn is None else people_interval(values[s], drawn[:, s])
+                for name, (values, drawn) in skills.items()
+            },
             "cells": int(count[s]),
             "rows": int(rows[s]),
         }
