@@ -8,11 +8,11 @@ Wasserstein distances upward; intervals over people are therefore centred on the
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from eval.distances import DISTANCES, clipped_wasserstein, pair
+from eval.distances import DISTANCES, clipped_wasserstein, in_threads, pair
 
 LEVEL = 0.95
 BLOCK = 32  # replicates that one task computes while its study's rows stay in the cache
@@ -54,9 +54,10 @@ def resample_people(rows: PairedRows, replicates: int, seed: int) -> np.ndarray:
     """
     columns = len(DISTANCES) + rows.row_scores.shape[1] + 2
     out = np.empty((replicates, len(rows.cell_rows) - 1, columns), np.float32)
-    _resample(
-        rows.study_cells, rows.cell_rows, rows.person, rows.people, rows.support_offsets, rows.support,
-        rows.human_at, rows.entry_offsets, rows.entry_at, rows.entry_prob, rows.ranges, rows.row_scores,
+    tasks = len(rows.people) * -(-replicates // BLOCK)
+    in_threads(
+        _resample, tasks, rows.study_cells, rows.cell_rows, rows.person, rows.people,
+        rows.support_offsets, rows.support, rows.human_at, rows.entry_offsets, rows.entry_at, rows.entry_prob, rows.ranges, rows.row_scores,
         rows.references, np.uint64(seed), out,
     )  # fmt: skip
     return out
@@ -88,15 +89,15 @@ def below(state, limit):
     return np.int64(((mix(state) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _resample(
-    study_cells, cell_rows, person, people, support_offsets, support, human_at, entry_offsets, entry_at,
-    entry_prob, ranges, row_scores, references, seed, out,
+    first_task, last_task, study_cells, cell_rows, person, people, support_offsets, support, human_at,
+    entry_offsets, entry_at, entry_prob, ranges, row_scores, references, seed, out,
 ):  # fmt: skip
     replicates = out.shape[0]
     blocks = (replicates + BLOCK - 1) // BLOCK
     extra = row_scores.shape[1]
-    for task in prange((len(study_cells) - 1) * blocks):
+    for task in range(first_task, last_task):
         study = task // blocks
         first = (task % blocks) * BLOCK
         weight = np.empty(people[study], np.float64)

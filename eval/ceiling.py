@@ -21,10 +21,10 @@ Two questions, two kinds of ceiling:
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from eval.bootstrap import PairedRows, below, mix, step, stream
-from eval.distances import DISTANCES, clipped_wasserstein, pair
+from eval.distances import DISTANCES, clipped_wasserstein, in_threads, pair
 
 JENSEN_SHANNON = DISTANCES.index("jensen_shannon")
 
@@ -57,8 +57,8 @@ def ceilings(rows: PairedRows, n_draws: np.ndarray, splits: int, seed: int) -> C
     cell = np.repeat(np.arange(cells), np.diff(rows.cell_rows))
     member, members = _members(cell, rows.person, cells)
     out = np.empty((cells, 3 * len(DISTANCES) + 2))
-    _simulate(
-        rows.cell_rows, member, members, rows.support_offsets, rows.support, rows.human_at,
+    in_threads(
+        _simulate, cells, rows.cell_rows, member, members, rows.support_offsets, rows.support, rows.human_at,
         rows.entry_offsets, rows.entry_at, rows.entry_prob, rows.ranges, rows.references, n_draws,
         splits, np.uint64(seed), out,
     )  # fmt: skip
@@ -121,12 +121,12 @@ def _by_order(variance_ratio: np.ndarray) -> np.ndarray:
     return factors
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _simulate(
-    cell_rows, member, members, support_offsets, support, human_at, entry_offsets, entry_at, entry_prob,
-    ranges, references, n_draws, splits, seed, out,
+    first_cell, last_cell, cell_rows, member, members, support_offsets, support, human_at,
+    entry_offsets, entry_at, entry_prob, ranges, references, n_draws, splits, seed, out,
 ):  # fmt: skip
-    for cell in prange(len(cell_rows) - 1):
+    for cell in range(first_cell, last_cell):
         people = members[cell]
         out[cell] = np.nan
         if people < 2:

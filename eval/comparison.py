@@ -109,20 +109,19 @@ def _difference(
 def printed_table(table: Sequence[dict[str, Any]]) -> str:
     """The table for a terminal: Wasserstein distance and accuracy with intervals, and skill."""
     head = ("", "Wasserstein (observed)", "Wasserstein (stated)", "accuracy (observed)", "skill")
+    shown = ("wasserstein_observed", "wasserstein_stated", "accuracy_observed")
     lines: list[tuple[str, ...]] = [head]
     for row in table:
         skill = row["skill"].get("wasserstein_observed", {}).get("corrected")
-        metrics = [
-            row["metrics"].get(name)
-            for name in ("wasserstein_observed", "wasserstein_stated", "accuracy_observed")
-        ]
-        lines.append((row["name"], *(_cell(found) for found in (*metrics, skill))))
+        figures = [row["metrics"].get(name) for name in shown] + [skill]
+        lines.append((row["name"], *(_cell(found) for found in figures)))
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    text = [
-        line[0].ljust(widths[0]) + "".join(f"  {line[k].rjust(widths[k])}" for k in range(1, len(head)))
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(part.rjust(w) for part, w in zip(line[1:], widths[1:], strict=True))]
+        )
         for line in lines
-    ]
-    return "\n".join(text)
+    )
 
 
 def _cell(found: Estimate | None) -> str:

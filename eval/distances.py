@@ -9,11 +9,15 @@ Sources: Wasserstein-1 as in `scipy.stats.wasserstein_distance`; Jensen-Shannon 
 the largest difference of the distribution functions; total variation is half the L1 distance.
 """
 
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 DISTANCES = (
     "wasserstein_observed",
@@ -110,13 +114,32 @@ def distances(
     no range: they compare the answers as given.
     """
     out = np.empty((len(offsets) - 1, len(DISTANCES)))
-    _all_pairs(offsets, support, human.astype(np.float64), predicted.astype(np.float64), ranges, out)
+    weights = human.astype(np.float64), predicted.astype(np.float64)
+    in_threads(_all_pairs, len(out), offsets, support, *weights, ranges, out)
     return out
 
 
-@njit(cache=True, parallel=True)
-def _all_pairs(offsets, support, human, predicted, ranges, out):
-    for group in prange(len(offsets) - 1):
+def in_threads(kernel: Callable[..., None], size: int, *arguments: Any) -> None:
+    """Run kernel(start, stop, *arguments) on parts of range(size), one thread a core.
+
+    For compiled functions that let go of the interpreter's lock. They compile in half the time that
+    numba's own loop parallelism takes. Arrays are made writable: numba compiles for each kind apart.
+    """
+    workers = len(os.sched_getaffinity(0))
+    writable = [
+        np.require(part, requirements=["C", "W"]) if isinstance(part, np.ndarray) else part
+        for part in arguments
+    ]
+    edges = np.unique(np.linspace(0, size, 4 * workers + 1).astype(np.int64))
+    with ThreadPoolExecutor(workers) as pool:
+        tasks = [pool.submit(kernel, a, b, *writable) for a, b in itertools.pairwise(edges)]
+        for task in tasks:
+            task.result()
+
+
+@njit(cache=True, nogil=True)
+def _all_pairs(first_group, last_group, offsets, support, human, predicted, ranges, out):
+    for group in range(first_group, last_group):
         start, end = offsets[group], offsets[group + 1]
         pair(support[start:end], human[start:end], predicted[start:end], ranges[group], out[group])
 

@@ -8,9 +8,9 @@ which for one sampled answer is the published formula itself (arXiv 2509.05830).
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from eval.distances import Histograms
+from eval.distances import Histograms, in_threads
 
 ROW_SCORES = (
     "accuracy_observed",
@@ -64,13 +64,13 @@ def row_scores(
     (probability - hit)^2, 0 to 2 (Brier 1950).
     """
     out = np.empty((len(response), len(ROW_SCORES)))
-    _row_scores(offsets, answers, probs, response, group, ranges, out)
+    in_threads(_row_scores, len(out), offsets, answers, probs, response, group, ranges, out)
     return out
 
 
-@njit(cache=True, parallel=True)
-def _row_scores(offsets, answers, probs, response, group, ranges, out):
-    for i in prange(len(response)):
+@njit(cache=True, nogil=True)
+def _row_scores(first, last, offsets, answers, probs, response, group, ranges, out):
+    for i in range(first, last):
         low, high, stated_low, stated_high = ranges[group[i]]
         truth = float(response[i])
         stated_truth = min(max(truth, stated_low), stated_high)

@@ -144,7 +144,8 @@ def _contract(found: Predictions) -> pl.DataFrame:
     )
     empty = [pl.lit([], pl.List(pl.Int64)), pl.lit([], pl.List(pl.Float32))]
     table = table.with_columns(pl.col("answers").fill_null(empty[0]), pl.col("probs").fill_null(empty[1]))
-    unknown = {
+    unknown: dict[str, Any] = {
+        "draws": pl.List(pl.Int64),
         "off_scale_mass": pl.Float32,
         "n_requested": pl.Int32,
         "n_parsed": pl.Int32,
