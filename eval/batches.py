@@ -5,6 +5,7 @@ stimulus does) are read as a tree of three levels: what the whole batch shares, 
 shares, and the rest of each row. The plan minimises the number of padded tokens that are computed.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ def plan_batches(
     by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     orders = [by_length]
     if reuse:
-        orders.append(sorted(range(len(prompts)), key=lambda row: prompts[row]))
+        orders.append(sorted(range(len(prompts)), key=lambda row: list(prompts[row])))
     plans = [_cut(arrays, extra, order, budget, reuse) for order in orders]
     return min(plans, key=lambda plan: sum(batch.cost + OVERHEAD for batch in plan))
 
@@ -51,7 +52,7 @@ def _cut(
     arrays: list[np.ndarray], extra: Sequence[int], order: list[int], budget: int, reuse: bool
 ) -> list[Batch]:
     """Cut an order into batches as large as the budget allows."""
-    common = [0] + [_common(arrays[a], arrays[b]) for a, b in zip(order, order[1:], strict=False)]
+    common = [0, *(_common(arrays[a], arrays[b]) for a, b in itertools.pairwise(order))]
     batches, begin, longest = [], 0, 0
     for place, row in enumerate(order):
         size = max(longest, len(arrays[row]) + extra[row])

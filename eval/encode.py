@@ -10,7 +10,8 @@ from typing import Any
 
 from common.files import Refusal
 
-_SYSTEM, _USER, _ANSWER = "SYSTEMPLACEHOLDER", "USERPLACEHOLDER", "ANSWERPLACEHOLDER"
+# Mixed case and no white space at the ends: a template that changes more than the ends is found out.
+_SYSTEM, _USER, _ANSWER = "SystemPlaceHolder", "UserPlaceHolder", "AnswerPlaceHolder"
 
 
 class PromptEncoder:
@@ -44,7 +45,9 @@ class PromptEncoder:
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         except Exception as error:  # a template raises whatever it likes
-            raise Refusal(f"the chat template of {self.name} refuses a system and a user turn: {error}") from None
+            raise Refusal(
+                f"the chat template of {self.name} refuses a system and a user turn: {error}"
+            ) from None
         pieces = []
         for mark in marks:
             if text.count(mark) != 1:

@@ -10,7 +10,7 @@ answers and keeping the bare admissible ones. A row's prompt is read once; all n
 are then read in one forward pass, each seeing its own ancestors only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -42,11 +42,10 @@ def exact_distributions(
     tries: Sequence[AnswerTrie],
     temperature: float = 1.0,
     top_p: float = 1.0,
-    done: Callable[[list[int], list[np.ndarray]], None] | None = None,
 ) -> list[np.ndarray]:
     """Unnormalised mass m(a) of every answer, float64 (A,), for each prompt (token ids) and its trie.
 
-    `done(indices, masses)` is called after each batch. 1 - mass.sum() is the off-scale mass.
+    1 - mass.sum() is the off-scale mass. Every prompt must fit (`LocalModel.fits`) with its answers.
     """
     masses: list[np.ndarray] = [np.empty(0)] * len(prompts)
     settings = model.settings
@@ -61,14 +60,10 @@ def exact_distributions(
                 found = _trie_masses(model, part, first[places], trie, temperature, top_p)
                 for place, mass in zip(places, found, strict=True):
                     masses[batch.rows[place]] = mass
-        if done:
-            done(batch.rows, [masses[row] for row in batch.rows])
     return masses
 
 
-def read_prompts(
-    model: LocalModel, prompts: Sequence[list[int]], batch: Batch
-) -> tuple[State, torch.Tensor]:
+def read_prompts(model: LocalModel, prompts: Sequence[list[int]], batch: Batch) -> tuple[State, torch.Tensor]:
     """Read a batch's prompts, shared beginnings once; the state and the last hidden states, (B, hidden)."""
     state = model.empty()
     start = 0

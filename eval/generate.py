@@ -22,7 +22,9 @@ class LocalGenerator:
         """See `Generator`. A constrained reply takes only tokens that lead to an admissible answer."""
         model = self.model
         prompts = model.encoder.encode([r.system for r in requests], [r.prompt for r in requests])
-        found: list[list[Reply]] = [[] for _ in requests]
+        found = [[Reply("", finished=False)] * sampling.samples for _ in requests]
+        short = [row for row, prompt in enumerate(prompts) if model.fits(prompt, sampling.max_new_tokens)]
+        requests, prompts = [requests[row] for row in short], [prompts[row] for row in short]
         settings = model.settings
         extra = [(len(p) + sampling.max_new_tokens) * sampling.samples - len(p) for p in prompts]
         for batch in plan_batches(prompts, extra, settings.batch_tokens, settings.reuse_prefixes):
@@ -30,7 +32,7 @@ class LocalGenerator:
             with torch.inference_mode():
                 state, hidden = read_prompts(model, prompts, batch)
                 for row, replies in zip(batch.rows, self._draw(state, hidden, asked, sampling), strict=True):
-                    found[row] = replies
+                    found[short[row]] = replies
         return found
 
     def _draw(self, state, hidden, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
@@ -38,7 +40,11 @@ class LocalGenerator:
         model, samples = self.model, sampling.samples
         owner = np.repeat(np.arange(len(requests)), samples)
         uniforms = np.concatenate([_uniforms(request, sampling) for request in requests])
-        walks = [_Walk(self.tries.build(r.answers)) if r.answers else None for r in requests for _ in range(samples)]
+        walks = [
+            _Walk(self.tries.build(r.answers)) if r.answers else None
+            for r in requests
+            for _ in range(samples)
+        ]
         tokens: list[list[int]] = [[] for _ in owner]
         finished = np.zeros(len(owner), dtype=bool)
         stops = set(model.stop_ids.tolist())

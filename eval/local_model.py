@@ -4,7 +4,6 @@ A `State` is what the model has read so far for each row of a batch (the key-val
 selected from it and extended by more tokens; so a text that many rows share is computed once.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from common.files import Refusal
@@ -59,6 +59,10 @@ class LocalModel:
             if not torch.allclose(fast.float(), self.model(input_ids=ids).logits.float(), atol=1e-2):
                 raise Refusal(f"{self.name}: logits of this architecture can't be read; use --backend server")
 
+    def fits(self, prompt: Sequence[int], more: int) -> bool:
+        """True if the prompt and `more` tokens lie within what the model can read."""
+        return len(prompt) + more <= self.context
+
     def empty(self) -> State:
         """One row that has read nothing."""
         none = torch.zeros(1, 0, dtype=torch.bool, device=self.device)
@@ -68,9 +72,9 @@ class LocalModel:
         """A state whose i-th row is row `rows[i]` of `state`; `state` itself stays as it is."""
         index = torch.tensor(rows, device=self.device)
         cache = DynamicCache()
-        for number, layer in enumerate(state.cache.layers):
-            if layer.keys is not None:
-                cache.update(layer.keys[index], layer.values[index], number)
+        layers: list[Any] = state.cache.layers
+        for number, layer in enumerate(layers):
+            cache.update(layer.keys[index], layer.values[index], number)
         return State(cache, state.valid[index], state.lengths[index])
 
     def extend(self, state: State, texts: Sequence[Sequence[int]]) -> tuple[State, torch.Tensor]:
@@ -93,7 +97,9 @@ class LocalModel:
         last = hidden[torch.arange(len(texts), device=self.device), sizes - 1]
         return State(state.cache, valid, state.lengths + sizes), last
 
-    def read_tree(self, state: State, tokens: np.ndarray, depths: np.ndarray, ancestors: np.ndarray) -> torch.Tensor:
+    def read_tree(
+        self, state: State, tokens: np.ndarray, depths: np.ndarray, ancestors: np.ndarray
+    ) -> torch.Tensor:
         """Hidden states (B, N, hidden) of N tree nodes after every row, in one pass; `state` is used up.
 
         Each node sees the row's text, its ancestors and itself, at the position its depth gives it.
@@ -101,9 +107,7 @@ class LocalModel:
         rows = len(state.lengths)
         depth = torch.from_numpy(depths).to(self.device)
         mask = _mask(state.valid, torch.from_numpy(ancestors).to(self.device))
-        return self._forward(
-            state, np.tile(tokens, (rows, 1)), mask, state.lengths[:, None] + depth - 1
-        )
+        return self._forward(state, np.tile(tokens, (rows, 1)), mask, state.lengths[:, None] + depth - 1)
 
     def _forward(
         self, state: State, tokens: np.ndarray, mask: torch.Tensor | None, positions: torch.Tensor
@@ -133,18 +137,25 @@ def _load(path: str, settings: LocalSettings) -> tuple[Any, Any]:
     local = Path(path)
     if path.startswith((".", "/", "outputs/")) and not local.is_dir():
         step = "`make train-dpo`" if local.name == "dpo" else "`make train-sft`"
-        raise Refusal(f"the model folder {path} is missing; {step} makes a checkpoint, or give another --model")
+        raise Refusal(
+            f"the model folder {path} is missing; {step} makes a checkpoint, or give another --model"
+        )
     cuda = torch.cuda.is_available()
     device = settings.device if settings.device != "auto" else "cuda" if cuda else "cpu"
-    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if device.startswith("cuda") else "float32"
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    dtype = (
+        settings.dtype if settings.dtype != "auto" else "bfloat16" if device.startswith("cuda") else "float32"
+    )
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"can't load the model {path}: {reason}; give a checkpoint folder or a hub id") from None
-    return tokenizer, model.to(device).eval()
+        raise Refusal(
+            f"can't load the model {path}: {reason}; give a checkpoint folder or a hub id"
+        ) from None
+    return tokenizer, model.to(torch.device(device)).eval()

@@ -11,7 +11,6 @@ OpenAI-compatible one; its key is read from the environment variable OPENAI_API_
 
 import argparse
 import platform
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from common.files import Refusal, file_stamp, fingerprint, run_cli, up_to_date
 from common.paths import output_dir, safe_name, split_dir
-from eval.predictor import PREDICTION_SCHEMA, ROW_COLUMNS, Predictor
+from eval.predictor import ROW_COLUMNS, Predictor
 from eval.settings import Settings, load_settings
 from eval.store import RECORD, TABLE, Store
 
@@ -74,7 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder, hub id, or a server's model name")
     parser.add_argument("--name", help="names the output folder; default: the model's last part")
     parser.add_argument("--data", default="sample")
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", help="evaluation rows other than data/<data>/<split>/eval.parquet")
     parser.add_argument("--config", default="configs/eval/default.yaml")
     parser.add_argument("--mode", choices=["exact", "sampled", "verbalised"], help="wins over the settings")
-    parser.add_argument("--backend", choices=["transformers", "vllm", "server"], help="wins over the settings")
+    parser.add_argument(
+        "--backend", choices=["transformers", "vllm", "server"], help="wins over the settings"
+    )
     parser.add_argument("--url", help="a server's address, such as http://localhost:8000/v1")
     parser.add_argument("--max-rows", type=int, help="predict only that many rows, spread over all items")
     parser.add_argument("--out", help="output folder; default: outputs/<data>/<split>/eval/<name>")
@@ -96,7 +99,9 @@ def read_rows(path: Path) -> pl.DataFrame:
         table = pl.scan_parquet(path)
         present = table.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refusal(f"{path} can't be read as parquet: {str(error).splitlines()[0]}; make it again") from None
+        raise Refusal(
+            f"{path} can't be read as parquet: {str(error).splitlines()[0]}; make it again"
+        ) from None
     for column in (*ROW_COLUMNS, *ITEM):
         if column not in present:
             raise Refusal(f"{path} has no column {column}; evaluation rows are described in data/README.md")
@@ -155,7 +160,10 @@ def _described(model: str, rows_path: Path, settings: Settings) -> dict[str, Any
     files = sorted(folder.glob("*")) if folder.is_dir() else []
     return {
         "format": FORMAT,
-        "model": [model, *(file_stamp(file) for file in files if file.suffix in (".json", ".safetensors", ".jinja"))],
+        "model": [
+            model,
+            *(file_stamp(file) for file in files if file.suffix in (".json", ".safetensors", ".jinja")),
+        ],
         "rows": file_stamp(rows_path),
         "settings": settings.model_dump(
             include={"mode", "backend", "seed", "max_rows", "local", "server", settings.mode, "sampled"}
@@ -164,29 +172,32 @@ def _described(model: str, rows_path: Path, settings: Settings) -> dict[str, Any
 
 
 def _counts(table: pl.DataFrame) -> dict[str, Any]:
-    """What a reader must know before trusting the table."""
-    sampled = table.filter(pl.col("mode") == "sampled")
-    off_scale = table["off_scale_mass"].drop_nulls()
+    """What a reader must know before trusting the table. Replies: of rows that weren't computed exactly."""
+    replied = table.filter(pl.col("mode") != "exact")
+    off_scale = table["off_scale_mass"].drop_nulls().to_numpy()
     return {
         "rows": len(table),
         "rows_by_mode": dict(sorted(table["mode"].value_counts().iter_rows())),
         "rows_without_prediction": int((table["answers"].list.len() == 0).sum()),
-        "replies_requested": int(table["n_requested"].sum()),
-        "replies_parsed": int(table["n_parsed"].sum()),
-        "replies_bare": int(sampled["n_bare"].sum()) if len(sampled) else None,
-        "mean_off_scale_mass": float(off_scale.cast(pl.Float64).mean()) if len(off_scale) else None,
+        "replies_requested": int(replied["n_requested"].sum()),
+        "replies_parsed": int(replied["n_parsed"].sum()),
+        "replies_bare": int(replied["n_bare"].sum()),
+        "mean_off_scale_mass": float(off_scale.mean(dtype=np.float64)) if len(off_scale) else None,
     }
 
 
 def _sentence(counts: dict[str, Any]) -> str:
-    modes = ", ".join(f"{number} {mode}" for mode, number in counts["rows_by_mode"].items())
-    parts = [f"{counts['rows']} rows ({modes})"]
+    modes = ", ".join(f"{number:,} {mode}" for mode, number in counts["rows_by_mode"].items())
+    parts = [f"{counts['rows']:,} rows ({modes})"]
     if counts["mean_off_scale_mass"] is not None:
         parts.append(f"mean off-scale mass {counts['mean_off_scale_mass']:.4f}")
-    if counts["replies_bare"] is not None:
-        parts.append(f"{counts['replies_parsed']} of {counts['replies_requested']} replies parsed")
+    if counts["replies_requested"]:
+        parts.append(
+            f"of {counts['replies_requested']:,} replies {counts['replies_parsed']:,} could be read, "
+            f"{counts['replies_bare']:,} were bare"
+        )
     if counts["rows_without_prediction"]:
-        parts.append(f"{counts['rows_without_prediction']} rows without a prediction")
+        parts.append(f"{counts['rows_without_prediction']:,} rows have no prediction")
     return "; ".join(parts)
 
 
@@ -196,4 +207,4 @@ def _versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(main))
+    run_cli(main)

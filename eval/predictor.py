@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from common.files import Refusal
@@ -19,21 +20,24 @@ ROW_COLUMNS = (
     "study_id", "sample_id", "system", "prompt", "scale_kind", "scale_low", "scale_high", "scale_step",
     "scale_labels",
 )  # fmt: skip
-PREDICTION_SCHEMA = pl.Schema(
-    {
-        "study_id": pl.String,
-        "sample_id": pl.Int64,
-        "mode": pl.String,
-        "answers": pl.List(pl.Int64),
-        "probs": pl.List(pl.Float32),
-        "draws": pl.List(pl.Int64),
-        "off_scale_mass": pl.Float32,
-        "n_requested": pl.Int32,
-        "n_parsed": pl.Int32,
-        "n_bare": pl.Int32,
-    }
-)
-_FAILED = {"answers": [], "probs": [], "draws": [], "off_scale_mass": None, "n_requested": 1, "n_parsed": 0}
+_SCHEMA: dict[str, Any] = {
+    "study_id": pl.String,
+    "sample_id": pl.Int64,
+    "mode": pl.String,
+    "answers": pl.List(pl.Int64),
+    "probs": pl.List(pl.Float32),
+    "draws": pl.List(pl.Int64),
+    "off_scale_mass": pl.Float32,
+    "n_requested": pl.Int32,
+    "n_parsed": pl.Int32,
+    "n_bare": pl.Int32,
+}
+PREDICTION_SCHEMA = pl.Schema(_SCHEMA)
+# Exact mode, and the prompt is longer than the model can read
+_NO_PREDICTION: dict[str, Any] = {
+    "mode": "exact", "answers": [], "probs": [], "draws": [], "off_scale_mass": None,
+    "n_requested": 1, "n_parsed": 0, "n_bare": None,
+}  # fmt: skip
 
 
 class Predictor:
@@ -69,7 +73,9 @@ class Predictor:
         """Predictions of `rows` (the columns ROW_COLUMNS, others are ignored), in their order."""
         missing = [name for name in ROW_COLUMNS if name not in rows.columns]
         if missing:
-            raise Refusal(f"the rows have no column {missing[0]}; evaluation rows are described in data/README.md")
+            raise Refusal(
+                f"the rows have no column {missing[0]}; evaluation rows are described in data/README.md"
+            )
         scales = _scales(rows)
         requests = [
             Request(system, prompt, row_seed(self.settings.seed, study, sample))
@@ -117,20 +123,22 @@ class Predictor:
         """Exact distributions; rows with the same question and answers are computed once."""
         from eval.exact import exact_distributions
 
-        distinct = {(r.system, r.prompt, a): None for r, a in zip(requests, answers, strict=True)}
-        prompts = self.local.encoder.encode([s for s, _, _ in distinct], [p for _, p, _ in distinct])
-        tries = [self.tries.build(a) for _, _, a in distinct]
+        keys = [(r.system, r.prompt, a) for r, a in zip(requests, answers, strict=True)]
+        distinct = list(dict.fromkeys(keys))
+        encoded = self.local.encoder.encode([s for s, _, _ in distinct], [p for _, p, _ in distinct])
+        asked = [
+            (key, ids, trie)
+            for key, ids in zip(distinct, encoded, strict=True)
+            if self.local.fits(ids, (trie := self.tries.build(key[2])).depths.max())
+        ]
         settings = self.settings.exact
-        masses = exact_distributions(self.local, prompts, tries, settings.temperature, settings.top_p)
-        records = {}
-        for key, mass, trie in zip(distinct, masses, tries, strict=True):
-            total = float(mass.sum())
-            if total > 0:
-                outcome = {"answers": trie.answers, "probs": mass / total, "n_parsed": 1}
-            else:
-                outcome = {"answers": [], "probs": [], "n_parsed": 0}
-            records[key] = _FAILED | outcome | {"mode": "exact", "off_scale_mass": 1.0 - total, "n_bare": None}
-        return [records[r.system, r.prompt, a] for r, a in zip(requests, answers, strict=True)]
+        masses = exact_distributions(
+            self.local, [a[1] for a in asked], [a[2] for a in asked], settings.temperature, settings.top_p
+        )
+        found = {
+            key: exact_record(trie.answers, mass) for (key, _, trie), mass in zip(asked, masses, strict=True)
+        }
+        return [found.get(key, _NO_PREDICTION) for key in keys]
 
 
 def predict_rows(rows: pl.DataFrame, model: str, settings: Settings) -> pl.DataFrame:
@@ -140,6 +148,15 @@ def predict_rows(rows: pl.DataFrame, model: str, settings: Settings) -> pl.DataF
     row each, in their order. A row without a prediction has empty lists.
     """
     return Predictor(model, settings).predict(rows)
+
+
+def exact_record(answers: tuple[int, ...], mass: np.ndarray) -> dict[str, Any]:
+    """A prediction from the mass of each answer; none when the model gives all of them no probability."""
+    total = float(mass.sum())
+    known: dict[str, Any] = {"off_scale_mass": max(0.0, 1.0 - total)}
+    if total > 0:
+        known |= {"answers": answers, "probs": mass / total, "n_parsed": 1}
+    return _NO_PREDICTION | known
 
 
 def _scales(rows: pl.DataFrame) -> list[Scale]:

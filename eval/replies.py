@@ -1,4 +1,4 @@
-"""What a model is asked and what it replies: one interface for every back end, and a parser that never guesses."""
+"""What a model is asked and replies: one interface for every back end, and a parser that never guesses."""
 
 import re
 import zlib
@@ -53,7 +53,7 @@ def row_seed(seed: int, study_id: str, sample_id: int) -> tuple[int, int, int]:
     return seed, zlib.crc32(study_id.encode()), sample_id & 0xFFFFFFFF
 
 
-_NUMBER = re.compile(r"([-+\u2212]?)([0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.0+)?")
+_NUMBER = re.compile(r"([-+\u2212]?)([0-9]{1,30}|[0-9]{1,3}(?:,[0-9]{3}){1,9})(?:\.0+)?")
 _LABELLED = re.compile(r"^[\s*_]*answer[\s*_]*:(.*)$", re.IGNORECASE)
 _BARE = re.compile(r"0|-?[1-9][0-9]*")
 _INT64 = np.iinfo(np.int64)

@@ -33,7 +33,9 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise Refusal(f"another run is writing {self.folder}; wait for it, or give another --out") from None
+            raise Refusal(
+                f"another run is writing {self.folder}; wait for it, or give another --out"
+            ) from None
         try:
             yield
         finally:

@@ -19,9 +19,7 @@ def verbalised_records(
     generator: Generator, requests: Sequence[Request], scales: Sequence[Scale], sampling: Sampling
 ) -> list[dict[str, Any]]:
     """One prediction a request: the fields of `PREDICTION_SCHEMA` but the keys."""
-    asked = [
-        Request(request.system, f"{request.prompt}\n\n{QUESTION}", request.seed) for request in requests
-    ]
+    asked = [Request(request.system, f"{request.prompt}\n\n{QUESTION}", request.seed) for request in requests]
     replies = generator.replies(asked, sampling)
     records = []
     for (reply,), scale in zip(replies, scales, strict=True):
@@ -51,7 +49,7 @@ def parse_distribution(text: str, scale: Scale) -> dict[int, float] | None:
     text = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
     try:
         pairs = json.loads(text, object_pairs_hook=list, parse_constant=lambda _: None)
-        stated = {int(key): float(value) for key, value in pairs}
+        stated = {int(key): math.nan if isinstance(value, bool) else float(value) for key, value in pairs}
     except (ValueError, TypeError, RecursionError):
         return None
     total = math.fsum(stated.values()) if all(map(math.isfinite, stated.values())) else math.nan

@@ -1,87 +1,80 @@
-"""Random tiny Llama and Qwen2 models with their families' chat templates, made in a second for tests.
+"""Small models with the tokenizers of the project's two tiny families, made in seconds for tests.
 
-Their vocabularies write numbers differently: the Llama one has tokens for all numbers up to 999, the
-Qwen one for single digits only, as the real ones do.
+They are trained for a moment to answer with numbers in all their spellings, so that much of their
+probability lies on answers, and each answer's probability differs from row to row.
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-LLAMA3_TEMPLATE = (
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
-    "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
-    "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
-QWEN_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are "
-    "a helpful assistant.<|im_end|>\n' }}{% endif %}{% for message in messages %}{{ '<|im_start|>' + message['role'] "
-    "+ '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-_WORDS = "you are simulating a survey respondent answer exactly only return an integer from to nothing else " * 4
 
-
-def _tokenizer(family: str) -> PreTrainedTokenizerFast:
-    digits = "[0-9]{1,3}" if family == "llama" else "[0-9]"
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(rf"{digits}| ?[A-Za-z]+|\s+|[^0-9A-Za-z\s]+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    if family == "llama":
-        special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"]
-        special += ["<|eom_id|>", "<|eot_id|>"]
-        template, eos, bos = LLAMA3_TEMPLATE, "<|end_of_text|>", "<|begin_of_text|>"
-        numbers = " ".join(str(number) for number in [*range(10)] * 40 + [*range(10, 100)] * 8 + [*range(1000)] * 3)
-    else:
-        special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-        template, eos, bos, numbers = QWEN_TEMPLATE, "<|im_end|>", None, "0 1 2 3 4 5 6 7 8 9"
-    trainer = trainers.BpeTrainer(
-        vocab_size=1600,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([numbers, _WORDS], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=bos,
-        eos_token=eos,
-        pad_token=special[1],
-        additional_special_tokens=special,
-        chat_template=template,
-        clean_up_tokenization_spaces=False,
-    )
+from common.prompts import SYSTEM_PROMPT
+from eval.encode import PromptEncoder
+from eval.trie import TrieBuilder, spellings
+from scripts.tiny import FAMILIES, train_tokenizer
 
 
 def make(family: str, folder: Path) -> Path:
-    """Write a random model of `family` (llama or qwen) into `folder`; sharp enough to tell answers apart."""
+    """Write a small model of `family` (llama or qwen) into `folder`."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer(family)
+    kind = FAMILIES[family]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(kind, [SYSTEM_PROMPT] * 3),
+        bos_token=kind.bos,
+        eos_token=kind.ends[0],
+        pad_token=kind.pad,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = kind.chat
     shape = {
-        "vocab_size": len(tokenizer) + 4,
+        "vocab_size": len(tokenizer) + 4,  # as in real models, a few rows of the output layer have no token
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": 512,
         "initializer_range": 0.3,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
     }
-    if family == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**shape, rope_theta=500000.0))
-        model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>")]
-    else:
-        model = Qwen2ForCausalLM(Qwen2Config(**shape))
+    model = (
+        LlamaForCausalLM(LlamaConfig(**shape))
+        if family == "llama"
+        else Qwen2ForCausalLM(Qwen2Config(**shape))
+    )
+    model.generation_config = GenerationConfig(
+        do_sample=True, eos_token_id=tokenizer.convert_tokens_to_ids(list(kind.ends))
+    )
+    _learn_numbers(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _learn_numbers(model: Any, tokenizer: Any, steps: int = 60) -> None:
+    """A few steps towards numbers, each spelled at random, and the end of the turn."""
+    encoder, pieces = PromptEncoder(tokenizer, "tiny"), TrieBuilder(tokenizer).pieces
+    numbers = [*range(-12, 13), *range(101), *range(0, 1001, 50)] + [*range(1, 8)] * 20
+    draw = np.random.default_rng(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        for prompt in encoder.encode([None], [f"question {draw.integers(100)}"]):
+            texts = [spellings(str(draw.choice(numbers)), pieces) for _ in range(32)]
+            answers = [[*texts[i][draw.integers(len(texts[i]))], encoder.stop_ids[0]] for i in range(32)]
+            width = max(map(len, answers))
+            ids = torch.tensor([[*prompt, *answer, *[0] * (width - len(answer))] for answer in answers])
+            labels = torch.full_like(ids, -100)
+            for row, answer in enumerate(answers):
+                labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+            optimiser.zero_grad()
+            model(input_ids=ids, labels=labels).loss.backward()
+            optimiser.step()
