@@ -50,7 +50,7 @@ def model_card(found: Results, model: str, stage: str, run: Json) -> str:
     text = made.get_template("card.md.j2").render(
         front=Markup(yaml.safe_dump(front_matter(found, name, run), sort_keys=False, allow_unicode=True)),
         name=name,
-        stage=STAGES[stage],
+        stage=STAGES.get(run["arguments"]["stage"], run["arguments"]["stage"]),
         found=found,
         headline=headline(found, name) if scores else [],
         scores=scores,
@@ -103,8 +103,8 @@ def _table(found: Results, name: str) -> list[tuple[str, list[str]]]:
     if base in found.scores:
         rows.append((base, found.scores[base]["metrics"]))
     rows += [(glossary.name_of(key), scores["controls"].get(key, {})) for key in CONTROLS]
-    ceiling = "split_half_corrected"
-    rows.append((glossary.name_of(ceiling), scores["ceiling"].get(ceiling, {})))
+    human = scores["ceiling"].get("split_half_corrected", {}) | scores["ceiling"].get("another_person", {})
+    rows.append((glossary.CEILINGS["split_half_corrected"].name, human))
     return [(label, [estimate(metrics.get(key)) for key in SHOWN]) for label, metrics in rows]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """A metric's name, what it means, and which way is better: "low", "high", "one" (nearest 1) or ""."""
+    """A metric's name and meaning; `better` is "low", "high", near "one", near "zero", or empty."""
 
     name: str
     words: str
@@ -53,6 +53,14 @@ METRICS = {
         "How far the predicted mean lies from the people's, in units of the stated scale.",
         "low",
     ),
+    "mean_bias_observed": Term(
+        "Bias of the mean, observed range",
+        "Predicted mean minus the people's, in units of the observed range: above 0 the model is too high.",
+        "zero",
+    ),
+    "mean_bias_stated": Term(
+        "Bias of the mean, stated range", "The same in units of the stated scale.", "zero"
+    ),
     "spread_ratio": Term(
         "Spread ratio",
         "Predicted standard deviation over the people's. Below 1 the model's people are too much alike.",
@@ -73,6 +81,12 @@ METRICS = {
     "accuracy_stated": Term(
         "Accuracy, stated range",
         "The same, with the stated scale as the unit.",
+        "high",
+    ),
+    "accuracy_median_observed": Term(
+        "Accuracy of the median",
+        "The same, observed range, if the model answers with the median of its distribution instead of one "
+        "answer drawn from it.",
         "high",
     ),
     "exact_match": Term(
@@ -98,9 +112,9 @@ METRICS = {
 SKILL = Term(
     "Skill",
     "Where a model stands between a uniform guess (0) and the human ceiling (1): how much of the distance "
-    "that can be closed at all is closed. Below 0 it's worse than guessing. Corrected skill takes the noise "
-    "of finite samples out of model and ceiling, so that a perfect model gets 1 however its answers were "
-    "drawn.",
+    "that can be closed at all is closed. Below 0 it's worse than guessing. Corrected skill allows for the "
+    "number of people and the prediction mode, so that a perfect model gets 1 however its answers were "
+    "drawn; raw skill is measured against naive split halves.",
     "high",
 )
 CALIBRATION = Term(
@@ -118,7 +132,10 @@ EFFECTS = {
         "high",
     ),
     "slope": Term(
-        "Slope", "Of the regression of observed on predicted effects; 1 means that sizes are right.", "one"
+        "Slope: best shrinkage",
+        "The factor by which to multiply a predicted effect before believing it: the slope of observed on "
+        "predicted effects, through the origin.",
+        "one",
     ),
     "magnitude_ratio": Term(
         "Size of effects",
@@ -133,19 +150,18 @@ EFFECTS = {
         "The same for contrasts that are clear in people: at least 3 standard errors from zero.",
         "high",
     ),
-    "rmse_raw": Term(
-        "Error of effects, raw", "Root mean square error in answer units of each question.", "low"
+    "rmse_range": Term(
+        "Error of effects, observed range",
+        "Root mean square error, in units of the range of people's answers.",
+        "low",
     ),
     "rmse_std": Term(
         "Error of effects", "Root mean square error in standard deviations of people's answers.", "low"
     ),
     "rmse_std_shrunk": Term(
         "Error after shrinkage",
-        "The same after all predicted effects were multiplied by the factor that fits best.",
+        "The same after a study's predicted effects were multiplied by the slope of all other studies.",
         "low",
-    ),
-    "shrinkage": Term(
-        "Best shrinkage", "The factor by which to multiply a predicted effect before believing it.", "one"
     ),
     "coverage_90": Term(
         "Coverage of 90% intervals",
@@ -153,7 +169,9 @@ EFFECTS = {
         "understates how wrong the model can be.",
     ),
     "best_arm_hit": Term(
-        "Best arm found", "Share of outcomes where the arm predicted highest is highest in people.", "high"
+        "Best arm found",
+        "How often the arm predicted highest (or lowest) is the highest (or lowest) in people.",
+        "high",
     ),
     "best_arm_chance": Term("Best arm by chance", "What picking an arm at random would get."),
     "best_arm_regret": Term(
@@ -191,20 +209,24 @@ CONTROLS = {
     ),
 }
 CEILINGS = {
-    "split_half_corrected": Term(
-        "Human ceiling, corrected",
-        "How near one half of the people comes to the other half, after the noise of finite samples was "
-        "taken out, at the model's sample sizes and in its prediction mode.",
+    "paired": Term(
+        "Ceiling of a perfect model",
+        "The distance that would remain if this model's distributions were right: the noise that so many "
+        "people's answers have by themselves. Corrected skill is 1 here.",
     ),
-    "split_half_raw": Term(
-        "Human ceiling, split halves", "How near one half of the people comes to the other half, as it is."
+    "split_half_corrected": Term(
+        "Human ceiling, split halves",
+        "How near one half of the people comes to the other half, brought to the number of people and the "
+        "prediction mode of the model that it stands beside.",
     ),
     "bootstrap_corrected": Term(
-        "Human ceiling, bootstrap corrected", "The same idea with resampled people, bias removed."
+        "Human ceiling, bootstrap", "The same from resampled people instead of halves, its bias removed."
     ),
-    "bootstrap_raw": Term(
-        "Human ceiling, bootstrap", "How near resampled people come to all people, as it is."
+    "split_half_raw": Term(
+        "Human ceiling, split halves (raw)",
+        "Two halves as they are. Both are small, so this ceiling is too easy to pass; raw skill is 1 here.",
     ),
+    "bootstrap_raw": Term("Human ceiling, bootstrap (raw)", "Resampled people as they are."),
 }
 OTHER = {
     "interval over studies": Term(
@@ -237,7 +259,13 @@ OTHER = {
 
 
 def name_of(key: str) -> str:
-    """The name for readers of any metric, control or ceiling; the key itself where none is known."""
+    """The name for readers of any metric, control or ceiling; the key itself where none is known.
+
+    A comparison writes a ceiling's prediction mode behind it: `split_half (exact)`.
+    """
+    kind, _, mode = key.partition(" (")
+    if mode and f"{kind}_corrected" in CEILINGS:
+        return f"{CEILINGS[f'{kind}_corrected'].name} ({mode}"
     for terms in (METRICS, CONTROLS, CEILINGS, EFFECTS):
         if key in terms:
             return terms[key].name

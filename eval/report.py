@@ -28,6 +28,7 @@ BETTER = {
     "low": "Lower is better.",
     "high": "Higher is better.",
     "one": "Best at 1.",
+    "zero": "Best at 0.",
     "": "",
 }
 

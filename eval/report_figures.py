@@ -113,14 +113,14 @@ def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:
                 for pair in pairs
             ]
         )
-        shrinkage = (scores["effects"]["model"].get("shrinkage") or {}).get("value")
+        slope = (scores["effects"]["model"].get("slope") or {}).get("value")
         clouds.append(
             figures.Cloud(
                 name,
                 [pair["predicted_std"] for pair in pairs],
                 [pair["observed_std"] for pair in pairs],
                 [pair["clear"] for pair in pairs],
-                shrinkage,
+                slope,
             )
         )
     return clouds, titles
@@ -159,12 +159,12 @@ def _subgroups(results: Results) -> Figure | None:
 
 def _losses(results: Results, stage: str, ylabel: str) -> Figure | None:
     lines = []
-    for (model, its_stage), run in results.runs.items():
+    for (model, folder), run in results.runs.items():
         for key, words in (("loss", "training"), ("eval_loss", "validation")):
             points = [(entry["step"], entry[key]) for entry in run["losses"] if entry.get(key) is not None]
-            if points and its_stage == stage:
+            if points and run["arguments"]["stage"] == stage:
                 x, y = zip(*points, strict=True)
-                lines.append(figures.Line(f"{model}, {words}", x, y, dashed=key == "eval_loss"))
+                lines.append(figures.Line(f"{model} {folder}, {words}", x, y, dashed=key == "eval_loss"))
     return figures.line_plot(lines[:MODELS_DRAWN], "step", ylabel) if lines else None
 
 

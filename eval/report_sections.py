@@ -169,21 +169,14 @@ def subgroup_section(results: Results) -> Json:
                     "accuracy": cell_of(group["accuracy_observed"]),
                     "observed": cell_of(group[MAIN]),
                     "stated": cell_of(group[STATED]),
-                    "ceiling": cell_of(group["ceiling_observed"]),
+                    "excess": cell_of(group["excess_observed"]),
                 }
             )
     for field, of_groups in made["effects"].items():
         for group, one in of_groups.items():
             effects.append(
                 {"field": title_of(field), "group": group, "contrasts": one["contrasts"]}
-                | {
-                    key: {
-                        "text": num(one[key], 2),
-                        "sort": one[key],
-                        "note": one["reason"] if one[key] is None else "",
-                    }
-                    for key in ("correlation", "sign_agreement", "magnitude_ratio")
-                }
+                | {key: cell_of(one[key], 2) for key in ("correlation", "sign_agreement", "magnitude_ratio")}
             )
     return {
         "fields": fields,

@@ -10,7 +10,6 @@ from common.files import Refusal, file_stamp, fingerprint, read_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
-STAGES = ("sft", "dpo")
 Json = dict[str, Any]
 
 
@@ -20,8 +19,8 @@ class Results:
 
     scores: {model name: scores.json}, the closest model first. predictions: {model name:
     predictions.json, {} for predictions made elsewhere}. comparison: comparison.json, None where there
-    is none. manifest: of the data set, {} where there is none. runs: {(model, stage): run.json}. inputs:
-    fingerprint of all of it.
+    is none. manifest: of the data set, {} where there is none. runs: {(model, folder): run.json},
+    folder being sft, dpo or a variant's. inputs: fingerprint of all of it.
     """
 
     dataset: str
@@ -57,10 +56,11 @@ def load(data: str, split: str) -> Results:
             raise Refusal(f"{folder}/eval/{name}/scores.json has another schema than this report; {remedy}")
         if not (folder / "eval" / name / "cells.parquet").is_file():
             raise Refusal(f"{folder}/eval/{name}/cells.parquet is missing; {remedy}")
+    found = [file for file in folder.glob("*/*/run.json") if ".old-" not in file.parent.name]
+    found.sort(key=lambda file: (file.parent.parent.name, not file.parent.name.startswith("sft"), file))
     runs = {
         (file.parent.parent.name, file.parent.name): read_json(file, "run that training again")
-        for stage in STAGES
-        for file in sorted(folder.glob(f"*/{stage}/run.json"))
+        for file in found
     }
     beside = folder / "eval" / "comparison.json"
     comparison = read_json(beside, remedy) if beside.is_file() else None
@@ -107,7 +107,8 @@ def leaders(results: Results) -> tuple[list[Json], str]:
         rows = sorted(made["table"], key=lambda row: (row["kind"] != "model", *_rank(row)))
         return rows, f"{made['rows']:,} answers that every model here predicts"
     rows = [dict(scores, kind="model") for scores in results.scores.values()]
-    for kind, found in (("control", results.best["controls"]), ("ceiling", results.best["ceiling"])):
+    ceilings = {key: found for key, found in results.best["ceiling"].items() if MAIN in found}
+    for kind, found in (("control", results.best["controls"]), ("ceiling", ceilings)):
         rows += [
             {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
             for name, metrics in found.items()

@@ -14,15 +14,18 @@ DISTANCES = (
     "jensen_shannon",
     "kolmogorov_smirnov",
 )
-CONTROLS = ("uniform_observed", "uniform_stated", "pooled_others", "pooled_oracle", "training_marginal")
-CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected")
-CELL_METRICS = ("mean_error_observed", "spread_ratio", "entropy_ratio", "accuracy_observed", "accuracy_stated",
-                "exact_match", "log_score", "brier", "correlation")  # fmt: skip
+CONTROLS = ("uniform_observed", "uniform_stated", "pooled_others", "training_marginal")
+CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
+CELL_METRICS = (
+    "mean_error_observed", "spread_ratio", "entropy_ratio", "accuracy_observed", "accuracy_stated",
+    "exact_match", "log_score", "brier", "correlation",
+)  # fmt: skip
 STATISTICS = (
     "correlation", "correlation_corrected", "slope", "magnitude_ratio", "sign_agreement",
-    "sign_agreement_clear", "rmse_raw", "rmse_std", "rmse_std_shrunk", "shrinkage", "coverage_90",
+    "sign_agreement_clear", "rmse_range", "rmse_std", "rmse_std_shrunk", "coverage_90",
     "best_arm_hit", "best_arm_chance", "best_arm_regret",
 )  # fmt: skip
+MAIN = "wasserstein_observed"
 MODELS = {"tiny-base": 0.21, "tiny-sft": 0.12, "tiny-dpo": 0.16}
 
 
@@ -95,7 +98,7 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
         {"group": value, "rows": 200, "studies": 4, "cells": 12, "reason": None,
          **{key: estimate(0.1 + 0.05 * place) for key in ("wasserstein_observed", "wasserstein_stated")},
          **{key: estimate(0.7 - 0.04 * place) for key in ("accuracy_observed", "accuracy_stated")},
-         "ceiling_observed": estimate(0.05)}
+         "ceiling_observed": estimate(0.05), "excess_observed": estimate(0.02)}
         for place, value in enumerate((group, "Female"))
     ]  # fmt: skip
     gap = {"value": 0.04, "low": 0.01, "high": 0.07, "highest": group, "lowest": "Female", "reason": None}
@@ -114,16 +117,21 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
             control: {key: estimate(0.25 if "uniform" in control else 0.11) for key in DISTANCES}
             for control in CONTROLS
         },
-        "ceiling": {kind: {key: estimate(0.05) for key in DISTANCES} for kind in CEILINGS},
+        "ceiling": {kind: {key: estimate(0.05) for key in DISTANCES} for kind in CEILINGS}
+        | {"another_person": {"accuracy_observed": estimate(0.65)}},
         "skill": {
-            key: {kind: estimate(skill(distance), 0.1) for kind in ("raw", "corrected", "corrected_bootstrap")}
-            for key in DISTANCES
+            key: {kind: estimate(skill(distance), 0.1) for kind in ("raw", "corrected", "corrected_human")}
+            for key in DISTANCES[:2]
         },
         "studies": {
             study: {
                 "metrics": dict.fromkeys(DISTANCES, distance + 0.01 * place),
                 "people": {"wasserstein_observed": [distance - 0.01, distance + 0.03]},
-                "skill": dict.fromkeys(DISTANCES, skill(distance + 0.01 * place)),
+                "skill": dict.fromkeys(DISTANCES[:2], skill(distance + 0.01 * place)),
+                "skill_people": {
+                    key: [skill(distance + 0.01 * place + 0.02), skill(distance + 0.01 * place - 0.01)]
+                    for key in DISTANCES[:2]
+                },
                 "cells": 3, "rows": 180,
             }
             for place, study in enumerate(studies)
@@ -143,12 +151,13 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
                 "gender": {"groups": groups, "parity_accuracy": gap, "parity_prediction": gap,
                            "parity_prediction_human": gap, "reason": None},
                 "income": {"groups": [], "parity_accuracy": None, "parity_prediction": None,
-                           "parity_prediction_human": None, "reason": "no group of 20 people"},
+                           "parity_prediction_human": None, "reason": "1 groups with at least 20 rows"},
             },
             "demographic_parity_difference": estimate(0.04),
             "largest_gap": {"field": "gender"} | gap,
-            "effects": {"gender": {group: {"contrasts": 20, "correlation": 0.6, "sign_agreement": 0.8,
-                                           "magnitude_ratio": 1.4, "reason": None}}},
+            "effects": {"gender": {group: {"contrasts": 20} | {
+                key: estimate(0.6) for key in ("correlation", "sign_agreement", "magnitude_ratio")
+            }}},
         },
     }  # fmt: skip
 
@@ -165,14 +174,16 @@ def comparison(models: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
         for name, made in models.items()
     ]
-    for kind, rows in (("control", first["controls"]), ("ceiling", first["ceiling"])):
-        table += [
-            {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
-            for name, metrics in rows.items()
-        ]
+    table += [
+        {"name": name, "kind": "control", "mode": None, "metrics": metrics, "skill": {}}
+        for name, metrics in first["controls"].items()
+    ]
+    people = first["ceiling"]["split_half_corrected"] | first["ceiling"]["another_person"]
+    table.append(
+        {"name": "split_half (exact)", "kind": "ceiling", "mode": "exact", "metrics": people, "skill": {}}
+    )
     differences = [
-        {"a": a, "b": b, "metric": "wasserstein_observed", "value": 0.02, "low": 0.01, "high": 0.03, "p": 0.004,
-         "p_holm": 0.012, "studies": 4, "reason": None}
+        estimate(0.02, 0.01) | {"a": a, "b": b, "metric": MAIN, "p": 0.004, "p_holm": 0.012}
         for a in models for b in (*models, "uniform_observed") if a < b
     ]  # fmt: skip
     return {"schema": 1, "inputs": "made", "dataset": "made", "split": "study", "settings": {}, "rows": 720,
@@ -185,7 +196,9 @@ def manifest() -> dict[str, Any]:
         "versions": {"polars": "2.1.0"}, "source": [{"name": "train-00000.parquet", "size": 12345}],
         "rows": {"read": 2000, "train": 1200, "validation": 60, "eval": 730, "dropped": {"no answer": 10}},
         "pairs": {"written": 1100, "no_disagreement": 3},
-        "firewall": [{"name": "studies", "train": 10, "eval": 4, "both": 0, "verdict": "passed", "examples": []}],
+        "firewall": [
+            {"name": "studies", "train": 10, "eval": 4, "both": 0, "verdict": "passed", "examples": []}
+        ],
         "files": {"sft.jsonl": {"sha256": "0" * 64, "bytes": 1000, "rows": 1200}},
     }  # fmt: skip
 
@@ -196,7 +209,7 @@ def run(model: str, stage: str) -> dict[str, Any]:
         "arguments": {"model_name_or_path": "outputs/models/tiny", "stage": stage, "learning_rate": 1e-3,
                       "num_train_epochs": 2, "seed": 42, "output_dir": f"outputs/made/study/{model}/{stage}",
                       "template": "llama3", "per_device_train_batch_size": 16,
-                      "gradient_accumulation_steps": 2, "finetuning_type": "full", "lr_scheduler_type": "cosine"},
+                      "gradient_accumulation_steps": 2, "finetuning_type": "full"},
         "command": ["/somewhere/scripts/train.py", "--stage", stage, "--model", model],
         "data_manifest": "made", "git_commit": "f" * 40,
         "hardware": {"machine": "x86_64", "cores": 2, "device": "cpu"},
