@@ -1,0 +1,62 @@
+"""How many people the real study needs: power of a t-test of the predicted effect (statsmodels).
+
+A contrast's estimate with n people per arm has variance S / n, where S = sum of weight^2 * variance over
+the arms (between subjects), or the variance of a person's contrast (within). A two-sample t-test with
+equal variances has S = 2 * variance; so the effect size that goes in is |effect| / sqrt(S / 2), or
+|effect| / sqrt(S) for the paired test.
+"""
+
+import math
+
+from statsmodels.stats.power import TTestIndPower, TTestPower
+
+POWER, ALPHA = 0.8, 0.05
+MOST = 10_000_000  # more people than that per arm is "none"
+
+
+def _test(within: bool) -> TTestPower | TTestIndPower:
+    return TTestPower() if within else TTestIndPower()
+
+
+def effect_size(effect: float, spread: float, within: bool) -> float:
+    """The effect in standard deviations; spread: S above, in squared answer units."""
+    return abs(effect) / math.sqrt(spread if within else spread / 2)
+
+
+def people_needed(effect: float, spread: float, within: bool = False, power: float = POWER) -> int | None:
+    """People per arm (within: in all) for this power, two-sided at 5%; None for no effect or beyond MOST."""
+    if not (effect and spread > 0 and math.isfinite(effect)):
+        return None
+    size = effect_size(effect, spread, within)
+    if _power(size, MOST, within) < power:
+        return None
+    low, high = 2, MOST
+    while low < high:  # power rises with n: bisection can't fail where a root finder does
+        middle = (low + high) // 2
+        low, high = (low, middle) if _power(size, middle, within) >= power else (middle + 1, high)
+    return low
+
+
+def power_at(effect: float, spread: float, people: float, within: bool = False) -> float | None:
+    """The power with this many people per arm (within: in all); None where answers don't vary."""
+    return _power(effect_size(effect, spread, within), people, within) if spread > 0 else None
+
+
+def smallest_effect(spread: float, people: float, within: bool = False) -> float | None:
+    """The effect (answer units) that this many people per arm detect with 80% power."""
+    if spread <= 0:
+        return None
+    solved = _test(within).solve_power(None, **{_count(within): people}, alpha=ALPHA, power=POWER)
+    return float(solved) * math.sqrt(spread if within else spread / 2)
+
+
+def _count(within: bool) -> str:
+    return "nobs" if within else "nobs1"
+
+
+def _power(size: float, people: float, within: bool) -> float:
+    if size > 20:  # beyond it the noncentral t overflows; power is 1 with any three people
+        return 1.0
+    if size * math.sqrt(people) > 30:
+        return 1.0
+    return float(_test(within).power(size, people, ALPHA)) if size else ALPHA
