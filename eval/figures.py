@@ -105,11 +105,13 @@ def dot_plot(
     series: Sequence[str] = (),
     marks: Mapping[float, str] | None = None,
     width: float = 4.9,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Values with intervals, one labelled line each, the first on top.
 
     series: names for a legend. marks: {x: word} draws vertical lines, such as the uniform guess and
-    people themselves. width in inches; the height follows the number of rows.
+    people themselves. width in inches; the height follows the number of rows. limits of the axis: a
+    value beyond is an open triangle on the edge that points to it.
     """
     most = max((len(row.dots) for row in rows), default=1)
     height = 0.9 + (0.15 + 0.12 * most) * max(len(rows), 2)
@@ -124,9 +126,11 @@ def dot_plot(
     for line, row in enumerate(rows):
         for index, dot in enumerate(row.dots):
             y = line + (index - (len(row.dots) - 1) / 2) * 0.7 / max(most, 1)
-            _dot(axes, dot, y)
+            _dot(axes, dot, y, limits or (-np.inf, np.inf))
     axes.set_yticks(range(len(rows)), [_short(row.label) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    if limits:
+        axes.set_xlim(limits)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -135,11 +139,16 @@ def dot_plot(
     return figure
 
 
-def _dot(axes: Axes, dot: Dot, y: float) -> None:
+def _dot(axes: Axes, dot: Dot, y: float, limits: tuple[float, float]) -> None:
     colour, marker = COLOURS[dot.series % 6], MARKERS[dot.series % 6]
     if dot.low is not None and dot.high is not None:
-        axes.plot([dot.low, dot.high], [y, y], color=colour, linewidth=2, alpha=0.55, solid_capstyle="round")
-    axes.plot([dot.value], [y], marker, color=colour, markersize=5.5)
+        ends = np.clip([dot.low, dot.high], *limits)
+        axes.plot(ends, [y, y], color=colour, linewidth=2, alpha=0.55, solid_capstyle="round")
+    beyond = "<" if dot.value < limits[0] else ">" if dot.value > limits[1] else ""
+    value, fill = np.clip(dot.value, *limits), "none" if beyond else colour
+    axes.plot(
+        [value], [y], beyond or marker, color=colour, markerfacecolor=fill, markersize=5.5, clip_on=not beyond
+    )
 
 
 def _legend(figure: Figure, series: Sequence[str]) -> None:

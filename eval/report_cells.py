@@ -6,6 +6,7 @@ then cells with the fewest answers are left out, and the page says so.
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 from eval.results import MAIN, Json, Results
 
 LIMIT = 12_000_000  # characters of JSON, texts included
-BARS = 20  # bars of a scale with more answers than this
+MOST_BARS = 20  # a scale with more answers gets bars of several answers each
 TEXT_LENGTHS = (5000, 1500, 600, 240)
 KEYS = ("study_id", "task_num", "condition_num")
 
@@ -23,8 +24,9 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
     """What `cells.js` draws from, and one sentence for each thing that was cut.
 
     {models: names, texts: stimuli, cells: [{s, t, c: the key, n: people's answers, k: kind of scale,
-    x: a label for each bar, h: people's counts on the bars, i: place in texts, m: the people's mean,
-    p: [for each model null or {d: distance, m: mean, q: predicted shares on the bars, per mille}]}]}
+    r: lowest and highest answer of its range, b: the first bar's lowest answer, w: answers from bar to
+    bar, g: answers from one to the next, h: people's counts on the bars, i: place in texts, m: the
+    people's mean, p: [for each model null or {d: distance, m: mean, q: shares on the bars, per mille}]}]}
     """
     names = list(results.scores)
     cells: dict[tuple[Any, ...], Json] = {}
@@ -34,42 +36,59 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
             key = tuple(row[column] for column in KEYS)
             cell = cells.get(key) or _cell(row, texts, len(names))
             cells[key] = cell
-            cell["p"][place] = _prediction(row, cell["edges"])
+            cell["p"][place] = _prediction(row, cell["bars"])
     for cell in cells.values():
-        del cell["edges"]
+        del cell["bars"]
     chosen, cut, notes = _fit(list(cells.values()), list(texts), limit)
     return {"models": names, "texts": cut, "cells": chosen}, notes
 
 
 def _cell(row: Json, texts: dict[str, int], models: int) -> Json:
-    edges, labels = bars(row)
+    bars = bars_of(row)
     return {
         "s": row["study_id"], "t": row["task_num"], "c": row["condition_num"], "n": row["rows"],
-        "k": row["scale_kind"] or "not stated", "x": labels, "edges": edges,
-        "h": [int(count) for count in _binned(row["answers"], row["human_counts"], edges)],
+        "k": row["scale_kind"] or "not stated", "r": [bars.low, bars.high],
+        "b": bars.first, "w": bars.width, "g": bars.step,
+        "h": [int(count) for count in bars.gather(row["answers"], row["human_counts"])],
         "i": texts.setdefault(row["stimuli"] or "", len(texts)), "m": _round(row["human_mean"]),
-        "p": [None] * models,
+        "p": [None] * models, "bars": bars,
     }  # fmt: skip
 
 
-def bars(row: Json) -> tuple[np.ndarray, list[str]]:
-    """Lower edges of a cell's bars (integers, ascending) and what to write under each.
+@dataclass(frozen=True)
+class Bars:
+    """How a cell's answers are drawn: `number` bars from `first` on, each `width` answers wide.
 
-    The bars cover the stated scale, or else the observed range: one for each answer, or at most `BARS`
-    of a round width. Answers outside are counted in the outermost bars, as scores clip them.
+    low, high: the range that they cover. step: from one possible answer to the next; equal to width
+    where each answer has a bar of its own.
     """
+
+    low: int
+    high: int
+    first: int
+    width: int
+    step: int
+    number: int
+
+    def gather(self, answers: list[int], weights: list[float]) -> np.ndarray:
+        """Sums of weights on the bars. Answers outside go into the outermost ones, as scores clip them."""
+        places = (np.asarray(answers, np.int64) - self.first) // self.width
+        return np.bincount(np.clip(places, 0, self.number - 1), np.asarray(weights, float), self.number)
+
+
+def bars_of(row: Json) -> Bars:
+    """Bars over the stated scale, or else the observed range: one an answer, or at most `MOST_BARS` + 1."""
     low, high = row["scale_low"], row["scale_high"]
     if low is None or high is None:
         low, high = row["observed_low"], row["observed_high"]
     inside = [answer for answer in row["answers"] if low <= answer <= high]
     step = math.gcd(high - low, *(answer - low for answer in inside)) or 1
-    width = step if (high - low) // step < BARS else _nice(math.ceil((high - low) / BARS / step)) * step
-    if width == step:
-        edges = np.arange(low, high + 1, step)
-        return edges, [str(edge) for edge in edges]
-    edges = np.arange(low, high, width)  # the last bar holds the highest answer too
-    ends = [*(edges[1:] - step), high]
-    return edges, [f"{edge} to {end}" for edge, end in zip(edges, ends, strict=True)]
+    if (high - low) // step < MOST_BARS:
+        return Bars(low, high, low, step, step, (high - low) // step + 1)
+    width = _nice(math.ceil((high - low) / MOST_BARS / step)) * step
+    first = low // width * width  # 0 to 9, 10 to 19: not -1 to 8, 9 to 18
+    last = max(high - 1, first) if high % width == 0 else high  # 100 belongs to 95 to 100
+    return Bars(low, high, first, width, step, (last - first) // width + 1)
 
 
 def _nice(width: int) -> int:
@@ -78,18 +97,13 @@ def _nice(width: int) -> int:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width)
 
 
-def _binned(answers: list[int], weights: list[float], edges: np.ndarray) -> np.ndarray:
-    places = np.clip(np.searchsorted(edges, np.asarray(answers, np.int64), side="right") - 1, 0, None)
-    return np.bincount(places, np.asarray(weights, float), minlength=len(edges))
-
-
-def _prediction(row: Json, edges: np.ndarray) -> Json:
-    shares = np.rint(1000 * _binned(row["answers"], row["predicted_probs"], edges)).astype(int)
+def _prediction(row: Json, bars: Bars) -> Json:
+    shares = np.rint(1000 * bars.gather(row["answers"], row["predicted_probs"])).astype(int)
     return {"d": _round(row[MAIN]), "m": _round(row["predicted_mean"]), "q": shares.tolist()}
 
 
 def _round(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.4g}")
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], list[str], list[str]]:

@@ -12,6 +12,7 @@ from eval.results import MAIN, Results, leaders
 
 FIELDS_DRAWN = 4  # demographic fields with the largest gaps
 STUDIES_DRAWN = 60
+SKILLS_DRAWN = (-1.0, 1.75)  # where a study's people hardly differ from a uniform guess, skill runs wild
 MODELS_DRAWN = 6  # as many as there are colours
 EFFECT_AXES = ("predicted effect (standard deviations)", "observed effect (standard deviations)")
 LABELS = {
@@ -89,8 +90,13 @@ def _studies(results: Results) -> Figure | None:
                 dots.append(figures.Dot(value, low, high, series))
         if dots:
             rows.append(figures.Row(study, dots))
+    ends = [
+        end for row in rows for dot in row.dots for end in (dot.value, dot.low, dot.high) if end is not None
+    ]
+    wide = ends and (min(ends) < SKILLS_DRAWN[0] or max(ends) > SKILLS_DRAWN[1])
     marks = {0.0: "uniform guess", 1.0: "human ceiling"}
-    return figures.dot_plot(rows, "skill", names, marks) if rows else None
+    limits = SKILLS_DRAWN if wide else None
+    return figures.dot_plot(rows, "skill", names, marks, limits=limits) if rows else None
 
 
 def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:

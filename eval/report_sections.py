@@ -12,12 +12,12 @@ from eval.results import MAIN, Json, Results, leaders
 STATED = "wasserstein_stated"
 
 
-def cell_of(value: Json | None, digits: int = 3, shown: str | None = None) -> Json:
+def cell_of(value: Json | None, digits: int = 3) -> Json:
     """A table's cell of an estimate: the value, its interval or why there is none beneath, and a sort key."""
     value = value or {"value": None, "reason": "not computed"}
     number = value.get("value")
-    note = interval(value, digits) or value.get("reason") or ""
-    return {"text": shown or num(number, digits), "note": note, "sort": number}
+    made = {"text": num(number, digits), "note": interval(value, digits), "sort": number}
+    return made if made["note"] else made | {"why": value.get("reason")}
 
 
 def leader_section(results: Results) -> Json:

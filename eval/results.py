@@ -10,6 +10,7 @@ from common.files import Refusal, file_stamp, fingerprint, read_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
+KINDS = ("model", "ceiling", "control")  # their order in the leader table
 Json = dict[str, Any]
 
 
@@ -104,11 +105,11 @@ def leaders(results: Results) -> tuple[list[Json], str]:
     """
     made = results.comparison
     if made:
-        rows = sorted(made["table"], key=lambda row: (row["kind"] != "model", *_rank(row)))
+        rows = sorted(made["table"], key=lambda row: (KINDS.index(row["kind"]), *_rank(row)))
         return rows, f"{made['rows']:,} answers that every model here predicts"
     rows = [dict(scores, kind="model") for scores in results.scores.values()]
     ceilings = {key: found for key, found in results.best["ceiling"].items() if MAIN in found}
-    for kind, found in (("control", results.best["controls"]), ("ceiling", ceilings)):
+    for kind, found in (("ceiling", ceilings), ("control", results.best["controls"])):
         rows += [
             {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
             for name, metrics in found.items()

@@ -37,18 +37,18 @@
   for (const outcome of outcomes.values()) {
     outcome.cells.sort((one, other) => one.c - other.c);
     const means = outcome.cells.map((cell) => cell.m).filter((mean) => mean !== null);
-    const range = Math.max(1, outcome.cells[0].x.length - 1);
-    const unit = spanOf(outcome.cells[0]) || range;
-    outcome.effect = means.length > 1 ? (Math.max(...means) - Math.min(...means)) / unit : -1;
+    const [low, high] = outcome.cells[0].r;
+    outcome.effect = means.length > 1 ? (Math.max(...means) - Math.min(...means)) / (high - low || 1) : -1;
     outcome.text = [outcome.study, ...new Set(outcome.cells.map((cell) => data.texts[cell.i]))]
       .join("\n")
       .toLowerCase();
   }
 
-  function spanOf(cell) {
-    const first = parseInt(cell.x[0], 10);
-    const last = parseInt(cell.x[cell.x.length - 1].split(" to ").pop(), 10);
-    return last - first;
+  // What a bar stands for: one answer, or several.
+  function answersOf(cell, index) {
+    const start = cell.b + index * cell.w;
+    const end = index === cell.h.length - 1 ? Math.max(cell.r[1], start) : start + cell.w - cell.g;
+    return start === end ? number(start) : `${number(Math.max(start, cell.r[0]))} to ${number(end)}`;
   }
 
   function distance(outcome, model) {
@@ -71,14 +71,14 @@
     const prediction = cell.p[model];
     const [people, predicted] = shares(cell, model);
     const width = 320, height = 132, left = 34, bottom = 26, top = 12;
-    const slot = (width - left - 4) / cell.x.length;
+    const slot = (width - left - 4) / cell.h.length;
     const tall = (share) => (share / most) * (height - top - bottom);
     const label =
       `Arm ${cell.c}: ${cell.n} answers; mean of people ${number(cell.m, 2)}` +
       (prediction ? `, mean of model ${number(prediction.m, 2)}, distance ${number(prediction.d, 3)}` : "");
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
     const ground = height - bottom;
-    cell.x.forEach((answer, index) => {
+    cell.h.forEach((count, index) => {
       const x = left + index * slot;
       const bar = (of, klass, offset) => {
         const size = tall(of[index]);
@@ -88,29 +88,25 @@
       };
       bar(people, "people", 0.06);
       if (predicted) bar(predicted, "model", 0.5);
-      const said = `${answer}: people ${percent(people[index])} (${cell.h[index]} of ${cell.n})` +
+      const said = `${answersOf(cell, index)}: people ${percent(people[index])} (${count} of ${cell.n})` +
         (predicted ? `, model ${percent(predicted[index])}` : "");
       svg.append(make("rect", { x, y: 0, width: slot, height: ground, "fill-opacity": 0 }, make("title", {}, said)));
     });
     svg.append(make("line", { class: "axis", x1: left, x2: width, y1: ground, y2: ground }));
     svg.append(make("text", { x: left - 4, y: top + 6, "text-anchor": "end" }, percent(most, 0)));
     svg.append(make("text", { x: left - 4, y: ground, "text-anchor": "end" }, "0%"));
-    const words = cell.x.map((answer) => answer.split(" to "));
-    const every = Math.max(1, Math.ceil((Math.max(...words.map((word) => word[0].length)) * 7 + 6) / slot));
-    words.forEach((word, index) => {
-      const last = index === words.length - 1;
-      if (index % every && !last) return;
-      if (!last && index + every > words.length - 1 && words.length - 1 - index < every) return;
+    const starts = cell.h.map((count, index) => number(cell.b + index * cell.w));
+    const every = Math.max(1, Math.ceil((Math.max(...starts.map((text) => text.length)) * 7 + 6) / slot));
+    const edge = cell.w === cell.g ? 0.5 : 0; // under the bar, or where several answers' bar begins
+    starts.forEach((text, index) => {
+      if (index % every) return;
       svg.append(
-        make("text", { x: left + (index + 0.5) * slot, y: ground + 20, "text-anchor": "middle" },
-          last ? word[word.length - 1] : word[0]));
+        make("text", { x: left + (index + edge) * slot, y: ground + 20, "text-anchor": "middle" }, text));
     });
-    const span = spanOf(cell);
     const mark = (mean, klass) => {
-      if (mean === null || mean === undefined || !span) return;
-      const share = Math.min(1, Math.max(0, (mean - parseInt(cell.x[0], 10)) / span));
-      const single = !cell.x[0].includes(" to ");
-      const x = single ? left + (0.5 + share * (cell.x.length - 1)) * slot : left + share * cell.x.length * slot;
+      if (mean === null || mean === undefined) return;
+      const place = (Math.min(Math.max(mean, cell.r[0]), cell.r[1]) - cell.b) / cell.w + edge;
+      const x = left + Math.min(place, cell.h.length) * slot;
       svg.append(make("path", { class: klass, "stroke-width": 0.5, d: `M ${x} ${ground + 1} l -4 7 h 8 z` }));
     };
     mark(cell.m, "people");
@@ -123,8 +119,8 @@
     const box = make("article", { class: "outcome" });
     box.append(make("h3", {}, `Study ${outcome.study}, outcome ${outcome.task}`));
     box.append(make("p", {}, `${number(outcome.rows)} answers in ${outcome.cells.length} ` +
-      `${outcome.cells.length === 1 ? "arm" : "arms"}; scale: ${first.k}, ${first.x[0].split(" to ")[0]} to ` +
-      `${first.x[first.x.length - 1].split(" to ").pop()}; mean distance ${number(distance(outcome, model), 3)}`));
+      `${outcome.cells.length === 1 ? "arm" : "arms"}; scale: ${first.k}, ${number(first.r[0])} to ` +
+      `${number(first.r[1])}; mean distance ${number(distance(outcome, model), 3)}`));
     const words = data.texts[first.i].replace(/\s+/g, " ").trim();
     if (words) box.append(make("p", { class: "excerpt" }, words.length > 220 ? `… ${words.slice(-220)}` : words));
     const top = topOf(outcome, model);
