@@ -54,6 +54,8 @@ SHARDS = 3
 MISSING = 0.04  # share of a recorded field's values that are missing all the same
 PERSON_SD = 0.5  # the part of the latent answer that is the person's own, beyond the 16 fields
 LEADS = ("Here is a proposal: {}.", "Lawmakers discuss {}.", "Think about {}.")
+# Unseen studies have their own, so that no text of theirs stands in a seen study.
+UNSEEN_LEADS = ("Lawmakers discuss a proposal: {}.", "Think about a proposal: {}.")
 
 INTEGER_FIELDS = ("age", "household_size")
 DEMOGRAPHIC = pa.struct(
@@ -153,7 +155,8 @@ def _add_stray(
 def stimulus(study_index: int, proposal: str, frame: str, form: Form) -> str:
     """The stimulus text: proposal, frame, question, answer format. Studies differ in their wordings."""
     wordings = FRAMES[frame].wordings
-    lead = LEADS[study_index % len(LEADS)].format(PROPOSALS[proposal].text)
+    leads = LEADS if STUDIES[study_index].seen else UNSEEN_LEADS
+    lead = leads[study_index % len(leads)].format(PROPOSALS[proposal].text)
     parts = (lead, wordings[study_index % len(wordings)], form.question, form.answer_format())
     return " ".join(part for part in parts if part)
 

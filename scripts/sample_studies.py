@@ -319,13 +319,13 @@ STUDIES = (
         stray=(-1, 0.015),
     ),
     Study(  # the scale itself differs between the arms
-        "form9", 240, _CORE, ("control", "control", "science", "science"),
+        "form9", 240, _MORE, ("control", "control", "science", "science"),
         (("support5", ("wind", "vaccines", "checks")), ("agree10", ("carbon", "wall")),
          ("vote", ("refugees", "parking")), ("support7", ("leave", "schoolyear"))),
         arm_forms={1: {"support5": "support7", "agree10": "warm100"}, 3: {"support5": "support7"}},
     ),
     Study(  # the labels are the manipulation: in two arms the scale runs the other way
-        "flip1", 220, _CORE, ("control", "control", "majority", "majority"),
+        "flip1", 220, _MORE, ("control", "control", "majority", "majority"),
         (("support5", ("police", "wage", "sugar")), ("warm100", ("police", "sugar")),
          ("vote", ("wage", "bikes")),
          ("agree4", ("library", "cash"))),

@@ -129,7 +129,11 @@ def train_tokenizer(family: Family, texts: Iterable[str]) -> Tokenizer:
     merges = numbers + learned
     vocabulary = alphabet + [left + right for left, right in merges]
     tokenizer = Tokenizer(
-        models.BPE({token: place for place, token in enumerate(dict.fromkeys(vocabulary))}, merges)
+        models.BPE(
+            {token: place for place, token in enumerate(dict.fromkeys(vocabulary))},
+            merges,
+            ignore_merges=family.number_tokens,  # as Llama 3: a word that is a token needs no merges
+        )
     )
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
