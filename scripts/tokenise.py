@@ -347,7 +347,7 @@ def _describe(folder: Path, part: str, files: list[str]) -> None:
 def main() -> None:
     from scripts import train
 
-    options = train.parse_options(__doc__ or "")
+    options = train.make_parser(__doc__ or "").parse_args()
     recipe = train.resolved_recipe(options)
     if (cache_path(recipe) / "tokens.json").is_file():
         print(f"nothing to do: {cache_path(recipe)} holds these tokens")

@@ -39,7 +39,7 @@ PACKAGES = ("llamafactory", "torch", "transformers", "peft", "trl", "datasets", 
 SAY = "[train] "
 
 
-def parse_options(doc: str) -> argparse.Namespace:
+def make_parser(doc: str) -> argparse.ArgumentParser:
     """The options that training, tokenising, planning and benchmarking share."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("sft", "dpo"), default="sft")
@@ -56,7 +56,7 @@ def parse_options(doc: str) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="processes that tokenise (default: one a core)")
     parser.add_argument("--restart", action="store_true", help="start again; the old run is moved aside")
     parser.add_argument("settings", nargs="*", help="key=value: recipe settings for this run")
-    return parser.parse_args()
+    return parser
 
 
 def resolved_recipe(options: argparse.Namespace) -> recipes.Recipe:
@@ -175,7 +175,9 @@ def run_arguments(
         arguments["resume_from_checkpoint"] = str(checkpoint)
     else:
         arguments["overwrite_output_dir"] = True
-    if not cuda and not recipe.get("deepspeed"):  # DeepSpeed finds the CPU, and must start the processes itself
+    if not cuda and not recipe.get(
+        "deepspeed"
+    ):  # DeepSpeed finds the CPU, and must start the processes itself
         arguments["use_cpu"] = True
     return arguments
 
@@ -315,7 +317,7 @@ def run_record(options: argparse.Namespace, record: dict[str, Any], tokens: dict
 
 
 def main() -> None:
-    options = parse_options(__doc__ or "")
+    options = make_parser(__doc__ or "").parse_args()
     recipe = resolved_recipe(options)
     inputs = run_inputs(recipe)
     folder = Path(recipe["output_dir"])
