@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from common.files import Refusal, file_stamp, fingerprint, run_cli, up_to_date
 from common.paths import output_dir, safe_name, split_dir
-from eval.predictor import ROW_COLUMNS, Predictor
+from eval.predictor import ROW_COLUMNS, Predictor, reply_sampling
+from eval.server import estimate
 from eval.settings import Settings, load_settings
 from eval.store import RECORD, TABLE, Store
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     store = Store(folder, inputs)
     with store.lock():
         rows = select_rows(read_rows(rows_path), settings.max_rows, settings.seed)
-        table, resumed = _predict_all(args, rows, settings, store)
+        table, progress = _predict_all(args, rows, settings, store)
         counts = _counts(table)
         store.finish(
             table,
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "depends_on": described,
                 "counts": counts,
                 "seconds": round(time.monotonic() - started, 2),
-                "rows_resumed": resumed,
+                **progress,
                 "versions": _versions(),
             },
         )
@@ -135,8 +136,8 @@ def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataF
 
 def _predict_all(
     args: argparse.Namespace, rows: pl.DataFrame, settings: Settings, store: Store
-) -> tuple[pl.DataFrame, int]:
-    """The predictions of all rows in their order, and how many rows an earlier run had done."""
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The predictions of all rows in their order; how many rows an earlier run had done, and tokens paid."""
     # Sorted prompts put rows that begin alike into one shard, where their beginnings are read once.
     order = rows.select("system", "prompt").with_row_index("place").sort("system", "prompt", "place")["place"]
     shards = [order.slice(start, SHARD) for start in range(0, len(order), SHARD)]
@@ -144,14 +145,27 @@ def _predict_all(
     resumed = len(rows) - sum(len(shards[number]) for number in todo)
     if resumed:
         print(f"going on: {resumed} of {len(rows)} rows were already predicted")
+    usage = None
     if todo:
+        if settings.backend == "server":
+            _show_cost(rows[pl.concat([shards[number] for number in todo])], settings, args.yes)
         predictor = Predictor(args.model, settings)
         with tqdm(total=len(rows), initial=resumed, unit="row", desc=settings.mode, smoothing=0.1) as bar:
             for number in todo:
                 store.write(number, predictor.predict(rows[shards[number]]))
                 bar.update(len(shards[number]))
+        usage = getattr(predictor.generator, "usage", None)
     table = store.read(len(shards))
-    return table[order.arg_sort()], resumed
+    return table[order.arg_sort()], {"rows_resumed": resumed, "usage": usage}
+
+
+def _show_cost(rows: pl.DataFrame, settings: Settings, agreed: bool) -> None:
+    """Say what a run on a server takes; one that costs money needs --yes."""
+    characters = int(rows["prompt"].str.len_chars().sum() + (rows["system"].str.len_chars().sum() or 0))
+    cost, sentence = estimate(characters, len(rows), reply_sampling(settings), settings.server)
+    print(sentence)
+    if cost and not agreed:
+        raise Refusal(f"this run costs money ({sentence}); add --yes to go on, or lower --max-rows")
 
 
 def _described(model: str, rows_path: Path, settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,29 +94,22 @@ class Predictor:
         """Each row by the mode of the settings; exact mode samples what it can't enumerate or read."""
         settings = self.settings
         if settings.mode == "verbalised":
-            verbal = settings.verbalised
-            sampling = Sampling(1, verbal.temperature, 1.0, verbal.max_new_tokens)
-            return verbalised_records(self.generator, requests, scales, sampling)
+            return verbalised_records(self.generator, requests, scales, reply_sampling(settings))
         enumerable = [scale.answers() for scale in scales]
         records: list[dict[str, Any]] = [{} for _ in requests]
-        exact = settings.mode == "exact"
-        if exact:
+        if settings.mode == "exact":
             places = [place for place, answers in enumerate(enumerable) if answers]
             found = self._exact([requests[p] for p in places], [enumerable[p] or () for p in places])
             for place, record in zip(places, found, strict=True):
                 records[place] = record
         rest = [place for place, record in enumerate(records) if not record]
-        drawn = settings.sampled
-        # A fall-back keeps to exact mode's temperature: both then describe the same distribution.
-        source = settings.exact if exact else drawn
-        sampling = Sampling(drawn.samples, source.temperature, source.top_p, drawn.max_new_tokens)
         asked = [
-            Request(r.system, r.prompt, r.seed, enumerable[place] if drawn.constrained else None)
+            replace(requests[place], answers=enumerable[place] if settings.sampled.constrained else None)
             for place in rest
-            for r in [requests[place]]
         ]
         if asked:
-            for place, record in zip(rest, sampled_records(self.generator, asked, sampling), strict=True):
+            drawn = sampled_records(self.generator, asked, reply_sampling(settings))
+            for place, record in zip(rest, drawn, strict=True):
                 records[place] = record
         return records
 
@@ -148,6 +142,19 @@ def predict_rows(rows: pl.DataFrame, model: str, settings: Settings) -> pl.DataF
     row each, in their order. A row without a prediction has empty lists.
     """
     return Predictor(model, settings).predict(rows)
+
+
+def reply_sampling(settings: Settings) -> Sampling:
+    """How replies are drawn.
+
+    What exact mode can't enumerate is drawn at exact mode's own temperature and top_p: both then
+    describe the same distribution.
+    """
+    if settings.mode == "verbalised":
+        return Sampling(1, settings.verbalised.temperature, 1.0, settings.verbalised.max_new_tokens)
+    drawn = settings.sampled
+    source = settings.exact if settings.mode == "exact" else drawn
+    return Sampling(drawn.samples, source.temperature, source.top_p, drawn.max_new_tokens)
 
 
 def exact_record(answers: tuple[int, ...], mass: np.ndarray) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from common.files import Refusal
 from eval import predict
 from eval.predict import ITEM, main, read_rows, select_rows
+from tests.eval import tiny_models
 from tests.eval.rows import make_rows
 
 
@@ -90,29 +91,30 @@ def test_a_torn_shard_is_done_again_and_the_whole_ones_are_kept(
 
 
 @pytest.mark.whole
-def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(
-    model_folder: Path, config: Path, tmp_path: Path
-) -> None:
+def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(config: Path, tmp_path: Path) -> None:
+    model = tiny_models.make("llama", tmp_path / "model")
     rows = tmp_path / "eval.parquet"
-    make_rows(6000).write_parquet(rows)
-    whole = arguments(model_folder, rows, config, tmp_path / "whole")
+    make_rows(3000).write_parquet(rows)
+    whole = arguments(model, rows, config, tmp_path / "whole")
     subprocess.run([sys.executable, "-m", "eval.predict", *whole], check=True)
-    call = [sys.executable, "-m", "eval.predict", *arguments(model_folder, rows, config, tmp_path / "killed")]
-    kills = 0
-    for wait in range(1, 40):
+    call = [sys.executable, "-m", "eval.predict", *arguments(model, rows, config, tmp_path / "killed")]
+
+    def saved() -> int:
+        return len(list((tmp_path / "killed").glob(".parts/*/*.parquet")))
+
+    for wait in (0, 0.03, 0.1):  # after the first save of each run
         run = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        begun = len(list((tmp_path / "killed").glob(".parts/*/*.parquet")))
-        while run.poll() is None:
-            time.sleep(0.05)
-            if len(list((tmp_path / "killed").glob(".parts/*/*.parquet"))) > begun:
-                time.sleep(0.03 * wait)
-                os.kill(run.pid, signal.SIGKILL)
-                break
+        begun = saved()
+        while run.poll() is None and saved() == begun:
+            time.sleep(0.01)
+        time.sleep(wait)
+        os.kill(run.pid, signal.SIGKILL)
         run.communicate()
-        if run.returncode == 0:
-            break
-        kills += 1
-    assert kills >= 2
+        assert run.returncode == -signal.SIGKILL
+    assert saved() >= 3
+    subprocess.run(call, check=True)
+    record = json.loads((tmp_path / "killed/predictions.json").read_text())
+    assert record["rows_resumed"] >= 1024
     one, other = (tmp_path / name / "predictions.parquet" for name in ("whole", "killed"))
     assert one.read_bytes() == other.read_bytes()
 

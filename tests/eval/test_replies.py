@@ -53,8 +53,9 @@ def test_other_ways_to_write_one_integer_are_read(text: str, answer: int) -> Non
     "text",
     [
         "", " ", "-", "seven", "3 or 4", "3-4", "3/7", "7.5", "1e3", "1,00", "10,0000", "I choose 5",
-        "5 (agree)", "5\n6", "Answer: 5\nAnswer: 6", "Answer: 5 or 6", "Answer: 5\nbecause", "Rating: 5", "٣", "５", "²",
-        "1 000", "99999999999999999999", "9" * 5000, "- 5", "--5", "5%", "$5", "0x10", "5\x00",
+        "5 (agree)", "5\n6", "Answer: 5\nAnswer: 6", "Answer: 5 or 6", "Answer: 5\nbecause", "Rating: 5",
+        "٣", "５", "²", "1 000", "99999999999999999999", "9" * 5000,
+        "- 5", "--5", "5%", "$5", "0x10", "5\x00",
     ],
 )  # fmt: skip
 def test_a_reply_that_does_not_state_one_integer_is_not_read(text: str) -> None:
