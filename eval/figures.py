@@ -297,6 +297,8 @@ def svg(
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(buffer.getvalue())
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
     for defs in root.findall(f"{{{_SVG}}}defs"):
         for rule in defs.findall(f"{{{_SVG}}}style"):
             defs.remove(rule)  # it would reach the whole page; style.css holds the same for charts

@@ -86,7 +86,7 @@ def _studies(results: Results) -> Figure | None:
             made = results.scores[name]["studies"].get(study, {})
             value = made.get("skill", {}).get(MAIN)
             if value is not None:
-                low, high = made.get("skill_people", {}).get(MAIN) or (None, None)
+                low, high = made["skill_people"].get(MAIN) or (None, None)
                 dots.append(figures.Dot(value, low, high, series))
         if dots:
             rows.append(figures.Row(study, dots))

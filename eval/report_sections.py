@@ -78,23 +78,21 @@ def study_rows(results: Results) -> list[Json]:
     best = results.best["name"]
     rows = []
     for study, made in results.best["studies"].items():
-        low, high = made["people"].get(MAIN) or (None, None)
-        distance = {"value": made["metrics"].get(MAIN), "low": low, "high": high, "reason": "not computable"}
-        skills = {
-            name: {"text": num(value, 2), "sort": value}
-            for name, scores in results.scores.items()
-            if (value := scores["studies"].get(study, {}).get("skill", {}).get(MAIN)) is not None
-        }
-        rows.append(
-            {
-                "study": study,
-                "cells": made["cells"],
-                "rows": {"text": count(made["rows"]), "sort": made["rows"]},
-                "distance": cell_of(distance),
-            }
-            | skills
-        )
-    return sorted(rows, key=lambda row: -row[best]["sort"] if best in row else float("inf"))
+        row: Json = {"study": study, "cells": made["cells"]}
+        row["rows"] = {"text": count(made["rows"]), "sort": made["rows"]}
+        row["distance"] = cell_of(_of_people(made["metrics"].get(MAIN), made["people"].get(MAIN)))
+        for name, scores in results.scores.items():
+            if study in scores["studies"]:
+                one = scores["studies"][study]
+                row[name] = cell_of(_of_people(one["skill"].get(MAIN), one["skill_people"].get(MAIN)), 2)
+        rows.append(row)
+    return sorted(rows, key=lambda row: float("inf") if row[best]["sort"] is None else -row[best]["sort"])
+
+
+def _of_people(value: float | None, ends: Sequence[float] | None) -> Json:
+    """A study's figure with its interval over people, as an estimate."""
+    low, high = ends or (None, None)
+    return {"value": value, "low": low, "high": high, "reason": "not computable" if value is None else None}
 
 
 def worst_rows(results: Results) -> list[Json]:
@@ -102,7 +100,7 @@ def worst_rows(results: Results) -> list[Json]:
     rows = []
     for row in worst(results.cells(results.best["name"])).iter_rows(named=True):
         text = " ".join((row["stimuli"] or "").split())
-        spread = {"value": row[MAIN], "low": row.get(f"{MAIN}_low"), "high": row.get(f"{MAIN}_high")}
+        spread = _of_people(row[MAIN], (row[f"{MAIN}_low"], row[f"{MAIN}_high"]))
         rows.append(
             {
                 "study": {"text": row["study_id"], "href": f"#cell={row['study_id']}/{row['task_num']}"},
@@ -125,7 +123,8 @@ def effect_section(results: Results) -> Json:
         row: Json = {"name": {"text": term.name, "note": ""}}
         for name in names:
             row[name] = cell_of(results.scores[name]["effects"]["model"].get(key), 2)
-        row["half"] = cell_of(results.best["effects"]["half_sample"].get(key), 2)
+        half = results.best["effects"]["half_sample"]
+        row["half"] = cell_of(half[key], 2) if key in half else {"text": ""}
         rows.append(row)
     made = results.best["effects"]
     return {"rows": rows, "models": names} | {

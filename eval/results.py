@@ -100,18 +100,23 @@ def _rank(scores: Json) -> tuple[float, str]:
 def leaders(results: Results) -> tuple[list[Json], str]:
     """The rows of the leader table (as `comparison.json` has them), and what they stand on.
 
-    Without a comparison (predictions made elsewhere are scored alone) each model stands on its own
-    rows, beside the controls and ceilings of the closest one.
+    A model that isn't in the comparison (predictions made elsewhere are scored alone) stands there with
+    its own scores; without any comparison controls and ceilings are those of the closest model.
     """
     made = results.comparison
-    if made:
-        rows = sorted(made["table"], key=lambda row: (KINDS.index(row["kind"]), *_rank(row)))
-        return rows, f"{made['rows']:,} answers that every model here predicts"
-    rows = [dict(scores, kind="model") for scores in results.scores.values()]
-    ceilings = {key: found for key, found in results.best["ceiling"].items() if MAIN in found}
-    for kind, found in (("ceiling", ceilings), ("control", results.best["controls"])):
-        rows += [
-            {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
-            for name, metrics in found.items()
-        ]
-    return rows, "the answers that each model predicts"
+    rows = list(made["table"]) if made else []
+    compared = {row["name"] for row in rows}
+    alone = [name for name in results.scores if name not in compared]
+    rows += [dict(results.scores[name], kind="model") for name in alone]
+    if not made:
+        ceilings = {key: found for key, found in results.best["ceiling"].items() if MAIN in found}
+        for kind, found in (("ceiling", ceilings), ("control", results.best["controls"])):
+            rows += [
+                {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
+                for name, metrics in found.items()
+            ]
+    rows.sort(key=lambda row: (KINDS.index(row["kind"]), *_rank(row)))
+    if not made:
+        return rows, "the answers that each model predicts"
+    basis = f"{made['rows']:,} answers that every compared model predicts"
+    return rows, basis + (f"; {', '.join(alone)}: on the answers that it predicts itself" if alone else "")

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,37 +11,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from eval import figures, page
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed")
-HOSTILE = (
-    "</script><script>document.documentElement.dataset.harm=1</script>"
-    "<img src=x onerror='document.documentElement.dataset.harm=1'>"
-    "<svg onload='document.documentElement.dataset.harm=1'></svg>"
-    "<a href='javascript:alert(1)'>{{ 7*7 }}</a> & \" ' <!-- <script>"
-)
-
-
-def dom(file: Path, fragment: str = "") -> str:
-    """What a real browser makes of a page after its scripts ran."""
-    profile = file.parent / "profile"
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--no-first-run",
-    ]
-    done = subprocess.run(
-        [str(BROWSER), *flags, f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom",
-         f"{file.resolve().as_uri()}{fragment}"],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
-def harmed(html: str) -> bool:
-    return 'data-harm="1"' in html.split("<body", 1)[0]
+from tests.eval.browser import HOSTILE, dom, harmed, needs_browser, without_policy
 
 
 @given(st.text(), st.text())
@@ -134,15 +103,13 @@ def test_markup_in_titles_tables_and_data_does_no_harm_in_a_browser(tmp_path, mo
     assert f"<title>{len(HOSTILE)}</title>" in html, "our own scripts run under the policy"
     assert html.count('class="can-sort"') + html.count("number can-sort") == 2
     # escaping alone must hold as well
-    bare = tmp_path / "bare.html"
-    bare.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", file.read_text()))
-    assert not harmed(dom(bare))
+    assert not harmed(dom(without_policy(file)))
 
 
 @needs_browser
 def test_the_policy_alone_stops_markup_that_was_not_escaped(tmp_path, monkeypatch):
     file = one_page(tmp_path, monkeypatch, "{{ raw }}", title="t", raw=Markup(HOSTILE))
     assert not harmed(dom(file))
-    bare = tmp_path / "bare.html"
-    bare.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", file.read_text()))
-    assert harmed(dom(bare)), "without any guard the same text does harm, so these tests can fail"
+    assert harmed(dom(without_policy(file))), (
+        "without any guard the same text does harm, so these tests can fail"
+    )

@@ -1,0 +1,43 @@
+"""A real headless browser for tests of pages; tests that need one are skipped where none is installed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+HARM = "document.documentElement.dataset.harm=1"
+HOSTILE = (
+    f"</script><script>{HARM}</script><img src=x onerror='{HARM}'><svg onload='{HARM}'></svg>"
+    f"<iframe srcdoc='<script>parent.{HARM}</script>'></iframe><a href='javascript:{HARM}'>{{{{ 7*7 }}}}</a>"
+    " & \" ' ]]> <!-- <script> $x^2$"
+)
+
+
+def dom(file: Path, fragment: str = "") -> str:
+    """What the browser makes of a page after its scripts ran."""
+    profile = file.parent / f"profile-{file.stem}"
+    done = subprocess.run(
+        [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom",
+         f"{file.resolve().as_uri()}{fragment}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def harmed(html: str) -> bool:
+    """True if any script of HOSTILE ran."""
+    return 'data-harm="1"' in html.split("<body", 1)[0]
+
+
+def without_policy(file: Path) -> Path:
+    """A copy of the page without its Content-Security-Policy: escaping alone must hold as well."""
+    text, cut = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", file.read_text())
+    assert cut == 1
+    copy = file.with_name(f"{file.stem}-bare.html")
+    copy.write_text(text)
+    return copy
