@@ -158,7 +158,9 @@ def write_model(family: Family, folder: Path) -> int:
         PreTrainedTokenizerFast,
         Qwen2Config,
     )
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train_tokenizer(family, training_texts()),
         bos_token=family.bos,
