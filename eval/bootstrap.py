@@ -26,7 +26,7 @@ class PairedRows:
     first row. person: int32 (N), dense in a study. people: int64 (studies). support_offsets: int64
     (C + 1). support: int64. human_at: int32 (N), place of the answer in `support`. entry_offsets:
     int64 (N + 1). entry_at: int32, entry_prob: float32: the predicted distribution. ranges: float64
-    (C, 4). row_scores: float32 (N, K), averaged in a cell. references: float64 (2, S): the uniform
+    (C, 4). row_scores: float32 (N, 3), averaged in a cell. references: float64 (2, S): the uniform
     distribution by observed and by stated range.
     """
 
@@ -46,19 +46,18 @@ class PairedRows:
 
 
 def resample_people(rows: PairedRows, replicates: int, seed: int) -> np.ndarray:
-    """Scores of each cell when its study's people are drawn again: float32 (replicates, C, 7 + K).
+    """Scores of each cell when its study's people are drawn again: float32 (replicates, C, 10).
 
-    Columns: DISTANCES, the K row scores, and the uniform control's Wasserstein distance by observed and
+    Columns: DISTANCES, the three row scores, and the uniform control's Wasserstein distance by observed and
     by stated range. NaN where a replicate holds nobody of a cell. Equal seeds give equal draws, with
     any number of threads.
     """
-    columns = len(DISTANCES) + rows.row_scores.shape[1] + 2
-    out = np.empty((replicates, len(rows.cell_rows) - 1, columns), np.float32)
+    out = np.empty((replicates, len(rows.cell_rows) - 1, len(DISTANCES) + 5), np.float32)
     tasks = len(rows.people) * -(-replicates // BLOCK)
     in_threads(
         _resample, tasks, rows.study_cells, rows.cell_rows, rows.person, rows.people,
-        rows.support_offsets, rows.support, rows.human_at, rows.entry_offsets, rows.entry_at, rows.entry_prob, rows.ranges, rows.row_scores,
-        rows.references, np.uint64(seed), out,
+        rows.support_offsets, rows.support, rows.human_at, rows.entry_offsets, rows.entry_at,
+        rows.entry_prob, rows.ranges, rows.row_scores, rows.references, np.uint64(seed), out,
     )  # fmt: skip
     return out
 
@@ -96,7 +95,6 @@ def _resample(
 ):  # fmt: skip
     replicates = out.shape[0]
     blocks = (replicates + BLOCK - 1) // BLOCK
-    extra = row_scores.shape[1]
     for task in range(first_task, last_task):
         study = task // blocks
         first = (task % blocks) * BLOCK
@@ -111,28 +109,25 @@ def _resample(
                 base, end = support_offsets[cell], support_offsets[cell + 1]
                 human = np.zeros(end - base)
                 predicted = np.zeros(end - base)
-                sums = np.zeros(extra)
-                total = 0.0
+                total, first_sum, second_sum, third_sum = 0.0, 0.0, 0.0, 0.0
                 for i in range(cell_rows[cell], cell_rows[cell + 1]):
-                    w = weight[person[i]]
-                    if w == 0:
-                        continue
+                    w = weight[person[i]]  # often 0, but a branch would cost more than adding 0
                     total += w
                     human[human_at[i] - base] += w
                     for j in range(entry_offsets[i], entry_offsets[i + 1]):
                         predicted[entry_at[j] - base] += w * entry_prob[j]
-                    for k in range(extra):
-                        sums[k] += w * row_scores[i, k]
+                    first_sum += w * row_scores[i, 0]
+                    second_sum += w * row_scores[i, 1]
+                    third_sum += w * row_scores[i, 2]
                 row = out[replicate, cell]
                 if total == 0:
                     row[:] = np.nan
                     continue
                 pair(support[base:end], human, predicted, ranges[cell], row)
-                for k in range(extra):
-                    row[5 + k] = sums[k] / total
+                row[5], row[6], row[7] = first_sum / total, second_sum / total, third_sum / total
                 for r in range(2):
                     uniform = references[r, base:end]
-                    row[5 + extra + r] = clipped_wasserstein(
+                    row[8 + r] = clipped_wasserstein(
                         support[base:end], human, uniform, total, uniform.sum(),
                         ranges[cell, 2 * r], ranges[cell, 2 * r + 1],
                     )  # fmt: skip

@@ -77,7 +77,7 @@ def differences(models: Mapping[str, ModelScores], permutations: int, seed: int)
     any_model = next(iter(models.values()))
     pairs: list[tuple[str, str]] = list(combinations(models, 2))
     pairs += [(name, reference) for name in models for reference in REFERENCES]
-    out = []
+    out: list[dict[str, Any]] = []
     for a, b in pairs:
         for metric in COMPARED:
             of_a = models[a].cells.values[metric]

@@ -32,6 +32,8 @@ STATISTICS = (
     "rmse_std_shrunk",
     "coverage_90",
 )
+BOUNDS = dict.fromkeys(("sign_agreement", "sign_agreement_clear", "coverage_90", "best_arm_hit"), (0.0, 1.0))
+BOUNDS["correlation"] = (-1.0, 1.0)
 ARM_STATISTICS = ("best_arm_hit", "best_arm_chance", "best_arm_regret")
 NO_CONTRAST = "no outcome has two arms to compare"
 NO_EFFECT = "predicted differences are all zero, or no larger than their noise"
@@ -237,7 +239,15 @@ def statistics(pairs: pl.DataFrame, clear: pl.Series, replicates: int, seed: int
         studies.weights @ shrunk / len(shrunk),
     )
     return {
-        name: statistic(float(value[name]), drawn[name], len(studies.names), len(pairs), reason=_why(name))
+        name: statistic(
+            float(value[name]),
+            drawn[name],
+            len(studies.names),
+            len(pairs),
+            None,
+            _why(name),
+            BOUNDS.get(name),
+        )
         for name in STATISTICS
     }
 
@@ -307,5 +317,7 @@ def _best_arms(found: Contrasts, replicates: int, seed: int) -> dict[str, Estima
     for name in ARM_STATISTICS:
         values = rows[name].to_numpy().astype(float)
         drawn = studies.weights @ values / len(values)
-        out[name] = statistic(float(values.mean()), drawn, len(values), len(per_outcome[0]))
+        out[name] = statistic(
+            float(values.mean()), drawn, len(values), len(per_outcome[0]), bounds=BOUNDS.get(name)
+        )
     return out

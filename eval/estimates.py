@@ -68,11 +68,17 @@ def study_estimate(
 def statistic(
     value: float, replicates: np.ndarray, studies: int, cells: int = 0, people: np.ndarray | None = None,
     reason: str = "not computable: a quantity that it divides by is zero or negative",
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:  # fmt: skip
-    """Estimate of any statistic from its value and its replicates over studies (R) and people (R)."""
+    """Estimate of any statistic from its value and its replicates over studies (R) and people (R).
+
+    bounds: the statistic's own limits, where the interval ends.
+    """
     if not np.isfinite(value):
         return missing(reason)
     interval = study_interval(value, replicates, studies)
+    if interval and bounds:
+        interval = (max(interval[0], bounds[0]), min(interval[1], bounds[1]))
     return _pack(
         float(value),
         interval,
