@@ -9,6 +9,7 @@ The data are streamed: memory doesn't grow with the texts. Says "nothing to do" 
 """
 
 import argparse
+import ctypes
 import os
 import time
 from importlib.metadata import version
@@ -32,7 +33,7 @@ from common.files import (
 from common.paths import SPLITS, dataset_name, source_dir, split_dir
 from scripts import splits
 from scripts.assemble import Stimuli
-from scripts.firewall import FORBIDDEN, Check, compare, compare_prompts, enforce, shared
+from scripts.firewall import FORBIDDEN, REJECTED, Check, compare, compare_prompts, enforce, shared
 from scripts.pairs import Pairs, build_pairs
 from scripts.register import register
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection, select
@@ -57,6 +58,7 @@ def main() -> None:
 def convert(data: str, split: str, settings: DataSettings, workers: int = 1, force: bool = False) -> Path:
     """Make `data/<dataset>/<split>/` and return it. Raises `Refusal`; then nothing has changed."""
     started = time.monotonic()
+    give_memory_back()
     folder = split_dir(data, split)
     source = open_source(source_dir(data), data)
     mapping_file = splits.mapping_path(data, split, settings.mapping)
@@ -108,6 +110,15 @@ def convert(data: str, split: str, settings: DataSettings, workers: int = 1, for
     return folder
 
 
+def give_memory_back() -> None:
+    """Ask glibc to return freed arrays to the system at once; by default it keeps hundreds of megabytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        m_mmap_threshold, m_arena_max = -3, -8
+        mallopt(m_mmap_threshold, 2**20)
+        mallopt(m_arena_max, 2)
+
+
 def check_keys(rows: Rows, chosen: Selection, split: str) -> list[Check]:
     """Compare rows, studies, people, arms and outcomes of the two sides (validation belongs to training)."""
     train = np.flatnonzero((chosen.part == TRAINING) | (chosen.part == VALIDATION))
@@ -144,7 +155,7 @@ def check_pairs(rows: Rows, chosen: Selection, pairs: Pairs) -> Check:
         )
     drawn = pairs.rejected[pairs.rejected >= 0]
     outside = np.flatnonzero(chosen.part != TRAINING)
-    return compare("rejected answers from outside training", drawn, outside, rows.name)
+    return compare(REJECTED, drawn, outside, rows.name)
 
 
 def check_prompts(job: Job, allowed: bool) -> Check:

@@ -17,6 +17,8 @@ from common.files import Refusal
 EXAMPLES = 5
 # What must not stand on both sides, beside rows, for each split.
 FORBIDDEN = {"study": "studies", "participant": "people", "condition": "arms", "task": "outcomes"}
+PROMPTS = "evaluation rows whose prompt stands in training"
+REJECTED = "rejected answers from outside training"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Check:
         return asdict(self) | {"examples": list(self.examples)}
 
 
+def verdict(both: int, allowed: bool) -> str:
+    """The verdict on `both` things that stand on both sides."""
+    return "passed" if not both else "allowed" if allowed else "violated"
+
+
 def compare(
     name: str, train: np.ndarray, evaluation: np.ndarray, show: Callable[[int], str], allowed: bool = False
 ) -> Check:
@@ -43,9 +50,9 @@ def compare(
     marks[0, train] = True
     marks[1, evaluation] = True
     both = np.flatnonzero(marks[0] & marks[1])
-    verdict = "passed" if not len(both) else "allowed" if allowed else "violated"
     shown = tuple(show(int(code)) for code in both[:EXAMPLES])
-    return Check(name, int(marks[0].sum()), int(marks[1].sum()), len(both), verdict, shown)
+    counts = (int(marks[0].sum()), int(marks[1].sum()), len(both))
+    return Check(name, *counts, verdict(len(both), allowed), shown)
 
 
 def shared(values: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -58,10 +65,8 @@ def compare_prompts(
 ) -> Check:
     """Evaluation rows whose prompt is byte-identical to a training one. Values are 64-bit hashes."""
     found = np.flatnonzero(shared(evaluation, train))
-    verdict = "passed" if not len(found) else "allowed" if allowed else "violated"
     shown = tuple(show(int(row)) for row in found[:EXAMPLES])
-    name = "evaluation rows whose prompt stands in training"
-    return Check(name, len(train), len(evaluation), len(found), verdict, shown)
+    return Check(PROMPTS, len(train), len(evaluation), len(found), verdict(len(found), allowed), shown)
 
 
 def enforce(checks: Sequence[Check], remedy: str) -> None:
@@ -70,6 +75,6 @@ def enforce(checks: Sequence[Check], remedy: str) -> None:
         if check.verdict == "violated":
             more = f" and {check.both - len(check.examples)} more" if check.both > len(check.examples) else ""
             raise Refusal(
-                f"the firewall found {check.both:,} {check.name} on both sides: "
+                f"the firewall found on both sides: {check.both:,} {check.name}: "
                 f"{', '.join(check.examples)}{more}; {remedy}"
             )

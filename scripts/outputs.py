@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from common.files import sha256_file
 from common.prompts import STIMULUS_HEAD, SYSTEM_PROMPT, Order
-from scripts.assemble import Prompts, Stimuli, Texts, arrow_of, escape, join
+from scripts.assemble import BUFFERS, Prompts, Stimuli, Texts, arrow_of, escape, join
 from scripts.source import Rows
 
-LINE_BATCH, TABLE_BATCH = 16_384, 32_768  # rows at once: bounded memory, row groups worth reading
+BATCH_ROWS = 8_192  # rows at once: bounded memory, and row groups worth reading
 # What stands before the prompt, and before, between and after the answers, in a line.
 SYSTEM = '{"system":"' + escape(SYSTEM_PROMPT).decode()
 LINE = {
@@ -79,13 +79,14 @@ class Lines:
         self.rows += len(piece.offsets) - 1
         while len(self._pending) >= 2:  # bounded memory
             self._pending.pop(0).result()
-        self._pending.append(self._thread.submit(self._put, piece.data[: piece.offsets[-1]]))
+        self._pending.append(self._thread.submit(self._put, piece.data, int(piece.offsets[-1])))
 
-    def _put(self, data: np.ndarray) -> None:
-        view = data.data
+    def _put(self, data: np.ndarray, size: int) -> None:
+        view = data.data[:size]
         self._sum.update(view)
         while len(view):
             view = view[self._file.write(view) :]
+        BUFFERS.give(data)
 
     def close(self) -> dict[str, Any]:
         for pending in self._pending:

@@ -68,8 +68,8 @@ def build_pairs(rows: Rows, train: np.ndarray, settings: PairSettings, seed: int
     with_pair[group[partner != -1]] = True
     groups = len(np.unique(group))
     rejected = np.full(len(rows), -1, np.int32)
-    have = partner >= 0
-    rejected[chosen[have]] = chosen[partner[have]]
+    paired = partner >= 0
+    rejected[chosen[paired]] = chosen[partner[paired]]
     return Pairs(rejected, groups, groups - int(with_pair.sum()), int(np.sum(partner == -1)), beyond)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from common.scale import Kind, Scale
 
@@ -17,10 +18,8 @@ ORDINAL_POINTS = 11  # a range of at most so many answers counts as points, a lo
 TAIL = 2000  # characters at the end of a text in which the ask is looked for
 NEAR = 600  # characters before an ask without a scale that may hold its scale; vignettes stand further off
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
-)
-WORDS = {word: number for number, word in enumerate(_ONES)}
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+WORDS = {word: number for number, word in enumerate(_ONES.split())}
 WORDS |= {"sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30}
 WORDS |= {"forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 WORDS |= {"hundred": 100, "one hundred": 100, "a hundred": 100, "a thousand": 1000, "one thousand": 1000}
@@ -52,14 +51,17 @@ _MEANS = (
 # A value, then its label: `1 = no`, `7 means ...`, `0 (no)`, and list entries such as `1. no` or `2) no`.
 _VALUE_FIRST = re.compile(rf"(?P<v>{NUMBER})(?:{_MEANS}|\s*(?P<p>\((?=[^)\d])))", re.IGNORECASE)
 _ENTRY = re.compile(
-    rf"(?:^|(?<=[\n;,:(?.])|(?<=\bor)|(?<=\band)|\s(?=\d+[.)]\s+[A-Z]))[ \t]*(?:\((?P<w>{NUMBER})\)|\[(?P<x>{NUMBER})\]|"
-    rf"(?P<v>{NUMBER})\s*[:.)]|(?P<u>{NUMBER})\s+[-–—])\s+(?=\S)",
+    r"(?:^|(?<=[\n;,:(?.])|(?<=\bor)|(?<=\band)|\s(?=\d+[.)]\s+[A-Z]))[ \t]*"
+    rf"(?:\((?P<w>{NUMBER})\)|\[(?P<x>{NUMBER})\]|(?P<v>{NUMBER})\s*[:.)]|(?P<u>{NUMBER})\s+[-–—])\s+(?=\S)",
     re.IGNORECASE,
 )
 # A label, then its value: `no (0)`, `yes = 1`.
 _LABEL_FIRST = re.compile(
     rf"(?P<label>[A-Za-z][A-Za-z'’/ -]*?)\s*(?:\(\s*(?:=\s*)?(?P<v>{NUMBER})\s*\)|=\s*(?P<u>{NUMBER}))",
     re.IGNORECASE,
+)
+_LEAD_IN = re.compile(
+    r"^.*\b(?:from|either|enter|return|with|where|or|and|to|between|integer|choose|select)\s+", re.IGNORECASE
 )
 _ASIDE = r"(?:\s*\([^)]*\)|\s+(?:degrees|points|percent|dollars|years|hours|days)\b)?"
 _RANGE = re.compile(
@@ -108,11 +110,11 @@ _REST = re.compile(
 )
 _SEPARATOR = re.compile(r"^[\s\"'“”‘’:;,]+|(?:[\s\"'“”‘’:;,.]|\b(?:and|or|to|while|whereas|with|where)$)+$")
 _DEGREE = re.compile(
-    r"\b(?:strongly|somewhat|very|extremely|slightly|moderately|completely|totally|not at all|at all|a lot|a little|much|more|"
-    r"less|most|least|never|rarely|seldom|sometimes|often|always|usually|definitely|probably|certainly|likely|unlikely|"
-    r"too|about right|same|neither|neutral|increased?|decreased?|poor|fair|good|excellent|bad|worse|better|agree|"
-    r"disagree|favor|oppose|support|great deal|quite|fairly|hardly|mostly|low|medium|high|daily|weekly|monthly|none|"
-    r"few|some|many|all)\b",
+    r"\b(?:strongly|somewhat|very|extremely|slightly|moderately|completely|totally|not at all|at all|a lot|"
+    r"a little|much|more|less|most|least|never|rarely|seldom|sometimes|often|always|usually|definitely|"
+    r"probably|certainly|likely|unlikely|rather|too|about right|same|neither|neutral|increased?|decreased?|"
+    r"poor|fair|good|excellent|bad|worse|better|agree|disagree|favor|oppose|support|great deal|quite|fairly|"
+    r"hardly|mostly|low|medium|high|daily|weekly|monthly|none|few|some|many|all)\b",
     re.IGNORECASE,
 )
 _MISSING = re.compile(
@@ -200,7 +202,7 @@ def _read(region: str, offset: int) -> Scale | None:
 def _read_list(region: str, offset: int) -> Scale | None:
     """A list of at least two labelled values anywhere in the text, for texts that ask without a scale."""
     marks = [mark for mark in _marks(region) if mark.label]
-    consecutive = all(b.value - a.value == 1 for a, b in zip(marks, marks[1:], strict=False))
+    consecutive = all(b.value - a.value == 1 for a, b in pairwise(marks))
     if len(marks) < 2 or not consecutive:
         return None
     return _labelled(marks, (offset + marks[0].start, offset + marks[-1].end))
@@ -241,8 +243,7 @@ def _label_first(region: str) -> list[_Mark]:
     marks = {}
     for found in _LABEL_FIRST.finditer(region):
         value = _value(found["v"] or found["u"])
-        label = re.sub(r"^.*\b(?:from|either|enter|return|with|where|or|and|to|between|integer|choose|select)\s+", "",
-                       found["label"], flags=re.IGNORECASE)  # fmt: skip
+        label = _LEAD_IN.sub("", found["label"])
         marks[value] = _Mark(value, _clean(label)[0], found.start(), found.end())
     return sorted(marks.values(), key=lambda mark: mark.value) if len(marks) >= 2 else []
 
@@ -304,7 +305,7 @@ def _typed(low: int, high: int, step: int, marks: Iterable[_Mark], span: tuple[i
 def _labelled(marks: list[_Mark], span: tuple[int, int]) -> Scale:
     """The scale of labelled values without a stated range."""
     values = [mark.value for mark in marks]
-    gaps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(values)}
     if gaps == {1}:
         return _typed(values[0], values[-1], 1, marks, span)
     if len(gaps) == 1 and len(values) <= 3:  # both ends, perhaps the middle
@@ -319,7 +320,7 @@ def _labelled(marks: list[_Mark], span: tuple[int, int]) -> Scale:
 
 def _enumerated(values: list[int], span: tuple[int, int]) -> Scale:
     """The scale of values listed without labels."""
-    gaps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(values)}
     if len(gaps) == 1:
         return _typed(values[0], values[-1], gaps.pop(), [], span)
     return Scale("choice", values[0], values[-1], 1, tuple((value, str(value)) for value in values), span)

@@ -295,6 +295,7 @@ def read_rows(source: Source) -> Rows:
             indices = column.indices.to_numpy(zero_copy_only=False)
             parts[name].append(np.array(local, np.int32)[indices])
     columns_of = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+    pa.default_memory_pool().release_unused()
     return _tabulate(columns_of, list(known["study_id"]), list(known["stimuli"]), source)
 
 
@@ -332,6 +333,17 @@ def combine(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
     return factorize(codes.astype(np.int64) * len(distinct) + more)[0]
 
 
+def _repeats(study: np.ndarray, sample: np.ndarray) -> bool:
+    """True if a (study, sample) pair stands twice. Sorts one array: a hash table is ten times larger."""
+    low, high = int(sample.min()), int(sample.max())
+    if (high - low + 1) * (int(study.max()) + 1) < 2**63:
+        keys = study.astype(np.int64) * (high - low + 1) + (sample - low)
+    else:
+        keys = combine(study, sample)
+    keys.sort()
+    return bool(np.any(keys[1:] == keys[:-1]))
+
+
 def first_rows(codes: np.ndarray) -> np.ndarray:
     """The first row of each code, for codes in the order of first appearance."""
     first = np.empty(int(codes.max()) + 1, np.int64)
@@ -343,15 +355,14 @@ def _tabulate(columns: dict[str, np.ndarray], studies: list[str], texts: list[st
     for name in studies:
         safe_name(name, "the study id")
     study, sample = columns["study_id"], columns["sample_id"]
-    keys = combine(study, sample)
-    if len(keys) and int(keys.max()) + 1 < len(keys):
+    if _repeats(study, sample):
+        keys = combine(study, sample)
         seen = first_rows(keys)
         again = int(np.argmax(seen[keys] != np.arange(len(keys))))
         raise Refusal(
             f"the key (study_id, sample_id) = ({studies[study[again]]}, {sample[again]}) stands twice: "
             f"{source.place(int(seen[keys[again]]))} and {source.place(again)}; keys must be unique"
         )
-    del keys
     person = combine(study, columns["participant"])
     people = first_rows(person)
     cell = combine(combine(study, columns["condition_num"]), columns["task_num"])

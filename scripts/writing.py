@@ -15,13 +15,11 @@ from tqdm import tqdm
 from common.files import Refusal
 from scripts.assemble import Stimuli, UnknownShape, split_prompts
 from scripts.evaluation_rows import EvaluationRows
-from scripts.outputs import LINE_BATCH, TABLE_BATCH, Batch, Lines, Tables, Training, Writer
+from scripts.outputs import BATCH_ROWS, Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
 from scripts.source import Rows, Source, check_text
-
-EVAL_GROUP = 16_384  # rows of a row group of evaluation rows
 
 
 @dataclass
@@ -62,10 +60,10 @@ def write_files(job: Job, folder: Path, workers: int) -> dict[str, Any]:
             Lines(folder / f"{name}.jsonl") if lines else Tables(folder / f"{name}.parquet")
         )
     builders["validation"] = Training("sft", settings.form, settings.order, rows, job.stimuli)
-    writers["eval.parquet"] = Tables(folder / "eval.parquet", EVAL_GROUP, plain=("prompt",))
+    writers["eval.parquet"] = Tables(folder / "eval.parquet", BATCH_ROWS, plain=("prompt",))
     if np.any(job.chosen.part == VALIDATION):
         writers["validation.jsonl"] = Lines(folder / "validation.jsonl")
-        writers["validation.parquet"] = Tables(folder / "validation.parquet", EVAL_GROUP, plain=("prompt",))
+        writers["validation.parquet"] = Tables(folder / "validation.parquet", BATCH_ROWS, plain=("prompt",))
     evaluation = EvaluationRows(rows, job.chosen.off_scale, job.source.demographic, job.stimuli)
 
     def build(start: int, batch: pa.RecordBatch) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def write_files(job: Job, folder: Path, workers: int) -> dict[str, Any]:
     if "sft_reasoning" in settings.outputs and not job.source.has_reasoning:
         raise Refusal(f"{job.source.folder} has no column `reasoning`; take sft_reasoning out of `outputs`")
     evaluated = np.flatnonzero((job.chosen.part == EVALUATION) | (job.chosen.part == VALIDATION))
-    for pieces in stream(job, columns, evaluated, LINE_BATCH if lines else TABLE_BATCH, workers, build):
+    for pieces in stream(job, columns, evaluated, workers, build):
         for name, piece in pieces.items():
             writers[name].write(piece)
     return {name: writer.close() for name, writer in writers.items()}
@@ -85,7 +83,6 @@ def stream(
     job: Job,
     columns: list[str],
     demographic_rows: np.ndarray,
-    batch_rows: int,
     workers: int,
     build: Callable[[int, pa.RecordBatch], Any],
 ) -> Iterator[Any]:
@@ -95,9 +92,9 @@ def stream(
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(job.rows), unit="row", unit_scale=True, desc="converting", disable=None) as bar,
     ):
-        for start, batch in job.source.batches(columns, batch_rows, extra=("demographic", demographic_rows)):
+        for start, batch in job.source.batches(columns, BATCH_ROWS, extra=("demographic", demographic_rows)):
             waiting.append((batch.num_rows, pool.submit(build, start, batch)))
-            if len(waiting) > workers:
+            if len(waiting) >= workers:
                 count, done = waiting.popleft()
                 yield done.result()
                 bar.update(count)
@@ -115,7 +112,7 @@ def hash_prompts(job: Job, workers: int) -> None:
         text = job.rows.items.text[job.rows.item[number]]
         job.hashes[number] = split_prompts(batch.column("prompt"), text, job.stimuli).hashes
 
-    for _ in stream(job, ["prompt"], np.array([], np.int64), TABLE_BATCH, workers, build):
+    for _ in stream(job, ["prompt"], np.array([], np.int64), workers, build):
         pass
 
 
