@@ -7,11 +7,13 @@ the cards too.
 """
 
 import argparse
+import html
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from common.files import atomic_path, run_cli
 from eval import glossary
@@ -55,10 +57,7 @@ def model_card(found: Results, model: str, stage: str, run: Json) -> str:
         headline=headline(found, name) if scores else [],
         scores=scores,
         table=_table(found, name) if scores else [],
-        effects=[
-            (term.name, *(estimate(scores["effects"][who].get(key), 2) for who in ("model", "half_sample")))
-            for key, term in glossary.EFFECTS.items()
-        ] if scores else [],
+        effects=_effects(scores) if scores else [],
         base=run["arguments"].get("model_name_or_path"),
         recipe={key: run["arguments"][key] for key in RECIPE if run["arguments"].get(key) is not None},
         losses=_losses(run),
@@ -67,7 +66,8 @@ def model_card(found: Results, model: str, stage: str, run: Json) -> str:
         manifest=found.manifest,
         firewall=found.manifest.get("firewall", []),
         same_data=run.get("data_manifest") == found.manifest.get("inputs"),
-        terms=glossary.METRICS,
+        columns=[glossary.name_of(key) for key in SHOWN],
+        distance=glossary.METRICS[MAIN],
         skill=glossary.SKILL,
     )  # fmt: skip
     return text.strip() + "\n"
@@ -105,7 +105,17 @@ def _table(found: Results, name: str) -> list[tuple[str, list[str]]]:
     rows += [(glossary.name_of(key), scores["controls"].get(key, {})) for key in CONTROLS]
     human = scores["ceiling"].get("split_half_corrected", {}) | scores["ceiling"].get("another_person", {})
     rows.append((glossary.CEILINGS["split_half_corrected"].name, human))
-    return [(label, [estimate(metrics.get(key)) for key in SHOWN]) for label, metrics in rows]
+    return [(label, [_shown(metrics.get(key)) for key in SHOWN]) for label, metrics in rows]
+
+
+def _effects(scores: Json) -> list[tuple[str, Markup, Markup | str]]:
+    """Rows (statistic, model, half of the people) of treatment effects; none where no arms were compared."""
+    model, half = scores["effects"]["model"], scores["effects"]["half_sample"]
+    terms = glossary.EFFECTS if scores["effects"]["contrasts"] else {}
+    return [
+        (term.name, _shown(model.get(key), 2), _shown(half[key], 2) if key in half else "")
+        for key, term in terms.items()
+    ]
 
 
 def _losses(run: Json) -> dict[str, str]:
@@ -116,12 +126,17 @@ def _losses(run: Json) -> dict[str, str]:
     return made | ({"validation loss": f"{num(validation[-1])} at the end"} if validation else {})
 
 
+def _shown(value: Json | None, digits: int = 3) -> Markup:
+    """An estimate with its interval, or why there is none, for a cell of a table."""
+    value = value or {"value": None, "reason": "not computed"}
+    return _line(value["reason"] if value["value"] is None else estimate(value, digits))
+
+
 def _line(value: Any) -> Markup:
     """Text as one line of Markdown: no markup, no table cell, no link, no emphasis comes out of it."""
-    text = str(escape(" ".join(str(value).split())))
-    for character in "\\`|*_[]":
-        text = text.replace(character, f"&#{ord(character)};")
-    return Markup(text)
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    special = r"[\\`|*\[\]~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"  # an underscore inside a word is plain
+    return Markup(re.sub(special, lambda found: f"&#{ord(found[0])};", text))
 
 
 def main() -> None:

@@ -44,10 +44,10 @@ def draw(results: Results) -> dict[str, Figure]:
 def for_page(results: Results, drawn: dict[str, Figure]) -> dict[str, Markup | None]:
     """The same as markup, None where there is no figure; effects are one chart a model, to fit a phone."""
     made: dict[str, Markup | None] = dict.fromkeys(LABELS)
-    for name, figure in drawn.items():
-        made[name] = figures.svg(figure, name, LABELS[name])
-    clouds, titles = _clouds(results)
-    if clouds:
+    for name in drawn.keys() - {"effects"}:
+        made[name] = figures.svg(drawn[name], name, LABELS[name])
+    if "effects" in drawn:
+        clouds, titles = _clouds(results)
         made["effects"] = Markup("").join(
             figures.svg(
                 figures.scatter_plots([cloud], *EFFECT_AXES, beside=clouds),

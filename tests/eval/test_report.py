@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.files import Refusal
 from common.prompts import SYSTEM_PROMPT
-from eval import glossary, report, report_cells, results, score
+from eval import glossary, report, report_cells, report_figures, results, score
 from eval.headline import headline
 from tests.eval import made_scores
 from tests.eval.browser import HOSTILE, dom, harmed, needs_browser, without_policy
@@ -20,9 +20,11 @@ from tests.eval.browser import HOSTILE, dom, harmed, needs_browser, without_poli
 ROOT = Path(__file__).parents[2]
 
 
-def run(monkeypatch, folder: Path, *options: str) -> Path:
-    """The command line, in `folder`; the path of its page."""
+def run(monkeypatch, folder: Path, *options: str, charts: bool = False) -> Path:
+    """The command line, in `folder`; the path of its page. Charts take most of the time."""
     monkeypatch.chdir(folder)
+    if not charts:
+        monkeypatch.setattr(report_figures, "draw", lambda found: {})
     monkeypatch.setattr(sys, "argv", ["report", "--data", "made", "--split", "study", *options])
     report.main()
     return folder / "outputs/made/study/report.html"
@@ -34,7 +36,7 @@ def reported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reported")
     made_scores.make(folder)
     with pytest.MonkeyPatch.context() as patch:
-        run(patch, folder)
+        run(patch, folder, charts=True)
     return folder
 
 
@@ -163,7 +165,7 @@ def test_no_figures_are_drawn_of_what_is_not_there(tmp_path, monkeypatch):
     (outputs / "eval/comparison.json").unlink()
     for record in outputs.glob("tiny/*/run.json"):
         record.unlink()
-    page = run(monkeypatch, tmp_path).read_text()
+    page = run(monkeypatch, tmp_path, charts=True).read_text()
     assert "No skill can be given for mine" in page and "No outcome has two arms" in page
     assert "No training run" in page and "sampled answers are no probabilities" in page
 
@@ -258,7 +260,7 @@ def test_a_spreadsheet_runs_no_formula_from_data(tmp_path, monkeypatch):
 @needs_browser
 def test_markup_in_studies_questions_and_groups_does_no_harm_in_a_browser(tmp_path, monkeypatch):
     made_scores.make(tmp_path, studies=2, stimulus=HOSTILE, study=HOSTILE, group=HOSTILE)
-    page = run(monkeypatch, tmp_path)
+    page = run(monkeypatch, tmp_path, charts=True)
     for file in (page, without_policy(page)):
         html = dom(file)
         assert not harmed(html)
