@@ -42,10 +42,17 @@ def read_settings(path: str | Path, model: type[Model], example: str | Path, **o
         raise Refusal(f"{path}: {explain(error, model)}") from None
 
 
+def first_problem(error: ValidationError) -> Any:
+    """The problem to report: an unknown key before others, because a mistyped key is missing, too."""
+    return min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem in one line; for an unknown key the nearest known one."""
-    problem = error.errors()[0]
+    problem = first_problem(error)
     place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "missing":
+        return f"`{'.'.join(place)}` is missing"
     if problem["type"] != "extra_forbidden":
         return f"`{'.'.join(place)}` = {problem['input']!r}: {problem['msg']}"
     known = _known_keys(model, place[:-1])

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from common.files import Refusal
 from common.scale import MAX_ANSWERS, Kind, Scale
-from common.settings import Section, explain
+from common.settings import Section, explain, first_problem
 from eval.population import PopulationSpec, Word
 
 EXAMPLE = "configs/experiments/two-arm.yaml"
@@ -169,7 +169,7 @@ def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:
         return ExperimentFile.model_validate(_plain(node, (), lines)), lines
     except ValidationError as error:
         problem = explain(error, ExperimentFile)
-        raise Refusal(f"{path} line {line_of(lines, error.errors()[0]['loc'])}: {problem}") from None
+        raise Refusal(f"{path} line {line_of(lines, first_problem(error)['loc'])}: {problem}") from None
     except Mistake as mistake:
         raise Refusal(f"{path} line {line_of(lines, mistake.place)}: {mistake}") from None
 

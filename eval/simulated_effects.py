@@ -165,8 +165,8 @@ def describe(
         "sd": found.sd,
         "effect_sd": found.value / found.sd if found.sd > 0 else None,
         "calibrated": None,
-        "calibrated_low": None,
-        "calibrated_high": None,
+        "low_calibrated": None,
+        "high_calibrated": None,
         "no_calibration": None,
     }
     reason = _uncalibrated(contrast, fit, unit)
@@ -176,7 +176,7 @@ def describe(
         centre, low, high = fit.interval(
             found.value, found.sd, float(np.hypot(found.se_sampling, fit.slope * found.se_simulation))
         )
-        row |= {"calibrated": float(centre), "calibrated_low": float(low), "calibrated_high": float(high)}
+        row |= {"calibrated": float(centre), "low_calibrated": float(low), "high_calibrated": float(high)}
     within = design.kind == "within"
     people = design.people if within else design.people_per_arm
     assert people is not None

@@ -1,6 +1,5 @@
 """The page of one simulation, its figures, and its summary on the command line."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def summary(record: Json) -> Iterator[str]:
     for row in record["effects"][:MOST_LINES]:
         calibrated = ""
         if row["calibrated"] is not None:
-            between = _between(row, "calibrated_low", "calibrated_high")
+            between = _between(row, "low_calibrated", "high_calibrated")
             calibrated = f"; calibrated {page.signed(row['calibrated'], 2)} ({between})"
         observed = f"; observed {page.signed(row['observed'], 2)}" if row["observed"] is not None else ""
         yield (
@@ -104,7 +103,7 @@ def headline(record: Json) -> str:
         return f"{text}. How wrong this model usually is isn't known here."
     return (
         f"{text}. Going by the model's errors in known experiments, a study of this size will find "
-        f"{_between(row, 'calibrated_low', 'calibrated_high')} (95%)."
+        f"{_between(row, 'low_calibrated', 'high_calibrated')} (95%)."
     )
 
 
@@ -118,7 +117,7 @@ def effects_figure(record: Json) -> Any:
         sd = row["sd"]
         dots = [figures.Dot(row["effect"] / sd, row["low_sampling"] / sd, row["high_sampling"] / sd, 4)]
         if row["calibrated"] is not None:
-            low, high = row["calibrated_low"] / sd, row["calibrated_high"] / sd
+            low, high = row["low_calibrated"] / sd, row["high_calibrated"] / sd
             dots.append(figures.Dot(row["calibrated"] / sd, low, high, 1))
         if row["observed"] is not None:
             reach = 1.96 * row["observed_se"]
@@ -139,7 +138,7 @@ def answers_figure(record: Json, outcome: str) -> Any:
     if len(answers) > TEN_BINS:
         edges = np.linspace(answers[0], answers[-1] + 1, 11)
         place = {answer: min(int(np.searchsorted(edges, answer, side="right")) - 1, 9) for answer in answers}
-        names = [f"{int(np.ceil(a))}–{int(np.ceil(b)) - 1}" for a, b in itertools.pairwise(edges)]
+        names = [str(int(np.ceil(edge))) for edge in edges[:-1]]
     else:
         place, names = (
             {answer: index for index, answer in enumerate(answers)},
@@ -157,7 +156,9 @@ def answers_figure(record: Json, outcome: str) -> Any:
         len({tuple(series) for series in panels.values()}) > 1
     ):  # an arm without real answers has an empty series
         panels = {arm: {"people": [0.0] * len(names)} | series for arm, series in panels.items()}
-    return figures.bar_plots(panels, names, "answer")
+    return figures.bar_plots(
+        panels, names, "answer" if len(answers) <= TEN_BINS else "answer, in ten bins from"
+    )
 
 
 def _binned(rows: list[Json], key: str, place: dict[int, int], bins: int) -> list[float]:
@@ -198,7 +199,7 @@ def effect_rows(record: Json) -> list[Json]:
                 "sd": page.signed(row["effect_sd"], 2),
                 "calibrated": _cell(
                     row["calibrated"],
-                    _between(row, "calibrated_low", "calibrated_high") or row["no_calibration"],
+                    _between(row, "low_calibrated", "high_calibrated") or row["no_calibration"],
                 ),
                 "observed": _cell(
                     row["observed"], f"se {page.num(row['observed_se'], 2)}" if observed else ""
