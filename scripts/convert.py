@@ -33,6 +33,7 @@ from common.files import (
 from common.paths import SPLITS, dataset_name, source_dir, split_dir
 from scripts import splits
 from scripts.assemble import Stimuli
+from scripts.card import load_tokenizer, token_lengths, write_card
 from scripts.firewall import FORBIDDEN, REJECTED, Check, compare, compare_prompts, enforce, shared
 from scripts.pairs import Pairs, build_pairs
 from scripts.register import register
@@ -41,6 +42,7 @@ from scripts.settings import DEFAULT, DataSettings, load_settings
 from scripts.source import Rows, combine, first_rows, open_source, read_rows
 from scripts.writing import Job, hash_prompts, write_files
 
+TOKENIZER = Path("outputs/models/tiny")
 FORMAT = 1  # raised when the same input gives other files
 
 
@@ -50,12 +52,21 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="study")
     parser.add_argument("--config", type=Path, default=DEFAULT)
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument("--tokenizer", help="a folder or hub id, for the card's token counts")
     parser.add_argument("--force", action="store_true", help="make it again although nothing changed")
     args = parser.parse_args()
-    convert(args.data, args.split, load_settings(args.config), max(1, args.workers), args.force)
+    tokenizer = args.tokenizer or (str(TOKENIZER) if (TOKENIZER / "tokenizer.json").is_file() else None)
+    convert(args.data, args.split, load_settings(args.config), max(1, args.workers), args.force, tokenizer)
 
 
-def convert(data: str, split: str, settings: DataSettings, workers: int = 1, force: bool = False) -> Path:
+def convert(
+    data: str,
+    split: str,
+    settings: DataSettings,
+    workers: int = 1,
+    force: bool = False,
+    tokenizer: str | None = None,
+) -> Path:
     """Make `data/<dataset>/<split>/` and return it. Raises `Refusal`; then nothing has changed."""
     started = time.monotonic()
     give_memory_back()
@@ -104,6 +115,14 @@ def convert(data: str, split: str, settings: DataSettings, workers: int = 1, for
             "firewall": [check.record() for check in [*checks, prompts]],
             "files": files,
         }
+        sampled = sorted(job.sampled.items())
+        tokens = token_lengths(
+            load_tokenizer(tokenizer),
+            [prompt for _, prompt in sampled],
+            [str(rows.response[row]) for row, _ in sampled],
+            max((job.longest[start] for start in sorted(job.longest)), key=len),
+        )
+        write_card(partial / "card.html", manifest, rows, chosen, tokens)
         write_json(partial / "manifest.json", manifest)
     register(data, split, settings)
     print(summary(folder, manifest, time.monotonic() - started))

@@ -14,12 +14,15 @@ from tqdm import tqdm
 
 from common.files import Refusal
 from scripts.assemble import Stimuli, UnknownShape, split_prompts
+from scripts.draws import draw
 from scripts.evaluation_rows import EvaluationRows
 from scripts.outputs import BATCH_ROWS, Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
 from scripts.source import Rows, Source, check_text
+
+SAMPLE = 1000  # prompts that the data card measures
 
 
 @dataclass
@@ -36,6 +39,11 @@ class Job:
     def __post_init__(self) -> None:
         self.hashes = np.zeros(len(self.rows), np.uint64)  # of each prompt; equal for equal bytes
         self.notes: dict[int, dict[str, int]] = {}  # what each batch counted, by its first row
+        self.longest: dict[int, str] = {}  # the longest prompt of each batch, by its first row
+        self.sampled: dict[int, str] = {}  # the prompts of `sample`
+        used = np.flatnonzero(self.chosen.part <= EVALUATION)
+        order = np.argsort(draw(self.settings.seed, "card", used))
+        self.sample = np.sort(used[order[:SAMPLE]])
 
     def counted(self) -> dict[str, int]:
         part, off = self.chosen.part, self.chosen.off_scale
@@ -103,6 +111,14 @@ def stream(
             bar.update(count)
 
 
+def remember(job: Job, start: int, column: pa.Array) -> None:
+    """Keep the sampled prompts of a batch, and its longest, for the data card."""
+    low, high = np.searchsorted(job.sample, [start, start + len(column)])
+    for row in job.sample[low:high].tolist():
+        job.sampled[row] = column[row - start].as_py()
+    job.longest[start] = column[int(np.argmax(pc.binary_length(column).to_numpy()))].as_py()
+
+
 def hash_prompts(job: Job, workers: int) -> None:
     """A pass of its own that only hashes the prompts, for decisions that need them before writing."""
 
@@ -128,6 +144,7 @@ def build_pieces(
     note = job.notes[start] = {
         "prompts_not_ending_with_stimulus": int(np.sum(prompts.text == job.stimuli.empty))
     }
+    remember(job, start, batch.column("prompt"))
     try:
         before, after = prompts.around(settings.order)
     except UnknownShape as problem:
