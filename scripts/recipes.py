@@ -9,10 +9,12 @@ without loading a model; settings that conflict are refused with the remedy.
 """
 
 import argparse
+import dataclasses
 import difflib
 import os
 import re
 import tempfile
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +142,28 @@ def check(recipe: Recipe, path: Path | str) -> None:
 
 
 def _check_keys(recipe: Recipe, path: Path | str) -> None:
-    import dataclasses
+    """Keys and types as LLaMA-Factory's argument classes declare them; its parser checks no types."""
+    import pydantic
 
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")  # read once, when it is imported
     from llamafactory.hparams import parser
 
-    # The parser's own list of what a training run understands; transformers has dropped some old keys.
-    known = [field.name for group in parser._TRAIN_ARGS for field in dataclasses.fields(group) if field.init]
-    for key in recipe:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
+    types: dict[str, Any] = {}
+    for group in parser._TRAIN_ARGS:
+        hints = typing.get_type_hints(group)
+        types |= {field.name: hints[field.name] for field in dataclasses.fields(group) if field.init}
+    for key, value in recipe.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, 1, 0.5)
             hint = f"did you mean {near[0]!r}?" if near else "LLaMA-Factory knows no key like it"
             raise Refusal(f"{path}: unknown key {key!r}; {hint}")
+        try:
+            pydantic.TypeAdapter(types[key]).validate_python(value)
+        except pydantic.ValidationError as error:
+            reason = error.errors()[0]["msg"].lower()
+            raise Refusal(f"{path}: {key}: {value!r} won't do, {reason}") from None
+        except pydantic.PydanticUserError:  # a type that only its own class understands
+            continue
 
 
 def _check_conflicts(recipe: Recipe, path: Path | str) -> None:

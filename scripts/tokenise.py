@@ -10,6 +10,7 @@ than `cutoff_len` is dropped and counted, never cut.
 """
 
 import contextlib
+import difflib
 import importlib.metadata
 import io
 import multiprocessing
@@ -32,6 +33,7 @@ from scripts import recipes
 
 CACHE = Path("outputs/tokenised")
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
+SLICE = 2000  # rows of a parquet file, likewise
 UNLIMITED = 10**9
 # What the tokens depend on, beside the data and the tokenizer's files.
 KEYS = (
@@ -140,8 +142,8 @@ class Tokeniser:
         self.data_args = DataArguments(dataset=recipe["dataset"], dataset_dir="data", **fields)
         named = {key: recipe[key] for key in ("model_name_or_path", "model_revision") if key in recipe}
         tokenizer = load_tokenizer(ModelArguments(**named))["tokenizer"]
+        _check_template(recipe, tokenizer)
         template = get_template_and_fix_tokenizer(tokenizer, self.data_args)
-        _check_template(template, tokenizer, recipe)
         self.tokenizer = BatchedTokenizer(tokenizer)
         self.stage = "rm" if recipe["stage"] == "dpo" else "sft"
         self.cutoff = self.data_args.cutoff_len
@@ -189,14 +191,21 @@ class Tokeniser:
         return columns, lengths
 
 
-def _check_template(template: Any, tokenizer: Any, recipe: recipes.Recipe) -> None:
-    """The template's markers must be single tokens of this tokenizer, or it's another family's template."""
-    for word in template.stop_words:
-        if len(tokenizer.encode(word, add_special_tokens=False)) != 1:
-            raise Refusal(
-                f"template {recipe['template']} ends answers with {word}, which is no token of "
-                f"{recipe['model_name_or_path']}; set the template of the model's family"
-            )
+def _check_template(recipe: recipes.Recipe, tokenizer: Any) -> None:
+    """The template's end of turn must be a token of this model (LLaMA-Factory would add it, untrained)."""
+    from llamafactory.data.template import TEMPLATES
+
+    if recipe["template"] not in TEMPLATES:
+        near = difflib.get_close_matches(str(recipe["template"]), TEMPLATES, 1)
+        raise Refusal(
+            f"unknown template {recipe['template']!r}; did you mean {near[0] if near else 'default'!r}?"
+        )
+    ends = TEMPLATES[recipe["template"]].stop_words[:1]
+    if ends and ends[0] not in tokenizer.get_vocab():
+        raise Refusal(
+            f"template {recipe['template']} ends answers with {ends[0]}, which is no token of "
+            f"{recipe['model_name_or_path']}; set the template of the model's family"
+        )
 
 
 _worker: dict[str, Any] = {}
@@ -208,11 +217,14 @@ def _start_worker(recipe: recipes.Recipe) -> None:
 
 
 def _read_rows(file: Path, chunk: int) -> list[dict[str, Any]]:
-    """The rows whose line starts in this chunk of a JSON-lines file, or one row group of a parquet file."""
+    """The rows whose line starts in this chunk of a JSON-lines file, or a slice of a parquet file."""
     if file.suffix == ".parquet":
-        import pyarrow.parquet as pq
+        group, start = _slices(file)[chunk]
+        if _worker.get("group") != (file, group):  # a group is read once, not for every slice of it
+            import pyarrow.parquet as pq
 
-        return pq.ParquetFile(file).read_row_group(chunk).to_pylist()
+            _worker.update({"group": (file, group), "table": pq.ParquetFile(file).read_row_group(group)})
+        return _worker["table"].slice(start, SLICE).to_pylist()
     import orjson
 
     with file.open("rb") as handle:
@@ -254,11 +266,18 @@ def _arrow_type(column: str) -> Any:
     )
 
 
+def _slices(file: Path) -> list[tuple[int, int]]:
+    """(row group, first row in it) of every slice of a parquet file."""
+    import pyarrow.parquet as pq
+
+    groups = pq.read_metadata(file)
+    sizes = [groups.row_group(group).num_rows for group in range(groups.num_row_groups)]
+    return [(group, start) for group, size in enumerate(sizes) for start in range(0, size, SLICE)]
+
+
 def _chunks(file: Path) -> int:
     if file.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return pq.ParquetFile(file).num_row_groups
+        return len(_slices(file))
     return -(-file.stat().st_size // CHUNK)
 
 
