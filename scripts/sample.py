@@ -41,18 +41,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.special import ndtr, softmax
 
 from common.files import atomic_path, fingerprint, read_json, run_cli, sha256_file, up_to_date, write_json
 from common.paths import source_dir
 from common.prompts import DEMOGRAPHIC_FIELDS, user_prompt
-from scripts.sample_people import Rng, Table, draw_people, with_gaps
-from scripts.sample_studies import FORMS, FRAMES, PROPOSALS, REASON_SHIFTS, REASONS, STUDIES, Form, Study
+from scripts.sample_answers import PERSON_SD, draw_answers
+from scripts.sample_people import draw_people, with_gaps
+from scripts.sample_studies import FORMS, FRAMES, PROPOSALS, STUDIES, Form, Study
 
 SEED = 210
 SHARDS = 3
 MISSING = 0.04  # share of a recorded field's values that are missing all the same
-PERSON_SD = 0.5  # the part of the latent answer that is the person's own, beyond the 16 fields
 LEADS = ("Here is a proposal: {}.", "Lawmakers discuss {}.", "Think about {}.")
 # Unseen studies have their own, so that no text of theirs stands in a seen study.
 UNSEEN_LEADS = ("Lawmakers discuss a proposal: {}.", "Think about a proposal: {}.")
@@ -75,81 +74,30 @@ SCHEMA = pa.schema(
         ("reasoning", pa.string()),
     ]
 )
-Mixture = list[tuple[float, np.ndarray, np.ndarray]]
-
-
-def _loaded(loadings: Mapping[str, float], traits: Table) -> np.ndarray:
-    return sum((weight * traits[name] for name, weight in loadings.items()), np.zeros(len(traits["age"])))
-
-
-def latent_support(proposal: str, frame: str, traits: Table) -> np.ndarray:
-    """`eta`: the mean latent support of each person, in standard deviations; shape (people,)."""
-    base, added = PROPOSALS[proposal], FRAMES[frame]
-    return base.popularity + added.effect + _loaded(base.loadings, traits) + _loaded(added.by, traits)
-
-
-def _mixture(form: Form) -> Mixture:
-    """How latent values become answers: (share of people, ascending answers, cuts between them)."""
-    if form.ladder:
-        grids = [(1.0, np.array(form.ladder), np.arange(len(form.ladder)))]
-    else:
-        assert form.scale.low is not None
-        assert form.scale.high is not None
-        rounded = ((form.heaps[0], 10), (form.heaps[1], 5), (1 - sum(form.heaps), form.scale.step))
-        grids = [
-            (share, points, points)
-            for share, step in rounded
-            if share > 0 and (points := np.arange(form.scale.low, form.scale.high + 1, step)).size
-        ]
-    return [
-        (share, answers, ((places[1:] + places[:-1]) / 2 - form.centre) / form.width)
-        for share, answers, places in grids
+TRUTH = pa.schema(
+    [
+        ("study_id", pa.string()),
+        ("condition_num", pa.int64()),
+        ("task_num", pa.int64()),
+        ("item_num", pa.int64()),
+        ("n", pa.int64()),
+        ("form", pa.string()),
+        ("scale_kind", pa.string()),
+        ("scale_low", pa.int64()),
+        ("scale_high", pa.int64()),
+        ("scale_step", pa.int64()),
+        ("answers", pa.list_(pa.int64())),
+        ("probs", pa.list_(pa.float64())),
     ]
-
-
-def ordered_distribution(form: Form, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending answers, shape (k,), and each person's true probabilities of them, shape (people, k)."""
-    mixture = _mixture(form)
-    answers = np.unique(np.concatenate([points for _, points, _ in mixture]))
-    probs = np.zeros((len(eta), len(answers)))
-    for share, points, cuts in mixture:
-        below = ndtr(cuts[None, :] - form.sign * eta[:, None])
-        edges = np.concatenate([np.zeros((len(eta), 1)), below, np.ones((len(eta), 1))], axis=1)
-        probs[:, np.searchsorted(answers, points)] += share * np.diff(edges)
-    return answers, probs
-
-
-def ordered_answers(form: Form, latent: np.ndarray, rng: Rng) -> np.ndarray:
-    """The answers that latent values (people,) turn into; each person draws how to round."""
-    mixture = _mixture(form)
-    which = rng.choice(len(mixture), len(latent), p=[share for share, _, _ in mixture])
-    given = np.zeros(len(latent), np.int64)
-    for place, (_, points, cuts) in enumerate(mixture):
-        chosen = which == place
-        given[chosen] = points[np.searchsorted(cuts, form.sign * latent[chosen])]
-    return given
-
-
-def choice_distribution(form: Form, frame: str, traits: Table) -> tuple[np.ndarray, np.ndarray]:
-    """The options of an unordered choice and each person's true probabilities of them."""
-    shifts = REASON_SHIFTS.get(frame, (0,) * len(REASONS))
-    utilities = [
-        base + shift + _loaded(by, traits) for (base, by), shift in zip(REASONS, shifts, strict=True)
+)
+TRUTH_ROWS = pa.schema(
+    [
+        ("study_id", pa.string()),
+        ("sample_id", pa.int64()),
+        ("answers", pa.list_(pa.int64())),
+        ("probs", pa.list_(pa.float32())),
     ]
-    return np.array(form.scale.answers()), softmax(np.stack(utilities, axis=1), axis=1)
-
-
-def _add_stray(
-    answers: np.ndarray, probs: np.ndarray, stray: tuple[int, float] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    if stray is None:
-        return answers, probs
-    code, share = stray
-    widened = np.union1d(answers, [code])
-    mixed = np.zeros((len(probs), len(widened)))
-    mixed[:, np.searchsorted(widened, answers)] = (1 - share) * probs
-    mixed[:, np.searchsorted(widened, code)] += share
-    return widened, mixed
+)
 
 
 def stimulus(study_index: int, proposal: str, frame: str, form: Form) -> str:
@@ -161,72 +109,52 @@ def stimulus(study_index: int, proposal: str, frame: str, form: Form) -> str:
     return " ".join(part for part in parts if part)
 
 
-def draw_study(study: Study, index: int, seed: int) -> tuple[pa.Table, list[dict[str, Any]], pa.Table]:
+def _asked(study: Study, arm: int) -> list[tuple[int, int, str, str]]:
+    """What the people of an arm are asked, in order: (task_num, item_num, form, proposal)."""
+    renamed = study.arm_forms.get(arm, {})
+    return [
+        (task, item, renamed.get(name, name), proposal)
+        for task, (name, proposals) in enumerate(study.tasks)
+        for item, proposal in enumerate(proposals)
+    ]
+
+
+def draw_study(study: Study, index: int, seed: int) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Draw one study: its rows (by participant, then task), its items' truths, its rows' truths."""
     rng = np.random.default_rng([seed, index])
     fields, traits = draw_people(rng, study.people)
     people = with_gaps(rng, fields, study.fields, MISSING)
     own = rng.normal(0, PERSON_SD, study.people)
     arm_of = rng.permutation(np.arange(study.people) % len(study.arms))
-    questions = [(task, name, p) for task, (name, ps) in enumerate(study.tasks) for p in ps]
     rows: list[tuple[int, int, dict[str, Any]]] = []
     items = []
     for arm, frame in enumerate(study.arms):
         member = np.flatnonzero(arm_of == arm)
         local = {name: values[member] for name, values in traits.items()}
-        numbers: dict[int, int] = {}
-        for place, (task, name, proposal) in enumerate(questions):
-            form = FORMS[study.arm_forms.get(arm, {}).get(name, name)]
-            eta = latent_support(proposal, frame, local)
-            if form.scale.kind == "choice":
-                answers, probs = choice_distribution(form, frame, local)
-                given = answers[(probs.cumsum(axis=1) < rng.random((len(member), 1))).sum(axis=1)]
-            else:
-                answers, probs = ordered_distribution(form, eta)
-                noise = rng.normal(0, np.sqrt(1 - PERSON_SD**2), len(member))
-                given = ordered_answers(form, eta + own[member] + noise, rng)
-            if study.stray:
-                given = np.where(rng.random(len(member)) < study.stray[1], study.stray[0], given)
-            answers, probs = _add_stray(answers, probs, study.stray)
-            text = stimulus(index, proposal, frame, form)
-            item = numbers.get(task, 0)
-            numbers[task] = item + 1
-            items.append(
-                {
-                    "study_id": study.study_id, "condition_num": arm, "task_num": task, "item_num": item,
-                    "n": len(member), "form": name, "scale_kind": form.scale.kind,
-                    "scale_low": form.scale.low, "scale_high": form.scale.high,
-                    "scale_step": form.scale.step,
-                    "answers": answers.tolist(), "probs": probs.mean(axis=0).tolist(),
-                }
-            )  # fmt: skip
-            for person, response, chances in zip(member.tolist(), given.tolist(), probs, strict=True):
-                row = {
-                    "participant": person, "stimuli": text, "response": response,
-                    "condition_num": arm, "task_num": task, "answers": answers,
-                    "probs": chances.astype(np.float32),
-                }  # fmt: skip
-                rows.append((person, place, row))
+        for place, (task, item, name, proposal) in enumerate(_asked(study, arm)):
+            form = FORMS[name]
+            answers, probs, given = draw_answers(form, proposal, frame, local, own[member], study.stray, rng)
+            cell = {"study_id": study.study_id, "condition_num": arm, "task_num": task}
+            scale = {f"scale_{key}": getattr(form.scale, key) for key in ("kind", "low", "high", "step")}
+            truth = {"answers": answers.tolist(), "probs": probs.mean(axis=0).tolist()}
+            items.append(cell | {"item_num": item, "n": len(member), "form": name} | scale | truth)
+            shared = cell | {"stimuli": stimulus(index, proposal, frame, form), "answers": answers}
+            for who, response, chances in zip(member.tolist(), given.tolist(), probs, strict=True):
+                own_part = {"participant": who, "response": response, "probs": chances.astype(np.float32)}
+                rows.append((who, place, shared | own_part))
     rows.sort(key=lambda entry: entry[:2])
-    table, truths = [], []
+    whole = []
     for sample_id, (who, _, row) in enumerate(rows):
-        answers, probs = row.pop("answers"), row.pop("probs")
-        key = {"study_id": study.study_id, "sample_id": sample_id}
-        truths.append(key | {"answers": answers, "probs": probs})
-        prompt = user_prompt(people[who], row["stimuli"])
-        reasoning = _reasoning(people[who], row["response"])
-        table.append(key | row | {"demographic": people[who], "prompt": prompt, "reasoning": reasoning})
-    return pa.Table.from_pylist(table, SCHEMA), items, pa.Table.from_pylist(truths, TRUTH_ROWS)
-
-
-TRUTH_ROWS = pa.schema(
-    [
-        ("study_id", pa.string()),
-        ("sample_id", pa.int64()),
-        ("answers", pa.list_(pa.int64())),
-        ("probs", pa.list_(pa.float32())),
-    ]
-)
+        person = people[who]
+        prompt, reasoning = user_prompt(person, row["stimuli"]), _reasoning(person, row["response"])
+        whole.append(
+            row | {"sample_id": sample_id, "demographic": person, "prompt": prompt, "reasoning": reasoning}
+        )
+    return (
+        pa.Table.from_pylist(whole, SCHEMA),
+        pa.Table.from_pylist(items, TRUTH),
+        pa.Table.from_pylist(whole, TRUTH_ROWS),
+    )
 
 
 def _reasoning(person: Mapping[str, Any], response: int) -> str:
@@ -268,12 +196,8 @@ def as_sample_ids(mapping: Mapping[str, Any], rows: pa.Table, column: str) -> di
 def draw_sample(seed: int) -> tuple[pa.Table, pa.Table, pa.Table]:
     """All studies: the rows, the items' truths, the rows' truths."""
     drawn = [draw_study(study, index, seed) for index, study in enumerate(STUDIES)]
-    items = [item for _, some, _ in drawn for item in some]
-    return (
-        pa.concat_tables([rows for rows, _, _ in drawn]),
-        pa.Table.from_pylist(items),
-        pa.concat_tables([truths for _, _, truths in drawn]),
-    )
+    rows, items, truths = (pa.concat_tables(tables) for tables in zip(*drawn, strict=True))
+    return rows, items, truths
 
 
 def write_sample(folder: Path, seed: int) -> dict[str, Any]:
@@ -305,10 +229,17 @@ def write_sample(folder: Path, seed: int) -> dict[str, Any]:
 
 
 def _inputs(seed: int) -> str:
+    return fingerprint({"seed": seed, "sources": source_sums()})
+
+
+def source_sums() -> list[str]:
+    """SHA-256 of every source file that decides what the sample holds."""
     here = Path(__file__).parent
-    sources = [here / name for name in ("sample.py", "sample_people.py", "sample_studies.py")]
-    sources += [here.parent / "common" / name for name in ("prompts.py", "scale.py")]
-    return fingerprint({"seed": seed, "sources": [sha256_file(path) for path in sources]})
+    sources = [
+        *sorted(here.glob("sample*.py")),
+        *(here.parent / "common" / f"{m}.py" for m in ("prompts", "scale")),
+    ]
+    return [sha256_file(path) for path in sources]
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from common.files import atomic_path, fingerprint, run_cli, sha256_file, up_to_date, write_json
 from common.prompts import SYSTEM_PROMPT
-from scripts.sample import SEED, draw_study
+from scripts.sample import SEED, draw_study, source_sums
 from scripts.sample_studies import STUDIES
 
 MODELS = Path("outputs", "models")
@@ -201,10 +201,8 @@ def write_model(family: Family, folder: Path) -> int:
 
 
 def _inputs(family: Family) -> str:
-    here = Path(__file__).parent
-    sources = [here / f"{name}.py" for name in ("tiny", "sample", "sample_people", "sample_studies")]
     libraries = [version(name) for name in ("torch", "transformers", "tokenizers")]
-    return fingerprint([family.name, libraries, [sha256_file(path) for path in sources]])
+    return fingerprint([family.name, libraries, sha256_file(__file__), source_sums()])
 
 
 def main() -> None:

@@ -15,19 +15,10 @@ from scipy.stats import chisquare
 from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, PROMPT_FIELDS, user_prompt
 from common.scale import KINDS
-from scripts.sample import (
-    FORMS,
-    SEED,
-    as_sample_ids,
-    draw_study,
-    latent_support,
-    main,
-    ordered_distribution,
-    split_mappings,
-    write_sample,
-)
+from scripts.sample import SEED, as_sample_ids, draw_study, main, split_mappings, write_sample
+from scripts.sample_answers import latent_support, ordered_distribution
 from scripts.sample_people import draw_people
-from scripts.sample_studies import FRAMES, PROPOSALS, STUDIES
+from scripts.sample_studies import FORMS, FRAMES, PROPOSALS, STUDIES
 
 CELL = ["study_id", "condition_num", "task_num"]
 
