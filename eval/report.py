@@ -24,6 +24,7 @@ from eval.page import TEMPLATES, count, render
 from eval.report_tables import write_tables
 
 RECORD = "report.json"
+MANIFEST = ("dataset", "split", "seed", "rows", "pairs")  # what of a data set's manifest is shown at once
 BETTER = {
     "low": "Lower is better.",
     "high": "Higher is better.",
@@ -80,7 +81,10 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
         "subgroups": report_sections.subgroup_section(found),
         "problems": report_sections.problem_section(found),
         "firewall": found.manifest.get("firewall", []),
-        "manifest": {key: value for key, value in found.manifest.items() if key != "firewall"},
+        "manifest_core": {key: found.manifest[key] for key in MANIFEST if key in found.manifest},
+        "manifest": {
+            key: value for key, value in found.manifest.items() if key not in (*MANIFEST, "firewall")
+        },
         "predictions": {
             name: {"predictions": found.predictions[name] or "made elsewhere"}
             | {"scoring": scores["settings"], "versions": scores["versions"]}
