@@ -221,6 +221,7 @@ def statistics(pairs: pl.DataFrame, clear: pl.Series, replicates: int, seed: int
         pairs[name].to_numpy() / sd
         for name in ("observed", "predicted", "observed_se", "predicted_se", "difference_se")
     )
+    p = np.where(np.abs(p) < 1e-9, 0.0, p)  # what rounding leaves of equal means is no effect
     agree = np.where((o == 0) | (p == 0), 0.5, np.sign(o) == np.sign(p))
     is_clear = pairs["clear"].to_numpy().astype(float)
     shared_noise = (se_o**2 + se_p**2 - se_d**2) / 2
