@@ -3,6 +3,7 @@
 from eval.page import interval, num, percent
 from eval.results import MAIN, Json, Results, leaders
 
+FEW_STUDIES, FEW = 5, "So few studies say little about new ones."
 BESIDE = {"uniform_observed": "a uniform guess lies", "pooled_others": "people of the study's other arms lie"}
 
 
@@ -33,16 +34,17 @@ def _skill(name: str, row: Json) -> str:
         if spread
         else f" (skill {num(value, 2)})"
     )
+    few = f" {FEW}" if studies and studies < FEW_STUDIES else ""
     if value <= 0:
-        return f"{name} does no better than a uniform guess{sure}."
+        return f"{name} does no better than a uniform guess{sure}.{few}"
     if low is not None and high is not None and low <= 1 <= high and value > 0.9:
-        return f"{name} can't be told from the human ceiling{sure}."
+        return f"{name} can't be told from the human ceiling{sure}.{few}"
     doubt = (
         " The interval includes 0, so it may be no better than a guess."
         if low is not None and low <= 0
         else ""
     )
-    return f"{name} goes {percent(value)} of the way from a uniform guess to the human ceiling{sure}.{doubt}"
+    return f"{name} goes {percent(value)} of the way from a uniform guess to the human ceiling{sure}.{doubt}{few}"
 
 
 def _distance(name: str, row: Json, rows: dict[str, Json]) -> str:
