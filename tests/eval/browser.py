@@ -41,3 +41,10 @@ def without_policy(file: Path) -> Path:
     copy = file.with_name(f"{file.stem}-bare.html")
     copy.write_text(text)
     return copy
+
+
+def acting(file: Path, script: str) -> str:
+    """What the browser makes of a page on which `script` acts like a reader (clicks, types)."""
+    copy = without_policy(file)
+    copy.write_text(copy.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    return dom(copy)

@@ -1,6 +1,7 @@
 """The report: one page from the scores, with the same figures as tables and pictures."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from common.prompts import SYSTEM_PROMPT
 from eval import glossary, report, report_cells, report_figures, results, score
 from eval.headline import headline
 from tests.eval import made_scores
-from tests.eval.browser import HOSTILE, dom, harmed, needs_browser, without_policy
+from tests.eval.browser import HOSTILE, acting, dom, harmed, needs_browser, without_policy
 
 ROOT = Path(__file__).parents[2]
 
@@ -275,6 +276,44 @@ def test_a_link_to_a_cell_shows_its_outcome_with_both_distributions(reported):
     assert len(cards) == 1 and "Study st2, outcome 1" in cards[0]
     assert cards[0].count('class="arm"') == 3
     assert cards[0].count('rect class="people"') == cards[0].count('rect class="model"') == 3 * 7
+
+
+@needs_browser
+def test_a_reader_can_search_order_and_choose_the_model(reported):
+    page = reported / "outputs/made/study/report.html"
+    html = acting(
+        page,
+        """
+        const set = (id, value) => { document.getElementById(id).value = value; };
+        set("cell-search", "STUDY ST3"); set("cell-model", "2"); set("cell-order", "study");
+        document.getElementById("cell-controls").dispatchEvent(new Event("input"));
+        """,
+    )
+    titles = re.findall(r"<h3>(Study [^<]*)</h3>", html)
+    assert titles == [f"Study st3, outcome {task}" for task in range(3)]
+    base = pl.read_parquet(reported / "outputs/made/study/eval/tiny-base/cells.parquet")
+    mean = base.filter((pl.col("study_id") == "st3") & (pl.col("task_num") == 0))[
+        "wasserstein_observed"
+    ].mean()
+    assert f"mean distance {mean:.3f}" in html, "the distances are the chosen model's"
+    none = acting(
+        page,
+        "document.getElementById('cell-search').value = 'no such words';"
+        "document.getElementById('cell-controls').dispatchEvent(new Event('input'));",
+    )
+    assert "No outcome fits the search." in none
+
+
+@needs_browser
+def test_a_click_on_a_heading_sorts_numbers_as_numbers(reported):
+    click = "document.querySelectorAll('#studies th.number')[2].click();"
+    page = reported / "outputs/made/study/report.html"
+    for clicks, direction in ((1, "ascending"), (2, "descending")):
+        html = acting(page, clicks * click)
+        body = html.split('id="studies"')[1].split("<tbody>")[1].split("</tbody>")[0]
+        values = [float(value) for value in re.findall(r'data-sort="(0\.\d+)"', body)[::4]]
+        assert f'aria-sort="{direction}"' in html and len(values) == 4
+        assert values == sorted(values, reverse=direction == "descending")
 
 
 def evaluation_rows(folder: Path) -> pl.DataFrame:
