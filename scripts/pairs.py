@@ -104,7 +104,7 @@ class _Picker:
 
 def _bounds(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     starts = np.flatnonzero(new)
-    ends = np.r_[starts[1:], len(new)]
+    ends = np.r_[starts[1:], len(new)][: len(starts)]
     return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
 
 
