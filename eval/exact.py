@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from eval.batches import Batch, plan_batches
-from eval.local_model import LOGIT_BUDGET, LocalModel, State
+from eval.local_model import LocalModel, State
 from eval.trie import AnswerTrie
 
 
@@ -26,7 +26,7 @@ def token_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> to
     A token stays if the tokens before it, in falling order of probability, hold less than top_p
     (Holtzman et al. 2020); the first one always stays. The others get minus infinity.
     """
-    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     if top_p >= 1:
         return logprobs
     ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
@@ -90,7 +90,7 @@ def _trie_masses(
     stop = torch.empty(rows, nodes, device=first.device)  # log p of ending the turn after a node
     roots = int((trie.parents < 0).sum())
     step[:, :roots] = first[:, tokens[:roots]]
-    width = max(1, LOGIT_BUDGET // (rows * first.shape[-1]))
+    width = max(1, model.logit_budget // (rows * first.shape[-1]))
     for begin in range(0, nodes, width):
         end = min(begin + width, nodes)
         logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)

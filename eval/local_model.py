@@ -18,7 +18,8 @@ from common.files import Refusal
 from eval.encode import PromptEncoder
 from eval.settings import LocalSettings
 
-LOGIT_BUDGET = 1 << 26  # logits held at once (positions x vocabulary): 256 MiB in float32
+# Logits held at once (positions x vocabulary), in float32: 256 MiB on a GPU; what a CPU's cache holds.
+GPU_LOGITS, CPU_LOGITS = 1 << 26, 1 << 20
 
 
 @dataclass
@@ -43,6 +44,7 @@ class LocalModel:
         self.encoder = PromptEncoder(tokenizer, path)
         self.tokenizer = tokenizer
         self.device = self.model.device
+        self.logit_budget = CPU_LOGITS if self.device.type == "cpu" else GPU_LOGITS
         self.body = self.model.base_model
         self.head = self.model.get_output_embeddings()
         self.context = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30

@@ -161,7 +161,9 @@ def _predict_all(
 
 def _show_cost(rows: pl.DataFrame, settings: Settings, agreed: bool) -> None:
     """Say what a run on a server takes; one that costs money needs --yes."""
-    characters = int(rows["prompt"].str.len_chars().sum() + (rows["system"].str.len_chars().sum() or 0))
+    characters = sum(
+        len(text or "") for texts in rows.select("system", "prompt").iter_rows() for text in texts
+    )
     cost, sentence = estimate(characters, len(rows), reply_sampling(settings), settings.server)
     print(sentence)
     if cost and not agreed:

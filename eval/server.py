@@ -106,8 +106,8 @@ class ServerGenerator:
             return f"{self.url} knows no model {self.model}, or no such address; {self.url}/models lists them"
         if isinstance(error, openai.APITimeoutError):
             return (
-                f"{self.url} took longer than {self.settings.timeout_s:g} s each of "
-                f"{self.settings.retries + 1} times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
+                f"{self.url} took over {self.settings.timeout_s:g} s each of {self.settings.retries + 1} "
+                "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
             )
         if isinstance(error, openai.APIConnectionError):
             return (
