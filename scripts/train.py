@@ -170,11 +170,10 @@ def run_arguments(
         "tokenized_path": str(tokenised),
         "logging_nan_inf_filter": False,  # else a NaN loss is logged as the mean of the others
         "disable_tqdm": True,
+        "overwrite_output_dir": checkpoint is None,
     }
     if checkpoint:
         arguments["resume_from_checkpoint"] = str(checkpoint)
-    else:
-        arguments["overwrite_output_dir"] = True
     if not cuda and not recipe.get(
         "deepspeed"
     ):  # DeepSpeed finds the CPU, and must start the processes itself
