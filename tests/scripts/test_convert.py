@@ -150,7 +150,7 @@ def test_a_prompt_that_does_not_end_with_its_stimulus_is_kept_as_it_is_and_count
     assert manifest["counted"]["prompts_not_ending_with_stimulus"] == 1
     line = pl.read_parquet(folder / "sft.parquet").filter(study_id="st0", sample_id=3).to_dicts()[0]
     assert (line["instruction"], line["input"]) == ("Something else entirely?", "")
-    with pytest.raises(Refusal, match="row 3.*persona-first"):
+    with pytest.raises(Refusal, match=r"row 3.*persona-first"):
         made(data="odd", order="stimulus-first")
 
 
