@@ -131,7 +131,7 @@ class Buffers:
     """Buffers that are used again: fresh memory costs as much as filling it."""
 
     def __init__(self) -> None:
-        self._free: deque[np.ndarray] = deque(maxlen=8)
+        self._free: deque[np.ndarray] = deque(maxlen=4)
 
     def take(self, size: int) -> np.ndarray:
         """A buffer of at least `size` bytes."""
@@ -139,7 +139,7 @@ class Buffers:
             buffer = self._free.popleft()
         except IndexError:
             buffer = np.empty(0, np.uint8)
-        return buffer if len(buffer) >= size else np.empty(max(1, size + size // 8), np.uint8)
+        return buffer if len(buffer) >= size else np.empty(size + size // 8, np.uint8)
 
     def give(self, buffer: np.ndarray) -> None:
         """Hand a buffer back; nothing may look at it any more."""
@@ -158,13 +158,24 @@ def hash_texts(texts: Texts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def join(
-    a: Texts, a_row: np.ndarray, b: Texts, b_row: np.ndarray, c: Texts, c_row: np.ndarray, d: Texts
+    a: Texts,
+    a_row: np.ndarray,
+    b: Texts,
+    b_row: np.ndarray,
+    c: Texts,
+    c_row: np.ndarray,
+    d: Texts,
+    reuse: bool = False,
 ) -> Texts:
-    """One text a row, put together from three tables of texts and one text of its own."""
+    """One text a row, put together from three tables of texts and one text of its own.
+
+    `reuse`: into a used buffer, which the caller gives back to BUFFERS.
+    """
     lengths = a.lengths()[a_row] + b.lengths()[b_row] + c.lengths()[c_row] + d.lengths()
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    out = BUFFERS.take(int(offsets[-1]))
+    size = max(1, int(offsets[-1]))
+    out = BUFFERS.take(size) if reuse else np.empty(size, np.uint8)
     tables = ((a.data, a.offsets, a_row), (b.data, b.offsets, b_row), (c.data, c.offsets, c_row))
     _join(out, offsets, *tables[0], *tables[1], *tables[2], d.data, d.offsets)
     return Texts(out, offsets)

@@ -168,7 +168,9 @@ class Training:
         used, head = np.unique(batch.prompts.head[batch.at], return_inverse=True)
         first = Texts.of([self.opening + escape(batch.before[i]) for i in used])
         last = Texts.of([escape(batch.after[i]) + self.around[0].encode() for i in used])
-        return join(first, head, self.stimuli.escaped, batch.prompts.text[batch.at], last, head, ends)
+        return join(
+            first, head, self.stimuli.escaped, batch.prompts.text[batch.at], last, head, ends, reuse=True
+        )
 
     def table(self, batch: Batch) -> pa.Table:
         """The same rows as columns. Alpaca keeps head and stimulus apart: LLaMA-Factory joins the columns
