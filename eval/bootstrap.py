@@ -6,6 +6,7 @@ Wasserstein distances upward; intervals over people are therefore centred on the
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -161,10 +162,17 @@ def study_interval(value: float, replicates: np.ndarray, studies: int) -> tuple[
     known = replicates[np.isfinite(replicates)]
     if studies < 2 or len(known) < 2 or not np.isfinite(value):
         return None
+    stretch = _stretch(studies)
     tail = (1 - LEVEL) / 2
-    stretch = np.sqrt(studies / (studies - 1)) * stats.t.ppf(1 - tail, studies - 1) / stats.norm.ppf(1 - tail)
     low, high = np.quantile(known, [tail, 1 - tail])
     return float(value + stretch * (low - value)), float(value + stretch * (high - value))
+
+
+@lru_cache
+def _stretch(studies: int) -> float:
+    tail = (1 - LEVEL) / 2
+    student, normal = stats.t.ppf(1 - tail, studies - 1), stats.norm.ppf(1 - tail)
+    return float(np.sqrt(studies / (studies - 1)) * student / normal)
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
