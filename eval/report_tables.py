@@ -15,11 +15,11 @@ def write_tables(results: Results, folder: Path) -> None:
     """Write every table into `folder`."""
     for name, make in TABLES.items():
         frame = pl.DataFrame(list(make(results)), infer_schema_length=None)
-        _harmless(frame).write_csv(folder / f"{name}.csv")
-    _harmless(_cells(results)).write_csv(folder / "cells.csv")
+        harmless(frame).write_csv(folder / f"{name}.csv")
+    harmless(_cells(results)).write_csv(folder / "cells.csv")
 
 
-def _harmless(frame: pl.DataFrame) -> pl.DataFrame:
+def harmless(frame: pl.DataFrame) -> pl.DataFrame:
     """Texts that a spreadsheet would run as a formula get an apostrophe in front."""
     starts = pl.col(pl.String).str.contains(r"^[=@\t\r]|^[+-][^0-9.]")
     return frame.with_columns(
@@ -91,7 +91,7 @@ def _parity(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
         for field, made in scores["subgroups"]["fields"].items():
             for kind in ("parity_accuracy", "parity_prediction", "parity_prediction_human"):
-                value = made[kind] or {"reason": made["reason"]}
+                value = made[kind]
                 keys = ("value", "low", "high", "highest", "lowest", "reason")
                 yield {"name": name, "field": field, "parity": kind} | {
                     key: _text(value.get(key)) if key in ("highest", "lowest") else value.get(key)

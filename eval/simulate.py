@@ -31,7 +31,7 @@ from common.files import (
     up_to_date,
     write_json,
 )
-from common.paths import output_dir, split_dir
+from common.paths import dataset_name, output_dir, split_dir
 from eval import predict, simulation_page
 from eval.calibration import (
     FEWEST_STUDIES,
@@ -45,6 +45,7 @@ from eval.calibration import (
 )
 from eval.experiment import Experiment, load_experiment
 from eval.population import People, draw_people, participants, people_of_csv
+from eval.report_tables import harmless
 from eval.simulated_results import TABLES, analyse
 from eval.simulation import (
     RealAnswers,
@@ -220,7 +221,7 @@ def _header(
         "title": file.title or experiment.name,
         "description": file.description,
         "model": job.name,
-        "dataset": job.data,
+        "dataset": dataset_name(job.data),
         "split": job.split,
         "modes": dict(sorted(predictions["mode"].value_counts().iter_rows())),
         "predicted": len(predictions),
@@ -233,7 +234,7 @@ def _header(
             "simulated": len(people.frame),
             "pool": people.pool,
             "effective": people.effective_size,
-            "source": str(job.people) if job.people else f"participants evaluated in {job.data}/{job.split}",
+            "source": job.people.name if job.people else f"participants evaluated in {dataset_name(job.data)}/{job.split}",
             "fields": people.fields,
             "notes": people.notes,
         },
@@ -257,11 +258,11 @@ def _write_tables(out: Path, record: dict[str, Any], people: pl.DataFrame) -> No
             (out / f"{name}.csv").unlink(missing_ok=True)
             continue
         with atomic_path(out / f"{name}.csv") as partial:
-            pl.DataFrame(record[name], infer_schema_length=None).write_csv(partial)
+            harmless(pl.DataFrame(record[name], infer_schema_length=None)).write_csv(partial)
     with atomic_path(out / "respondents.parquet") as partial:
         people.write_parquet(partial)
     with atomic_path(out / "respondents.csv") as partial:
-        people.write_csv(partial)
+        harmless(people).write_csv(partial)
 
 
 def resolve_model(model: str, data: str, split: str) -> tuple[str, str, tuple[str, ...]]:
