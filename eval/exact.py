@@ -6,8 +6,9 @@ filter, over the whole vocabulary, as when sampling freely. The mass of an answe
     m(a) = sum over the token sequences s that spell a:  prod_i p(s_i | prompt, s_<i) * p(stop | prompt, s)
 
 The prediction is m(a) / sum m, the off-scale mass 1 - sum m. So it is the limit of sampling free
-answers and keeping the bare admissible ones. A row's prompt is read once; all nodes of the answer trie
-are then read in one forward pass, each seeing its own ancestors only.
+answers and keeping the bare admissible ones. A row's prompt is read once; the nodes of the answer trie
+are then read in one forward pass, each seeing its own ancestors only. Spellings other than the
+tokenizer's own are left out where they provably hold less than NEGLIGIBLE of the distribution.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ import torch
 from eval.batches import Batch, plan_batches
 from eval.local_model import LocalModel, State
 from eval.trie import AnswerTrie
+
+NEGLIGIBLE = 1e-6  # share of an answer distribution that unread spellings may hold
 
 
 def token_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -56,8 +59,7 @@ def exact_distributions(
             first = token_logprobs(model.logits(hidden), temperature, top_p)
             for trie in {id(tries[row]): tries[row] for row in batch.rows}.values():
                 places = [place for place, row in enumerate(batch.rows) if tries[row] is trie]
-                part = model.select(state, places)
-                found = _trie_masses(model, part, first[places], trie, temperature, top_p)
+                found = _trie_masses(model, state, places, first[places], trie, temperature, top_p)
                 for place, mass in zip(places, found, strict=True):
                     masses[batch.rows[place]] = mass
     return masses
@@ -80,34 +82,77 @@ def read_prompts(model: LocalModel, prompts: Sequence[list[int]], batch: Batch) 
 
 
 def _trie_masses(
-    model: LocalModel, state: State, first: torch.Tensor, trie: AnswerTrie, temperature: float, top_p: float
+    model: LocalModel,
+    state: State,
+    places: list[int],
+    first: torch.Tensor,
+    trie: AnswerTrie,
+    temperature: float,
+    top_p: float,
 ) -> np.ndarray:
-    """float64 (B, A): the mass of each answer, given the first token's log-probabilities (B, vocabulary)."""
-    rows, nodes = len(first), len(trie)
-    tokens = torch.from_numpy(trie.tokens).to(first.device)
-    hidden = model.read_tree(state, trie.tokens, trie.depths, trie.ancestors())
-    step = torch.empty(rows, nodes, device=first.device)  # log p of a node's token after its parent
-    stop = torch.empty(rows, nodes, device=first.device)  # log p of ending the turn after a node
+    """float64 (B, A): the mass of each answer for the rows `places` of `state`.
+
+    first: their first token's log-probabilities (B, vocabulary). The tokenizer's own spellings are read
+    first; that also says what any other spelling can amount to at most. Rows in which the others
+    together could change a probability by more than NEGLIGIBLE are read again with all of them.
+    """
+    usual = np.flatnonzero(trie.usual)
+    masses, others = read_nodes(model, model.select(state, places), first, trie, usual, temperature, top_p)
+    again = np.flatnonzero(others > NEGLIGIBLE * masses.sum(axis=1))
+    if len(again):
+        part = model.select(state, [places[row] for row in again])
+        every = np.arange(len(trie))
+        masses[again], _ = read_nodes(model, part, first[again], trie, every, temperature, top_p)
+    return masses
+
+
+def read_nodes(
+    model: LocalModel,
+    state: State,
+    first: torch.Tensor,
+    trie: AnswerTrie,
+    nodes: np.ndarray,
+    temperature: float,
+    top_p: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read some nodes (ascending, with their ancestors) in one pass; `state` is used up.
+
+    Returns the mass of each answer in the spellings that end in them, float64 (B, A), and the most that
+    all other spellings can hold, float64 (B,).
+    """
+    rows, device = len(first), first.device
+    hidden = model.read_tree(
+        state, trie.tokens[nodes], trie.depths[nodes], trie.ancestors()[np.ix_(nodes, nodes)]
+    )
+    step = torch.full((rows, len(trie)), -torch.inf, device=device)  # log p of a token after its parent
+    stop = torch.full((rows, len(trie)), -torch.inf, device=device)  # log p of ending the turn after it
     roots = int((trie.parents < 0).sum())
+    tokens = torch.from_numpy(trie.tokens).to(device)
     step[:, :roots] = first[:, tokens[:roots]]
+    place_of = np.full(len(trie), -1)
+    place_of[nodes] = np.arange(len(nodes))
+    children = roots + np.flatnonzero(place_of[trie.parents[roots:]] >= 0)
+    parents = place_of[trie.parents[children]]  # ascending, as the trie's parents are
     width = max(1, model.logit_budget // (rows * first.shape[-1]))
-    for begin in range(0, nodes, width):
-        end = min(begin + width, nodes)
+    for begin in range(0, len(nodes), width):
+        end = min(begin + width, len(nodes))
         logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)
-        stop[:, begin:end] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
-        low, high = np.searchsorted(trie.parents, [begin, end])  # the nodes whose parent was just read
-        parents = torch.from_numpy(trie.parents[low:high]).to(first.device) - begin
-        step[:, low:high] = logprobs[:, parents, tokens[low:high]]
-    return _answer_masses(step.double().cpu().numpy(), stop.double().cpu().numpy(), trie)
+        stop[:, nodes[begin:end]] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
+        low, high = np.searchsorted(parents, [begin, end])
+        step[:, children[low:high]] = logprobs[:, parents[low:high] - begin, tokens[children[low:high]]]
+    path = _path_logprobs(step.double().cpu().numpy(), trie)
+    whole = trie.ends >= 0
+    masses = np.zeros((rows, len(trie.answers)))
+    ending = np.exp(path[:, whole] + stop.double().cpu().numpy()[:, whole])
+    np.add.at(masses.T, trie.ends[whole], ending.T)
+    unread = (place_of < 0) & ((trie.parents < 0) | (place_of[trie.parents] >= 0))
+    return masses, np.exp(path[:, unread]).sum(axis=1)
 
 
-def _answer_masses(step: np.ndarray, stop: np.ndarray, trie: AnswerTrie) -> np.ndarray:
-    """Multiply along the trie and add up each answer's sequences: (B, N) log-probabilities to (B, A)."""
-    total = step.copy()
+def _path_logprobs(step: np.ndarray, trie: AnswerTrie) -> np.ndarray:
+    """Log-probability of the whole way to each node, (B, N), from that of each step."""
+    path = step.copy()
     for depth in range(2, int(trie.depths.max()) + 1):
         level = trie.depths == depth
-        total[:, level] += total[:, trie.parents[level]]
-    whole = trie.ends >= 0
-    masses = np.zeros((len(step), len(trie.answers)))
-    np.add.at(masses.T, trie.ends[whole], np.exp(total[:, whole] + stop[:, whole]).T)
-    return masses
+        path[:, level] += path[:, trie.parents[level]]
+    return path

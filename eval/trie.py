@@ -22,7 +22,8 @@ class AnswerTrie:
 
     answers: the A admissible integers, ascending. tokens, parents, depths, ends: one entry a node (N):
     its token id, its parent's index (-1: the prompt), its depth (1: first answer token), and the index
-    of the answer that is complete there (-1: none).
+    of the answer that is complete there (-1: none), and in `usual` whether it belongs to the tokenizer's
+    own spelling of an answer.
     """
 
     answers: tuple[int, ...]
@@ -30,6 +31,7 @@ class AnswerTrie:
     parents: np.ndarray
     depths: np.ndarray
     ends: np.ndarray
+    usual: np.ndarray
     children: dict[int, list[int]] = field(repr=False)
 
     def __len__(self) -> int:
@@ -65,9 +67,9 @@ class TrieBuilder:
                 answer: tuple(self.tokenizer.encode(str(answer), add_special_tokens=False)) for answer in key
             }
             spelled = {answer: {canonical[answer], *spellings(str(answer), self.pieces)} for answer in key}
-            trie = make_trie(spelled)
+            trie = make_trie(spelled, canonical)
             if len(trie) > MAX_NODES:
-                trie = make_trie({answer: {ids} for answer, ids in canonical.items()})
+                trie = make_trie({answer: {ids} for answer, ids in canonical.items()}, canonical)
             self._known[key] = trie
         return self._known[key]
 
@@ -82,8 +84,11 @@ def spellings(text: str, pieces: dict[str, int]) -> list[tuple[int, ...]]:
     return endings[0]
 
 
-def make_trie(spelled: dict[int, set[tuple[int, ...]]]) -> AnswerTrie:
-    """The trie of answer -> token sequences. Two answers never share a sequence: the text would differ."""
+def make_trie(spelled: dict[int, set[tuple[int, ...]]], usual: dict[int, tuple[int, ...]]) -> AnswerTrie:
+    """The trie of answer -> token sequences, and of answer -> the tokenizer's own sequence (one of them).
+
+    Two answers never share a sequence: the text would differ.
+    """
     answers = tuple(sorted(spelled))
     ends_of = {ids: index for index, answer in enumerate(answers) for ids in spelled[answer]}
     prefixes = {ids[:length] for ids in ends_of for length in range(1, len(ids) + 1)}
@@ -94,6 +99,7 @@ def make_trie(spelled: dict[int, set[tuple[int, ...]]]) -> AnswerTrie:
         for ids in sorted(level, key=lambda ids: (index_of.get(ids[:-1], -1), ids[-1])):
             parent_of.append(index_of.get(ids[:-1], -1))
             index_of[ids] = len(index_of)
+    own = {ids[:length] for ids in usual.values() for length in range(1, len(ids) + 1)}
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parent_of):
         children.setdefault(parent, []).append(node)
@@ -103,5 +109,6 @@ def make_trie(spelled: dict[int, set[tuple[int, ...]]]) -> AnswerTrie:
         parents=np.array(parent_of),
         depths=np.array([len(ids) for ids in index_of]),
         ends=np.array([ends_of.get(ids, -1) for ids in index_of]),
+        usual=np.array([ids in own for ids in index_of]),
         children=children,
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.exact import exact_distributions, token_logprobs
+from eval.batches import Batch
+from eval.exact import exact_distributions, read_nodes, read_prompts, token_logprobs
 from eval.generate import LocalGenerator
 from eval.local_model import LocalModel
 from eval.replies import Request, Sampling, is_bare, parse_answer
@@ -101,3 +102,22 @@ def test_the_nucleus_keeps_the_fewest_tokens_that_hold_top_p() -> None:
     np.testing.assert_allclose(token_logprobs(logits, 1.0, 0.01).exp().numpy(), [[1, 0, 0, 0]])
     wanted = torch.softmax(logits / 0.5, dim=-1)
     np.testing.assert_allclose(token_logprobs(logits, 0.5, 1.0).exp().numpy(), wanted.numpy(), rtol=1e-6)
+
+
+def test_what_unread_spellings_can_hold_is_never_underestimated(model: LocalModel) -> None:
+    trie = TrieBuilder(model.tokenizer).build(range(-12, 101))
+    batch = Batch([0, 1, 2], 0, [], [0, 0, 0], 0)
+    with torch.inference_mode():
+        state, hidden = read_prompts(model, prompts_of(model, 3), batch)
+        first = token_logprobs(model.logits(hidden), 1.0, 1.0)
+        found = [
+            read_nodes(model, model.select(state, [0, 1, 2]), first, trie, nodes, 1.0, 1.0)
+            for nodes in (np.flatnonzero(trie.usual), np.arange(len(trie)))
+        ]
+    (usual, most), (every, nothing) = found
+    unread = (every - usual).sum(axis=1)
+    assert (nothing == 0).all()
+    assert (unread <= most + 1e-9).all()
+    assert (unread >= -1e-9).all()
+    if not trie.usual.all():
+        assert (unread > 1e-4).all()
