@@ -31,6 +31,7 @@ OPT_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 OPT_CONFIG = $(if $(CONFIG),--config "$(CONFIG)")
 OPT_EVAL = $(if $(EVAL_CONFIG),--config "$(EVAL_CONFIG)")
 OPT_GPUS = $(if $(GPUS),--gpus "$(GPUS)")
+OPT_SELECT = $(if $(SELECT),--select "$(SELECT)")
 
 ##@ Start here
 .PHONY: help
@@ -42,6 +43,7 @@ help: ## this list
 	  'DATA=$(DATA)' 'sample, socsci210, or a folder in the hub layout' \
 	  'SPLIT=$(SPLIT)' 'study, task, condition or participant' \
 	  'RECIPE=$(RECIPE)' 'a recipe file of your own, for train-sft and train-dpo' \
+	  'SELECT=$(SELECT) SET=$(SET)' 'SELECT=wasserstein keeps the nearest checkpoint; SET="learning_rate=2e-5"' \
 	  'CONFIG=$(CONFIG)' 'data settings, default configs/data/default.yaml' \
 	  'EVAL_CONFIG=$(EVAL_CONFIG)' 'evaluation settings, default configs/eval/default.yaml' \
 	  'GPUS=$(GPUS)' 'processes on this machine, default all GPUs (one on a CPU)' \
@@ -96,11 +98,11 @@ audit: setup ## proof that no row, person, study or prompt of a data set is on b
 
 .PHONY: train-sft
 train-sft: setup ## supervised fine-tuning: outputs/<dataset>/<split>/<model>/sft/
-	@$(PY) -m scripts.train --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS)
+	@$(PY) -m scripts.train --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
 
 .PHONY: train-dpo
 train-dpo: setup ## preference optimisation: outputs/<dataset>/<split>/<model>/dpo/
-	@$(PY) -m scripts.train --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS)
+	@$(PY) -m scripts.train --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
 
 .PHONY: eval
 eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file scores predictions made elsewhere)
@@ -121,7 +123,7 @@ clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
 ##@ Before and after a large run
 .PHONY: plan
 plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
-	@$(PY) -m scripts.plan --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
+	@$(PY) -m scripts.plan --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder

@@ -28,7 +28,7 @@ from typing import Any
 
 from common.files import Refusal, file_stamp, fingerprint, read_json, run_cli, up_to_date, write_json
 from common.paths import SPLITS, dataset_name, safe_name, split_dir
-from scripts import checkpoints, recipes, tokenise
+from scripts import best_checkpoint, checkpoints, recipes, tokenise
 
 # Settings that don't change what is learned: changing one doesn't start a run again.
 INDIFFERENT = (
@@ -55,6 +55,10 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--master-port", type=int, default=int(env("MASTER_PORT") or 29500))
     parser.add_argument("--workers", type=int, help="processes that tokenise (default: one a core)")
     parser.add_argument("--restart", action="store_true", help="start again; the old run is moved aside")
+    parser.add_argument(
+        "--select", choices=("wasserstein",), help="keep the checkpoint nearest to people's answers"
+    )
+    parser.add_argument("--select-rows", type=int, default=2000, help="held-out rows that each one answers")
     parser.add_argument("settings", nargs="*", help="key=value: recipe settings for this run")
     return parser
 
@@ -284,6 +288,9 @@ def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> 
         distributed = processes > 1 or bool(recipe.get("deepspeed"))
         run_worker(command(options, local, distributed, file), folder / "train.log", local)
         if options.node_rank == 0:
+            if options.select:
+                rows = split_dir(options.data, options.split) / "validation.parquet"
+                record["selection"] = best_checkpoint.choose(folder, rows, options.select_rows)
             write_json(folder / "run.json", run_record(options, record, tokens))
 
 
@@ -319,6 +326,8 @@ def main() -> None:
     options = make_parser(__doc__ or "").parse_args()
     recipe = resolved_recipe(options)
     inputs = run_inputs(recipe)
+    if options.select:
+        inputs = fingerprint([inputs, options.select, options.select_rows])
     folder = Path(recipe["output_dir"])
     if up_to_date(folder / "run.json", inputs) and not options.restart:
         print(f"nothing to do: {folder} holds this run")

@@ -1,0 +1,93 @@
+"""Choose the checkpoint whose answer distributions come nearest to people's on the held-out slice.
+
+    python -m scripts.train --recipe configs/llama3-8b/sft-thrifty.yaml ... --select wasserstein
+
+After training (so that the GPU is free), each kept checkpoint answers the rows of `validation.parquet`
+in a process of its own (`python -m eval.predict`), and the one with the smallest Wasserstein distance
+becomes the run's model. The slice is of training studies: the evaluation rows are never looked at.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from scipy.stats import wasserstein_distance
+
+from common.files import Refusal, atomic_path, write_json
+from scripts import checkpoints
+
+CELL = ["study_id", "condition_num", "task_num"]
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+
+
+def distance(predictions: Path, rows: Path) -> float:
+    """Mean Wasserstein-1 distance of predicted from human answers, over cells, then over studies.
+
+    A cell's answers are scaled by the range of its human answers, and predictions are clipped to it;
+    a cell whose people all agree has no range and is left out. `predictions` holds one list of
+    `answers` with their `probs` a row. Raises `Refusal` if no cell can be compared.
+    """
+    keys = ["study_id", "sample_id"]
+    human = pl.read_parquet(rows, columns=[*keys, "condition_num", "task_num", "response"])
+    predicted = pl.read_parquet(predictions, columns=[*keys, "answers", "probs"])
+    both = human.join(predicted.filter(pl.col("answers").list.len() > 0), on=keys)
+    found = []
+    for (study, *_), cell in both.group_by(CELL, maintain_order=True):
+        people = cell["response"].to_numpy()
+        low, high = people.min(), people.max()
+        if low == high:
+            continue
+        weights = cell.select(pl.col("answers", "probs")).explode("answers", "probs")
+        answers = weights["answers"].to_numpy().clip(low, high)
+        far = wasserstein_distance(people, answers, v_weights=weights["probs"].to_numpy().astype(float))
+        found.append((str(study), far / (high - low)))
+    if not found:
+        raise Refusal(
+            f"{rows} has no cell with differing answers; raise validation_fraction in the data settings"
+        )
+    by_study = pl.DataFrame(found, schema=["study", "far"], orient="row").group_by("study").mean()
+    return float(by_study["far"].mean())  # type: ignore[arg-type]
+
+
+def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
+    """Let one checkpoint answer the rows, in its own process; gives its predictions' file."""
+    line = [
+        sys.executable, "-m", "eval.predict", "--model", str(checkpoint), "--name", checkpoint.name,
+        "--rows", str(rows), "--mode", "exact", "--max-rows", str(most), "--out", str(out),
+    ]  # fmt: skip
+    done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Refusal(f"{checkpoint} could not answer the held-out rows: {last.removeprefix('error: ')}")
+    return out / "predictions.parquet"
+
+
+def choose(run: Path, rows: Path, most: int) -> dict[str, Any]:
+    """Score every whole checkpoint and make the nearest one the run's model.
+
+    Gives, and writes to `selection.json`, the distance of each and the chosen step. Repeating it is
+    quick: predictions that are there are not made again.
+    """
+    if not rows.is_file():
+        raise Refusal(f"{rows} is missing; run `make data` with validation_fraction above 0")
+    found = {}
+    for checkpoint in filter(checkpoints.is_whole, checkpoints.numbered(run)):
+        predictions = predict(checkpoint, rows, most, run / "selection" / checkpoint.name)
+        found[checkpoints.step(checkpoint)] = distance(predictions, rows)
+        print(
+            f"{checkpoint.name}: Wasserstein distance {found[checkpoints.step(checkpoint)]:.4f}", flush=True
+        )
+    if not found:
+        raise Refusal(f"{run} has kept no whole checkpoint to choose from; set save_strategy: steps")
+    best = min(found, key=lambda step: (found[step], step))
+    for pattern in WEIGHTS:
+        for file in (run / f"checkpoint-{best}").glob(pattern):
+            with atomic_path(run / file.name) as partial:
+                shutil.copyfile(file, partial)
+    chosen = {"step": best, "rows": most, "wasserstein": {str(step): far for step, far in found.items()}}
+    write_json(run / "selection.json", chosen)
+    print(f"chosen: checkpoint-{best}")
+    return chosen
