@@ -113,7 +113,7 @@ def simulate(job: Job) -> dict[str, Any]:
         print(f"nothing to do: {job.out / simulation_page.PAGE} is up to date")
         return read_json(job.out / RECORD, "delete it and run again")
     answers = collect(experiment, asked, predictions["people"])
-    trust = _trust(job, experiment, people)
+    trust = _trust(job, experiment, people, set(predictions["people"]["mode"]))
     record = _header(job, experiment, people, asked, predictions["people"], trust)
     record["has_observed"] = "observed" in real
     pilot = {}
@@ -181,7 +181,7 @@ def _stamps(job: Job) -> list[Any]:
     return [job.without, *(file_stamp(path) if path.is_file() else None for path in files)]
 
 
-def _trust(job: Job, experiment: Experiment, people: People) -> Trust:
+def _trust(job: Job, experiment: Experiment, people: People, modes: set[str]) -> Trust:
     folder = job.calibration
     if folder is None or not (folder / "scores.json").is_file():
         none = f"there is no evaluation of {job.name} to learn from: run `make eval`, or give --calibration"
@@ -197,11 +197,21 @@ def _trust(job: Job, experiment: Experiment, people: People) -> Trust:
     likeness = compare(texts, kinds, bool(people.fields), pairs, cells)
     if scores.get("name") not in (None, job.name):
         likeness.warnings.insert(0, f"the evaluation is of {scores['name']}, this is {job.name}")
+    if scores.get("mode", "mixed") not in {"mixed", *modes}:
+        likeness.warnings.append(
+            f"predictions are {' and '.join(sorted(modes))}, evaluated ones {scores['mode']}"
+        )
     learned, studies = fit(pairs), len(pairs.studies)
     few = f"the evaluation has {studies} studies with treatment effects; at least {FEWEST_STUDIES} are needed"
     reason = few if learned is None else None
     coverage = measure_coverage(pairs)
     return Trust(learned, coverage, likeness, len(pairs), studies, str(folder), reason)
+
+
+def _source(job: Job) -> str:
+    return (
+        job.people.name if job.people else f"participants evaluated in {dataset_name(job.data)}/{job.split}"
+    )
 
 
 def _header(
@@ -234,7 +244,7 @@ def _header(
             "simulated": len(people.frame),
             "pool": people.pool,
             "effective": people.effective_size,
-            "source": job.people.name if job.people else f"participants evaluated in {dataset_name(job.data)}/{job.split}",
+            "source": _source(job),
             "fields": people.fields,
             "notes": people.notes,
         },

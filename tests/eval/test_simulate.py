@@ -244,6 +244,23 @@ def test_a_study_never_calibrates_itself(place):
     assert (all_of_them["studies"], without["studies"]) == (6, 5)
 
 
+def test_a_model_is_named_as_its_evaluation_is(place):
+    Path("configs/tiny").mkdir(parents=True)
+    Path("configs/tiny/sft.yaml").write_text("model_name_or_path: outputs/models/tiny")
+    for stage in ("sft", "dpo"):
+        write_json(f"outputs/sample/study/tiny/{stage}/run.json", {})
+    trained = "outputs/sample/study/tiny/sft"
+    resolve = simulate.resolve_model
+    assert resolve("tiny", "sample", "study") == (trained, "tiny-sft", ())
+    assert resolve(trained, "sample", "study") == (trained, "tiny-sft", ())
+    assert resolve("tiny-base", "sample", "study") == ("outputs/models/tiny", "tiny-base", ())
+    assert resolve("owner/some-8b", "sample", "study") == ("owner/some-8b", "some-8b", ())
+    with pytest.raises(Refusal, match="there are tiny-base, tiny-sft, tiny-dpo"):
+        resolve("tiny-rlhf", "sample", "study")
+    with pytest.raises(Refusal, match="doesn't say what it serves"):
+        resolve("http://127.0.0.1:9/v1", "sample", "study")
+
+
 @pytest.mark.whole
 def test_a_tiny_model_simulates_an_experiment_from_file_to_page(place, monkeypatch, model_folder, capsys):
     monkeypatch.undo()
