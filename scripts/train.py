@@ -255,9 +255,47 @@ def _reason(code: int, lines: collections.deque[str]) -> str:
 
 
 def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> None:
-    """Check, tokenise, train (or go on) and record one run."""
+    """Check, tokenise, train (or go on) and record one run.
+
+    With several machines the first does all this; the others only start their processes, which
+    torchrun holds back until the first machine's are there, and so has written launch.json.
+    """
     folder = Path(recipe["output_dir"])
-    recipes.check(recipe, options.recipe or f"configs/{options.model}/{options.stage}.yaml")
+    local, cuda = preflight(options, recipe)
+    processes = local * options.nnodes
+    layout = {"processes": processes, "deepspeed": recipe.get("deepspeed")}
+    line = command(options, local, processes > 1 or bool(recipe.get("deepspeed")), folder / "launch.json")
+    if options.node_rank:
+        folder.mkdir(parents=True, exist_ok=True)
+        run_worker(line, folder / f"train-{options.node_rank}.log", local)
+        return
+    with only_run_in(folder):
+        if options.nnodes > 1 and not (tokenise.cache_path(recipe) / "tokens.json").is_file():
+            raise Refusal(
+                "with several machines tokenise first, once: python -m scripts.tokenise, same options"
+            )
+        tokenised = tokenise.tokenise(recipe, options.workers)
+        tokens = read_json(tokenised / "tokens.json", f"delete {tokenised}")
+        checkpoint = prepare_folder(folder, inputs, layout, options)
+        record = {
+            "inputs": inputs,
+            "layout": layout,
+            "arguments": run_arguments(recipe, processes, tokenised, checkpoint, cuda),
+            "tokens_per_epoch": tokens["train"]["tokens"],
+        }
+        write_json(folder / "launch.json", record)
+        print(f"training in {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
+        run_worker(line, folder / "train.log", local)
+        if options.select:
+            rows = split_dir(options.data, options.split) / "validation.parquet"
+            record["selection"] = best_checkpoint.choose(folder, rows, options.select_rows)
+        write_json(folder / "run.json", run_record(options, record, tokens))
+
+
+def preflight(options: argparse.Namespace, recipe: recipes.Recipe) -> tuple[int, bool]:
+    """(processes on this machine, whether there are GPUs); refuse what would fail after the start."""
+    path = recipes.find_recipe(options.model, options.stage, options.recipe)
+    recipes.check(recipe, path)
     import torch
 
     cuda = torch.cuda.is_available()
@@ -266,32 +304,33 @@ def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> 
         raise Refusal(f"GPUS={local}, but this machine has {torch.cuda.device_count()}")
     if not cuda and (recipe.get("bf16") or recipe.get("quantization_bit")):
         raise Refusal("the recipe needs a GPU (bf16 or quantised), and this machine has none; try MODEL=tiny")
-    processes = local * options.nnodes
-    recipes.divide_batch(recipe, processes)
-    layout = {"processes": processes, "deepspeed": recipe.get("deepspeed")}
-    with only_run_in(folder) if options.node_rank == 0 else contextlib.nullcontext():
-        if options.nnodes > 1 and not (tokenise.cache_path(recipe) / "tokens.json").is_file():
-            raise Refusal(
-                "with several machines tokenise first, once: python -m scripts.tokenise, same options"
-            )
-        tokenised = tokenise.tokenise(recipe, options.workers)
-        tokens = read_json(tokenised / "tokens.json", f"delete {tokenised}")
-        checkpoint = prepare_folder(folder, inputs, layout, options)
-        arguments = run_arguments(recipe, processes, tokenised, checkpoint, cuda)
-        record = {
-            "inputs": inputs, "layout": layout, "arguments": arguments,
-            "tokens_per_epoch": tokens["train"]["tokens"],
-        }  # fmt: skip
-        file = folder / (f"launch-{options.node_rank}.json" if options.node_rank else "launch.json")
-        write_json(file, record)
-        print(f"training in {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
-        distributed = processes > 1 or bool(recipe.get("deepspeed"))
-        run_worker(command(options, local, distributed, file), folder / "train.log", local)
-        if options.node_rank == 0:
-            if options.select:
-                rows = split_dir(options.data, options.split) / "validation.parquet"
-                record["selection"] = best_checkpoint.choose(folder, rows, options.select_rows)
-            write_json(folder / "run.json", run_record(options, record, tokens))
+    recipes.divide_batch(recipe, local * options.nnodes)
+    check_disk(options, recipe)
+    return local, cuda
+
+
+def check_disk(options: argparse.Namespace, recipe: recipes.Recipe) -> None:
+    """Refuse a run whose checkpoints don't fit on the disk: the kept ones, one being written, the model."""
+    from scripts import memory
+
+    if recipe.get("save_strategy", "steps") == "no":
+        return
+    lora = recipe.get("finetuning_type", "lora") == "lora"
+    try:
+        place = memory.find_architecture(recipe, options.model)
+    except Refusal:  # a hub model whose figures aren't here: its size isn't known
+        return
+    arch = memory.architecture(place, int(recipe.get("lora_rank", 8)) if lora else 0)
+    needed = memory.checkpoint_bytes(arch, recipe) * (int(recipe.get("save_total_limit") or 1) + 2)
+    parent = Path(recipe["output_dir"])
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise Refusal(
+            f"the checkpoints need {needed / 1e9:,.0f} GB and {free / 1e9:,.0f} GB are free on the disk of "
+            f"{parent}; free some, or lower save_total_limit"
+        )
 
 
 def run_record(options: argparse.Namespace, record: dict[str, Any], tokens: dict[str, Any]) -> dict[str, Any]:

@@ -250,6 +250,22 @@ def test_an_export_gives_the_same_logits_and_is_never_overwritten(workplace, lor
         export.export(source, out)
 
 
+def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_start(monkeypatch):
+    usage = collections.namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**11))
+    recipe = recipes.load_recipe("configs/llama3-8b/sft.yaml")
+    with pytest.raises(Refusal, match="450 GB and 100 GB are free"):
+        train.check_disk(options("--model", "llama3-8b"), recipe)
+    train.check_disk(options("--model", "llama3-8b"), recipes.load_recipe("configs/llama3-8b/sft-lora.yaml"))
+
+
+def test_a_gpu_recipe_on_a_machine_without_one_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(train, "check_disk", lambda *_: None)
+    with pytest.raises(Refusal, match="try MODEL=tiny"):
+        train.preflight(options("--model", "llama3-8b"), recipes.load_recipe("configs/llama3-8b/sft.yaml"))
+
+
 def test_an_export_of_what_was_not_trained_names_the_command(tmp_path):
     with pytest.raises(Refusal, match="make train-sft"):
         export.export(tmp_path / "sft", tmp_path / "out")
