@@ -44,7 +44,8 @@ def _skill(name: str, row: Json) -> str:
         if low is not None and low <= 0
         else ""
     )
-    return f"{name} goes {percent(value)} of the way from a uniform guess to the human ceiling{sure}.{doubt}{few}"
+    way = "of the way from a uniform guess to the human ceiling"
+    return f"{name} goes {percent(value)} {way}{sure}.{doubt}{few}"
 
 
 def _distance(name: str, row: Json, rows: dict[str, Json]) -> str:
@@ -74,7 +75,7 @@ def _effects(scores: Json) -> str:
         said += f" (one half of the people predicting the other: {percent(control)})"
     size = (model.get("magnitude_ratio") or {}).get("value")
     return (
-        f"{said}; its effects are {num(size, 1)} times as large as people's."
+        f"{said}; its effects are {num(size, 1 if size >= 0.1 else 2)} times as large as people's."
         if size is not None
         else f"{said}."
     )

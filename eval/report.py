@@ -86,7 +86,7 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
             key: value for key, value in found.manifest.items() if key not in (*MANIFEST, "firewall")
         },
         "predictions": {
-            name: {"predictions": found.predictions[name] or "made elsewhere"}
+            name: {"predictions": _without_stamps(found.predictions[name]) or "made elsewhere"}
             | {"scoring": scores["settings"], "versions": scores["versions"]}
             for name, scores in found.scores.items()
         },
@@ -95,6 +95,11 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
         "better": BETTER,
         "place": found.folder,
     }
+
+
+def _without_stamps(record: results.Json) -> results.Json:
+    """A record without what only tells whether it is up to date."""
+    return {key: value for key, value in record.items() if key not in ("inputs", "depends_on")}
 
 
 def _columns(names: list[str], before: str = "") -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The report's charts: for its folder as PNG and SVG, and for the page itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -67,10 +68,18 @@ def _leaders(results: Results) -> Figure | None:
         skill = row["skill"].get(MAIN, {}).get("corrected") or {}
         if row["kind"] == "model" and skill.get("value") is not None:
             rows.append(figures.Row(row["name"], [figures.Dot(skill["value"], skill["low"], skill["high"])]))
+    return _skills(rows, "skill (corrected; 95% interval over studies)")
+
+
+def _skills(rows: list[figures.Row], xlabel: str, series: Sequence[str] = ()) -> Figure | None:
+    """A dot plot of skills between a uniform guess and the human ceiling."""
+    dots = [dot for row in rows for dot in row.dots]
+    ends = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
+    if not ends:
+        return None
+    limits = SKILLS_DRAWN if min(ends) < SKILLS_DRAWN[0] or max(ends) > SKILLS_DRAWN[1] else None
     marks = {0.0: "uniform guess", 1.0: "human ceiling"}
-    return (
-        figures.dot_plot(rows, "skill (corrected; 95% interval over studies)", marks=marks) if rows else None
-    )
+    return figures.dot_plot(rows, xlabel, series, marks, limits=limits)
 
 
 def _studies(results: Results) -> Figure | None:
@@ -90,13 +99,7 @@ def _studies(results: Results) -> Figure | None:
                 dots.append(figures.Dot(value, low, high, series))
         if dots:
             rows.append(figures.Row(study, dots))
-    ends = [
-        end for row in rows for dot in row.dots for end in (dot.value, dot.low, dot.high) if end is not None
-    ]
-    wide = ends and (min(ends) < SKILLS_DRAWN[0] or max(ends) > SKILLS_DRAWN[1])
-    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
-    limits = SKILLS_DRAWN if wide else None
-    return figures.dot_plot(rows, "skill", names, marks, limits=limits) if rows else None
+    return _skills(rows, "skill", names)
 
 
 def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:
@@ -150,7 +153,7 @@ def _subgroups(results: Results) -> Figure | None:
     gaps = [
         (one["parity_accuracy"]["value"], field)
         for field, one in results.best["subgroups"]["fields"].items()
-        if one["parity_accuracy"] and one["parity_accuracy"]["value"] is not None
+        if one["parity_accuracy"]["value"] is not None
     ]
     rows = []
     for _, field in sorted(gaps, reverse=True)[:FIELDS_DRAWN]:

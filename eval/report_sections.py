@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from eval import glossary
 from eval.page import DASH, count, interval, num, percent, signed
@@ -100,10 +101,11 @@ def worst_rows(results: Results) -> list[Json]:
     rows = []
     for row in worst(results.cells(results.best["name"])).iter_rows(named=True):
         text = " ".join((row["stimuli"] or "").split())
+        key = f"{row['study_id']}/{row['task_num']}"
         spread = _of_people(row[MAIN], (row[f"{MAIN}_low"], row[f"{MAIN}_high"]))
         rows.append(
             {
-                "study": {"text": row["study_id"], "href": f"#cell={row['study_id']}/{row['task_num']}"},
+                "study": {"text": row["study_id"], "href": f"#cell={quote(key)}"},
                 "task": row["task_num"],
                 "arm": row["condition_num"],
                 "rows": row["rows"],
@@ -148,22 +150,22 @@ def subgroup_section(results: Results) -> Json:
     made = results.best["subgroups"]
     fields, groups, effects = [], [], []
     for field, one in made["fields"].items():
-        accuracy = one["parity_accuracy"] or {"value": None, "reason": one["reason"]}
+        gap = one["parity_accuracy"]
         fields.append(
             {
                 "field": title_of(field),
-                "gap": cell_of(accuracy),
-                "highest": accuracy.get("highest"),
-                "lowest": accuracy.get("lowest"),
-                "prediction": cell_of(one["parity_prediction"] or accuracy),
-                "human": cell_of(one["parity_prediction_human"] or accuracy),
+                "gap": cell_of(gap),
+                "highest": gap["highest"],
+                "lowest": gap["lowest"],
+                "prediction": cell_of(one["parity_prediction"]) if one["groups"] else {"text": ""},
+                "human": cell_of(one["parity_prediction_human"]) if one["groups"] else {"text": ""},
             }
         )
         for group in one["groups"]:
             groups.append(
                 {
                     "field": title_of(field),
-                    "group": str(group["group"]),
+                    "group": group["group"],
                     "rows": {"text": count(group["rows"]), "sort": group["rows"]},
                     "accuracy": cell_of(group["accuracy_observed"]),
                     "observed": cell_of(group[MAIN]),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -81,7 +80,7 @@ def _subgroups(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
         for field, made in scores["subgroups"]["fields"].items():
             for group in made["groups"]:
-                about = {"name": name, "field": field, "group": str(group["group"]), "rows": group["rows"]}
+                about = {"name": name, "field": field, "group": group["group"], "rows": group["rows"]}
                 for metric, value in group.items():
                     if isinstance(value, dict):
                         yield about | {"metric": metric} | _estimate(value)
@@ -91,16 +90,7 @@ def _parity(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
         for field, made in scores["subgroups"]["fields"].items():
             for kind in ("parity_accuracy", "parity_prediction", "parity_prediction_human"):
-                value = made[kind]
-                keys = ("value", "low", "high", "highest", "lowest", "reason")
-                yield {"name": name, "field": field, "parity": kind} | {
-                    key: _text(value.get(key)) if key in ("highest", "lowest") else value.get(key)
-                    for key in keys
-                }
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+                yield {"name": name, "field": field, "parity": kind} | made[kind]
 
 
 def _problems(results: Results) -> Iterator[Json]:

@@ -200,10 +200,13 @@
   at("cell-back").addEventListener("click", () => step(-STEP));
   at("cell-next").addEventListener("click", () => step(STEP));
   function follow() {
-    const asked = decodeURIComponent(location.hash).match(/^#cell=(.*)$/s);
-    if (!asked) return false;
-    only = outcomes.has(asked[1]) ? asked[1] : null;
-    at("cell-search").value = only ? "" : asked[1].split("/")[0];
+    if (!location.hash.startsWith("#cell=")) return false;
+    let asked = location.hash.slice("#cell=".length);
+    try {
+      asked = decodeURIComponent(asked);
+    } catch { /* typed by hand, with a lone % */ }
+    only = outcomes.has(asked) ? asked : null;
+    at("cell-search").value = only ? "" : asked.split("/")[0];
     start = 0;
     show();
     at("cells").scrollIntoView();

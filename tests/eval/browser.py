@@ -14,7 +14,7 @@ HARM = "document.documentElement.dataset.harm=1"
 HOSTILE = (
     f"</script><script>{HARM}</script><img src=x onerror='{HARM}'><svg onload='{HARM}'></svg>"
     f"<iframe srcdoc='<script>parent.{HARM}</script>'></iframe><a href='javascript:{HARM}'>{{{{ 7*7 }}}}</a>"
-    " & \" ' ]]> <!-- <script> $x^2$"
+    " & 50% \" ' ]]> <!-- <script> $x^2$"
 )
 
 

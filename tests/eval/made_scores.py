@@ -101,7 +101,8 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
          "ceiling_observed": estimate(0.05), "excess_observed": estimate(0.02)}
         for place, value in enumerate((group, "Female"))
     ]  # fmt: skip
-    gap = {"value": 0.04, "low": 0.01, "high": 0.07, "highest": group, "lowest": "Female", "reason": None}
+    gap = estimate(0.04, 0.03) | {"highest": group, "lowest": "Female"}
+    no_gap = estimate(None) | {"highest": None, "lowest": None, "reason": "1 groups with at least 20 rows"}
     return {
         "schema": 1, "inputs": f"made-{name}", "name": name, "dataset": "made", "split": "study",
         "mode": "exact", "modes": {"exact": 720, "sampled": 0, "verbalised": 0}, "samples": None,
@@ -150,8 +151,8 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
             "fields": {
                 "gender": {"groups": groups, "parity_accuracy": gap, "parity_prediction": gap,
                            "parity_prediction_human": gap, "reason": None},
-                "income": {"groups": [], "parity_accuracy": None, "parity_prediction": None,
-                           "parity_prediction_human": None, "reason": "1 groups with at least 20 rows"},
+                "income": {"groups": [], "parity_accuracy": no_gap, "parity_prediction": no_gap,
+                           "parity_prediction_human": no_gap, "reason": "1 groups with at least 20 rows"},
             },
             "demographic_parity_difference": estimate(0.04),
             "largest_gap": {"field": "gender"} | gap,

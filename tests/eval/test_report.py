@@ -267,6 +267,10 @@ def test_markup_in_studies_questions_and_groups_does_no_harm_in_a_browser(tmp_pa
         assert not harmed(html)
         assert html.count('class="arm"') == 18, "the cells are drawn all the same"
         assert "<img" not in html and "<iframe" not in html
+    link = re.findall(r'href="(#cell=[^"]*)"', page.read_text())[0]
+    html = dom(page, link)
+    assert not harmed(html) and html.count('<article class="outcome">') == 1, "a link finds its outcome"
+    assert "No outcome fits" in dom(page, "#cell=99%")
 
 
 @needs_browser
