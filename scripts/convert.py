@@ -49,7 +49,7 @@ FORMAT = 1  # raised when the same input gives other files
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", choices=SPLITS, default="study")
+    parser.add_argument("--split", default="study", help=", ".join(SPLITS))
     parser.add_argument("--config", type=Path, default=DEFAULT)
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--tokenizer", help="a folder or hub id, for the card's token counts")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from common.files import Refusal, read_json, run_cli, write_json
-from common.paths import SPLITS, dataset_name, safe_name, source_dir
+from common.paths import SPLITS, dataset_name, safe_name, source_dir, split_dir
 from scripts.draws import draw, lowest, study_keys
 from scripts.source import Rows, first_rows, open_source, read_rows
 
@@ -218,12 +218,13 @@ def validation_rows(rows: Rows, train: np.ndarray, split: str, seed: int, fracti
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", choices=SPLITS, default="participant")
+    parser.add_argument("--split", default="participant", help=", ".join(SPLITS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval-fraction", type=float, default=0.25)
     parser.add_argument("--participants-fraction", type=float, default=1.0)
     parser.add_argument("--name", help="name of the file, default <split>-seed<seed>")
     args = parser.parse_args()
+    split_dir(args.data, args.split)  # refuses unknown ones
     if not 0 < args.eval_fraction < 1:
         raise Refusal(f"--eval-fraction {args.eval_fraction} must lie between 0 and 1")
     if not 0 < args.participants_fraction <= 1:
