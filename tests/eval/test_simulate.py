@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from common.files import Refusal, write_json
 from common.prompts import SYSTEM_PROMPT
-from eval import figures, predict, simulate, simulate_check
+from eval import figures, predict, simulate, simulate_check, simulation_page
 from eval.simulate import Job
 from tests.eval.browser import HOSTILE, dom, harmed, needs_browser, without_policy
 
@@ -92,6 +92,8 @@ def real_figures():
 @pytest.fixture(autouse=True)
 def no_figures(request, monkeypatch):
     if "real_figures" not in request.fixturenames:
+        for kind in ("effects", "power", "answers"):
+            monkeypatch.setattr(simulation_page, f"{kind}_figure", lambda *_: figures.Figure())
         monkeypatch.setattr(figures, "save", lambda *_: None)
         monkeypatch.setattr(figures, "svg", lambda *_: Markup(""))
 
