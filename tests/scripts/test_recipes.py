@@ -165,3 +165,20 @@ def test_the_command_line_names_each_refused_recipe_and_fails(tmp_path, monkeypa
     with pytest.raises(Refusal, match="1 of 1 recipes refused"):
         recipes.main()
     assert "unknown key 'learning_rat'" in capsys.readouterr().out
+
+
+def test_the_documentation_names_every_recipe():
+    text = (recipes.CONFIGS / "README.md").read_text()
+    for path in recipes.all_recipes():
+        name = f"{path.parent.name}/{path.name}"
+        assert name in text or f"<model>/{path.name}" in text, name
+
+
+def test_the_documented_third_family_is_accepted():
+    blocks = (recipes.CONFIGS / "README.md").read_text().split("```yaml\n")[1:]
+    sft, dpo = (yaml.safe_load(block.split("```")[0]) for block in blocks)
+    recipes.check(sft, "sft")
+    recipes.check(sft | dpo, "dpo")
+    assert recipes.global_batch(sft) == recipes.global_batch(sft | dpo) == 256
+    with pytest.raises(Refusal, match="set mistral"):
+        recipes.check({**sft, "template": "llama3"}, "sft")
