@@ -14,7 +14,7 @@ from common.files import Refusal
 from common.scale import Scale
 from eval.replies import Generator, Request, Sampling, row_seed
 from eval.sampled import sampled_records
-from eval.settings import Settings
+from eval.settings import ExactSettings, Settings
 from eval.verbalised import verbalised_records
 
 ROW_COLUMNS = (
@@ -59,16 +59,15 @@ class Predictor:
         elif settings.backend == "vllm":
             from eval.vllm_offline import VllmGenerator
 
+            if settings.mode == "exact":
+                raise Refusal("--backend vllm can't be exact; use --backend transformers, or --mode sampled")
             self.generator = VllmGenerator(model, settings)
         else:
             from eval.server import ServerGenerator
 
-            self.generator = ServerGenerator(model, settings)
-        if settings.mode == "exact" and self.local is None:
-            raise Refusal(
-                f"--backend {settings.backend} can't read exact distributions; "
-                "use --backend transformers, or --mode sampled"
-            )
+            if settings.mode == "exact" and settings.exact != ExactSettings():
+                raise Refusal("a server's probabilities have temperature 1 and top_p 1; set exact's to these")
+            self.server = self.generator = ServerGenerator(model, settings)
 
     def predict(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Predictions of `rows` (the columns ROW_COLUMNS, others are ignored), in their order."""
@@ -98,8 +97,9 @@ class Predictor:
         enumerable = [scale.answers() for scale in scales]
         records: list[dict[str, Any]] = [{} for _ in requests]
         if settings.mode == "exact":
-            places = [place for place, answers in enumerate(enumerable) if answers]
-            found = self._exact([requests[p] for p in places], [enumerable[p] or () for p in places])
+            exact, readable = (self._exact, bool) if self.local else (self._first_tokens, _one_character)
+            places = [place for place, answers in enumerate(enumerable) if answers and readable(answers)]
+            found = exact([requests[p] for p in places], [enumerable[p] or () for p in places])
             for place, record in zip(places, found, strict=True):
                 records[place] = record
         rest = [place for place, record in enumerate(records) if not record]
@@ -133,6 +133,21 @@ class Predictor:
             key: exact_record(trie.answers, mass) for (key, _, trie), mass in zip(asked, masses, strict=True)
         }
         return [found.get(key, _NO_PREDICTION) for key in keys]
+
+    def _first_tokens(
+        self, requests: Sequence[Request], answers: Sequence[tuple[int, ...]]
+    ) -> list[dict[str, Any]]:
+        """What a server's `logprobs` say: one-character answers, the end of the turn taken for granted."""
+        masses = self.server.first_token_masses(requests, answers)
+        return [
+            _NO_PREDICTION if mass is None else exact_record(choices, mass)
+            for choices, mass in zip(answers, masses, strict=True)
+        ]
+
+
+def _one_character(answers: tuple[int, ...]) -> bool:
+    """True if no answer can begin another one or take a second token, whatever the tokenizer."""
+    return all(0 <= answer <= 9 for answer in answers)
 
 
 def predict_rows(rows: pl.DataFrame, model: str, settings: Settings) -> pl.DataFrame:

@@ -8,9 +8,10 @@ that doesn't help the run stops, and the same command goes on from the last save
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
+import numpy as np
 import openai
 
 from common.files import Refusal
@@ -18,6 +19,7 @@ from eval.replies import Reply, Request, Sampling
 from eval.settings import ServerSettings, Settings
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
 CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
 SECONDS_PER_REQUEST = 1.0  # likewise
 
@@ -51,53 +53,90 @@ class ServerGenerator:
         Raises `Refusal` when the server can't be reached, wants another key or knows no such model,
         goes on failing after all retries, or calls every request wrong.
         """
-        return asyncio.run_coroutine_threadsafe(self._all(requests, sampling), self._loop).result()
+        lost = [Reply("", finished=False)] * sampling.samples
+        found = self._run([self._replies(request, sampling) for request in requests])
+        return [replies if replies else lost for replies in found]
 
-    async def _all(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
-        tasks = [asyncio.ensure_future(self._one(request, sampling)) for request in requests]
+    def first_token_masses(
+        self, requests: Sequence[Request], answers: Sequence[tuple[int, ...]]
+    ) -> list[np.ndarray | None]:
+        """The probability of each one-character answer as a reply's first token, from `logprobs`.
+
+        float64 (A,) for each request, or None where the server calls it wrong. A server shows the
+        TOP_LOGPROBS likeliest tokens only; an answer that isn't among them gets 0. Raises `Refusal` as
+        `replies` does, and when the server gives no logprobs.
+        """
+        asked = Sampling(1, 1.0, 1.0, 1)
+        found = self._run([self._first_token(request, asked) for request in requests])
+        masses: list[np.ndarray | None] = []
+        for tokens, choices in zip(found, answers, strict=True):
+            seen = {text: np.exp(logprob) for text, logprob in reversed(tokens or [])}
+            masses.append(None if tokens is None else np.array([seen.get(str(a), 0.0) for a in choices]))
+        return masses
+
+    def _run(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        return asyncio.run_coroutine_threadsafe(self._all(works), self._loop).result()
+
+    async def _all(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """What each work gives; None for one that the server calls wrong."""
+        tasks = [asyncio.ensure_future(work) for work in works]
+        wrong: list[openai.BadRequestError] = []
+
+        async def tolerate(task: asyncio.Future[Any]) -> Any:
+            try:
+                return await task
+            except openai.BadRequestError as error:
+                return wrong.append(error)
+
         try:
-            found = await asyncio.gather(*tasks)
+            found = await asyncio.gather(*map(tolerate, tasks))
         except openai.OpenAIError as error:
             raise Refusal(self._remedy(error)) from None
         finally:
             for task in tasks:
                 task.cancel()
-        wrong = [answer for answer in found if isinstance(answer, openai.BadRequestError)]
         if wrong and len(wrong) == len(found):
             raise Refusal(f"{self.url} calls every request wrong: {_message(wrong[0])}")
-        lost = [Reply("", finished=False)] * sampling.samples
-        return [lost if isinstance(answer, openai.BadRequestError) else answer for answer in found]
+        return found
 
-    async def _one(self, request: Request, sampling: Sampling) -> list[Reply] | openai.BadRequestError:
+    async def _replies(self, request: Request, sampling: Sampling) -> list[Reply]:
         """All replies to one request. A server that gives fewer than asked for at once is asked again."""
-        messages = [{"role": "system", "content": request.system}] if request.system else []
-        messages.append({"role": "user", "content": request.prompt})
         replies: list[Reply] = []
         while len(replies) < sampling.samples:
-            try:
-                async with self._slots:
-                    answer = await self._ask(messages, request, sampling, len(replies))
-            except openai.BadRequestError as error:
-                return error
+            answer = await self._ask(request, sampling, len(replies))
             if not answer.choices:
-                return [Reply("", finished=False)] * sampling.samples
+                break
             for choice in answer.choices:
                 replies.append(Reply(choice.message.content or "", choice.finish_reason == "stop"))
-            if answer.usage:
-                self.usage["prompt_tokens"] += answer.usage.prompt_tokens
-                self.usage["completion_tokens"] += answer.usage.completion_tokens
         return replies[: sampling.samples]
 
-    async def _ask(self, messages: Any, request: Request, sampling: Sampling, had: int) -> Any:
-        return await self._client.chat.completions.create(
-            model=self.model,
-            messages=messages,
-            n=sampling.samples - had,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_new_tokens,
-            seed=(hash(request.seed) + had) & 0x7FFFFFFF,
+    async def _first_token(self, request: Request, sampling: Sampling) -> list[tuple[str, float]]:
+        """The likeliest first tokens of a reply and their log-probabilities, in falling order."""
+        answer = await self._ask(request, sampling, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        content = (
+            answer.choices[0].logprobs.content if answer.choices and answer.choices[0].logprobs else None
         )
+        if not content:
+            raise Refusal(f"{self.url} gives no logprobs, so exact mode can't be; use --mode sampled")
+        return [(token.token, token.logprob) for token in content[0].top_logprobs]
+
+    async def _ask(self, request: Request, sampling: Sampling, had: int = 0, **more: Any) -> Any:
+        messages: list[Any] = [{"role": "system", "content": request.system}] if request.system else []
+        async with self._slots:
+            answer = await self._client.chat.completions.create(
+                model=self.model,
+                messages=[*messages, {"role": "user", "content": request.prompt}],
+                n=sampling.samples - had,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                seed=(hash(request.seed) + had) & 0x7FFFFFFF,
+                **more,
+            )
+        if answer.usage:
+            self.usage["prompt_tokens"] += answer.usage.prompt_tokens
+            self.usage["completion_tokens"] += answer.usage.completion_tokens
+        return answer
 
     def _remedy(self, error: openai.OpenAIError) -> str:
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):

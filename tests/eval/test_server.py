@@ -22,7 +22,7 @@ from eval.predict import main
 from eval.predictor import Predictor, predict_rows
 from eval.replies import Request, Sampling
 from eval.server import ServerGenerator, estimate
-from eval.settings import SampledSettings, ServerSettings, Settings
+from eval.settings import ExactSettings, SampledSettings, ServerSettings, Settings
 from tests.eval import tiny_models
 from tests.eval.rows import make_rows
 
@@ -195,8 +195,35 @@ def test_what_a_server_cannot_do_is_refused(server: FakeServer, monkeypatch) -> 
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(Refusal, match="--url"):
         Predictor("m", settings(server.url).model_copy(update={"server": ServerSettings()}))
-    with pytest.raises(Refusal, match="--mode sampled"):
-        Predictor("m", settings(server.url).model_copy(update={"mode": "exact"}))
+    with pytest.raises(Refusal, match="gives no logprobs"):
+        predict_rows(make_rows(1), "m", settings(server.url).model_copy(update={"mode": "exact"}))
+    warm = {"mode": "exact", "exact": ExactSettings(temperature=0.6)}
+    with pytest.raises(Refusal, match="temperature 1"):
+        Predictor("m", settings(server.url).model_copy(update=warm))
+
+
+def test_one_character_answers_are_read_from_logprobs_and_the_others_sampled(server: FakeServer) -> None:
+    shares = {"1": 0.2, "7": 0.5, "8": 0.1, " 7": 0.05, "70": 0.05}
+
+    def behave(body: dict[str, Any], number: int) -> Answer:
+        status, answer = completion("5")
+        if body.get("logprobs"):
+            assert (body["top_logprobs"], body["max_tokens"], body["temperature"]) == (20, 1, 1)
+            top = [
+                {"token": text, "logprob": float(np.log(share)), "bytes": None}
+                for text, share in shares.items()
+            ]
+            answer["choices"][0]["logprobs"] = {"content": [{**top[1], "top_logprobs": top}]}
+        return status, answer
+
+    server.behave = behave
+    rows = make_rows(4)  # 1-7, -10 to 20, a choice of 1, 2 and 9, open
+    table = predict_rows(rows, "m", settings(server.url).model_copy(update={"mode": "exact"}))
+    assert table["mode"].to_list() == ["exact", "sampled", "exact", "sampled"]
+    assert table["answers"].to_list() == [[1, 2, 3, 4, 5, 6, 7], [5], [1, 2, 9], [5]]
+    assert table["probs"].to_list()[0] == pytest.approx([2 / 7, 0, 0, 0, 0, 0, 5 / 7])
+    assert table["off_scale_mass"].to_list()[0] == pytest.approx(0.3)
+    assert table["probs"].to_list()[2] == pytest.approx([1, 0, 0])
 
 
 def test_a_paid_run_shows_its_cost_and_needs_a_yes(server: FakeServer, tmp_path: Path, capsys) -> None:
@@ -252,6 +279,8 @@ def test_llamafactorys_own_server_draws_what_exact_mode_computes(tmp_path: Path)
         drawn = predict_rows(
             rows, "tiny", settings(url, concurrency=2, timeout_s=120).model_copy(update={"sampled": sampled})
         )
+        with pytest.raises(Refusal, match="gives no logprobs"):
+            predict_rows(rows, "tiny", settings(url).model_copy(update={"mode": "exact"}))
     finally:
         running.terminate()
         running.wait(20)

@@ -74,3 +74,8 @@ def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Pat
 def test_without_vllm_it_says_what_to_do(model_folder: Path) -> None:
     with pytest.raises(Refusal, match="environment of its own"):
         predict_rows(make_rows(7), str(model_folder), settings())
+
+
+def test_exact_mode_is_refused(vllm: None, model_folder: Path) -> None:
+    with pytest.raises(Refusal, match="--backend transformers"):
+        predict_rows(make_rows(7), str(model_folder), Settings(mode="exact", backend="vllm"))
