@@ -77,7 +77,7 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
         "effects": effects,
         "effects_left_out": report_sections.left_out_words(effects["left_out"]),
         "worst": report_sections.worst_rows(found),
-        "calibration": report_sections.calibration_section(found),
+        "calibration": report_sections.calibration_rows(found),
         "subgroups": report_sections.subgroup_section(found),
         "problems": report_sections.problem_section(found),
         "firewall": found.manifest.get("firewall", []),
@@ -103,7 +103,10 @@ def _without_stamps(record: results.Json) -> results.Json:
 
 
 def _columns(names: list[str], before: str = "") -> list[dict[str, Any]]:
-    return [{"title": f"{before}{name}", "key": name, "number": True} for name in names]
+    """One column of numbers a model."""
+    return [
+        {"title": f"{before}{name}", "key": report_sections.column_of(name), "number": True} for name in names
+    ]
 
 
 def _code() -> str:

@@ -13,6 +13,11 @@ from eval.results import MAIN, Json, Results, leaders
 STATED = "wasserstein_stated"
 
 
+def column_of(model: str) -> str:
+    """A model's key in the rows of a table; no other column can have it, whatever the model is called."""
+    return f"model {model}"
+
+
 def cell_of(value: Json | None, digits: int = 3) -> Json:
     """A table's cell of an estimate: the value, its interval or why there is none beneath, and a sort key."""
     value = value or {"value": None, "reason": "not computed"}
@@ -22,6 +27,7 @@ def cell_of(value: Json | None, digits: int = 3) -> Json:
 
 
 def leader_section(results: Results) -> Json:
+    """The leader table, all metrics of the models, and their paired differences."""
     rows, basis = leaders(results)
     best = results.best["name"]
     models = [row for row in rows if row["kind"] == "model"]
@@ -52,7 +58,7 @@ def leader_section(results: Results) -> Json:
         "basis": basis,
         "metrics": [
             {"name": glossary.name_of(key)}
-            | {row["name"]: cell_of(row["metrics"].get(key)) for row in models}
+            | {column_of(row["name"]): cell_of(row["metrics"].get(key)) for row in models}
             for key in metrics
         ],
         "models": [row["name"] for row in models],
@@ -76,7 +82,7 @@ def leader_section(results: Results) -> Json:
 
 def study_rows(results: Results) -> list[Json]:
     """One row a study, the one that the closest model predicts best first."""
-    best = results.best["name"]
+    best = column_of(results.best["name"])
     rows = []
     for study, made in results.best["studies"].items():
         row: Json = {"study": study, "cells": made["cells"]}
@@ -85,7 +91,8 @@ def study_rows(results: Results) -> list[Json]:
         for name, scores in results.scores.items():
             if study in scores["studies"]:
                 one = scores["studies"][study]
-                row[name] = cell_of(_of_people(one["skill"].get(MAIN), one["skill_people"].get(MAIN)), 2)
+                skill = _of_people(one["skill"].get(MAIN), one["skill_people"].get(MAIN))
+                row[column_of(name)] = cell_of(skill, 2)
         rows.append(row)
     return sorted(rows, key=lambda row: float("inf") if row[best]["sort"] is None else -row[best]["sort"])
 
@@ -119,12 +126,13 @@ def worst_rows(results: Results) -> list[Json]:
 
 
 def effect_section(results: Results) -> Json:
+    """One row a statistic of treatment effects: every model, and one half of the people."""
     names = list(results.scores)
     rows = []
     for key, term in glossary.EFFECTS.items():
         row: Json = {"name": {"text": term.name, "note": ""}}
         for name in names:
-            row[name] = cell_of(results.scores[name]["effects"]["model"].get(key), 2)
+            row[column_of(name)] = cell_of(results.scores[name]["effects"]["model"].get(key), 2)
         half = results.best["effects"]["half_sample"]
         row["half"] = cell_of(half[key], 2) if key in half else {"text": ""}
         rows.append(row)
@@ -134,8 +142,9 @@ def effect_section(results: Results) -> Json:
     }
 
 
-def calibration_section(results: Results) -> Json:
-    rows = [
+def calibration_rows(results: Results) -> list[Json]:
+    """The calibration error of each model."""
+    return [
         {
             "name": name,
             "ece": cell_of(scores["calibration"]["ece"]),
@@ -143,10 +152,10 @@ def calibration_section(results: Results) -> Json:
         }
         for name, scores in results.scores.items()
     ]
-    return {"rows": rows}
 
 
 def subgroup_section(results: Results) -> Json:
+    """The closest model by demographic field: gaps, groups, effects within groups."""
     made = results.best["subgroups"]
     fields, groups, effects = [], [], []
     for field, one in made["fields"].items():
@@ -193,8 +202,9 @@ def problem_section(results: Results) -> Json:
     names = list(results.scores)
     rows = []
     for key, (kind, words) in PROBLEMS.items():
-        rows.append({"what": words} | {name: count(results.scores[name][kind].get(key)) for name in names})
-    shares = {name: results.scores[name]["parsing"] for name in names}
+        counts = {column_of(name): count(results.scores[name][kind].get(key)) for name in names}
+        rows.append({"what": words} | counts)
+    shares = {column_of(name): results.scores[name]["parsing"] for name in names}
     rows.append(
         {"what": "probability off the scale, mean (exact mode)"}
         | {name: percent(parsing.get("off_scale_mass"), 2) for name, parsing in shares.items()}
@@ -209,7 +219,7 @@ def problem_section(results: Results) -> Json:
     reasons = sorted({reason for name in names for reason in results.scores[name]["cells"]["left_out"]})
     left_out = [
         {"what": reason}
-        | {name: count(results.scores[name]["cells"]["left_out"].get(reason, 0)) for name in names}
+        | {column_of(name): count(results.scores[name]["cells"]["left_out"].get(reason, 0)) for name in names}
         for reason in reasons
     ]
     return {"rows": rows, "left_out": left_out, "models": names}

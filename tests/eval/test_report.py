@@ -151,6 +151,14 @@ def test_a_model_outside_the_comparison_stands_in_the_table_and_is_said_to(tmp_p
     assert "tiny-dpo" in [row["name"] for row in rows] and "tiny-dpo: on the answers that it" in basis
 
 
+def test_a_model_may_have_the_name_of_a_column(tmp_path, monkeypatch):
+    made_scores.make(tmp_path, studies=1, models={"name": 0.2, "what": 0.1, "half": 0.15})
+    page = run(monkeypatch, tmp_path).read_text()
+    assert "Brier score" in page and "rows scored" in page and "Correlation of effects" in page
+    for name in ("name", "what", "half"):
+        assert f'<th scope="col" class="number">{name}</th>' in page
+
+
 def test_no_figures_are_drawn_of_what_is_not_there(tmp_path, monkeypatch):
     def strip(scores):
         empty = made_scores.estimate(None)
