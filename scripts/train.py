@@ -129,7 +129,7 @@ def prepare_folder(
     """
     launched = folder / "launch.json"
     before = read_json(launched, "delete it to start again") if launched.is_file() else None
-    if before and (options.restart or before["inputs"] != inputs):
+    if options.restart or not before or before["inputs"] != inputs:
         _clear(folder)
         before = None
     checkpoint, torn = checkpoints.last_whole(folder)
@@ -151,13 +151,15 @@ def prepare_folder(
 
 def _clear(folder: Path) -> None:
     """Move what another recipe or other data have trained aside; drop what holds no trained weights."""
+    if not any(file.name != "run.lock" for file in folder.iterdir()):
+        return
     aside = folder.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
     aside.mkdir()
     for file in folder.iterdir():
         if file.name != "run.lock":
             file.rename(aside / file.name)
-    if (aside / "run.json").exists() or checkpoints.numbered(aside):
-        print(f"the settings or the data have changed: the earlier run was moved to {aside}")
+    if list(aside.rglob("*.safetensors")):
+        print(f"another run was here (other settings or data); it was moved to {aside}")
     else:
         shutil.rmtree(aside)
 
@@ -254,11 +256,12 @@ def _reason(code: int, lines: collections.deque[str]) -> str:
     return errors[-1] if errors else f"exit code {code}"
 
 
-def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> None:
+def launch(options: argparse.Namespace, recipe: recipes.Recipe, learned: str, inputs: str) -> None:
     """Check, tokenise, train (or go on) and record one run.
 
     With several machines the first does all this; the others only start their processes, which
     torchrun holds back until the first machine's are there, and so has written launch.json.
+    `learned` names what the checkpoints depend on, `inputs` what the chosen one does.
     """
     folder = Path(recipe["output_dir"])
     local, cuda = preflight(options, recipe)
@@ -276,9 +279,9 @@ def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> 
             )
         tokenised = tokenise.tokenise(recipe, options.workers)
         tokens = read_json(tokenised / "tokens.json", f"delete {tokenised}")
-        checkpoint = prepare_folder(folder, inputs, layout, options)
+        checkpoint = prepare_folder(folder, learned, layout, options)
         record = {
-            "inputs": inputs,
+            "inputs": learned,
             "layout": layout,
             "arguments": run_arguments(recipe, processes, tokenised, checkpoint, cuda),
             "tokens_per_epoch": tokens["train"]["tokens"],
@@ -289,7 +292,7 @@ def launch(options: argparse.Namespace, recipe: recipes.Recipe, inputs: str) -> 
         if options.select:
             rows = split_dir(options.data, options.split) / "validation.parquet"
             record["selection"] = best_checkpoint.choose(folder, rows, options.select_rows)
-        write_json(folder / "run.json", run_record(options, record, tokens))
+        write_json(folder / "run.json", {**run_record(options, record, tokens), "inputs": inputs})
 
 
 def preflight(options: argparse.Namespace, recipe: recipes.Recipe) -> tuple[int, bool]:
@@ -364,15 +367,15 @@ def run_record(options: argparse.Namespace, record: dict[str, Any], tokens: dict
 def main() -> None:
     options = make_parser(__doc__ or "").parse_args()
     recipe = resolved_recipe(options)
-    inputs = run_inputs(recipe)
-    if options.select:
-        inputs = fingerprint([inputs, options.select, options.select_rows])
+    learned = run_inputs(recipe)
+    selected = [learned, options.select, options.select_rows]
+    inputs = fingerprint(selected) if options.select else learned
     folder = Path(recipe["output_dir"])
     if up_to_date(folder / "run.json", inputs) and not options.restart:
         print(f"nothing to do: {folder} holds this run")
         return
     begun = time.monotonic()
-    launch(options, recipe, inputs)
+    launch(options, recipe, learned, inputs)
     losses = [entry["loss"] for entry in read_json(folder / "run.json", "")["losses"] if "loss" in entry]
     if losses:
         print(

@@ -60,7 +60,7 @@ def test_the_arguments_keep_the_batch_and_let_no_nan_hide():
 def whole_checkpoint(folder, step):
     place = folder / f"checkpoint-{step}"
     place.mkdir(parents=True)
-    (place / "weights").write_text("w")
+    (place / "model.safetensors").write_text("w")
     checkpoints.mark_whole(place)
     return place
 
@@ -83,6 +83,13 @@ def test_the_same_run_goes_on_and_another_is_moved_aside_not_deleted(tmp_path, c
     assert start(folder, "another recipe") is None
     (aside,) = tmp_path.glob("sft.old-*")
     assert checkpoints.is_whole(aside / "checkpoint-5") and "was moved to" in capsys.readouterr().out
+
+
+def test_checkpoints_of_an_unknown_run_are_not_gone_on_from(tmp_path):
+    folder = tmp_path / "sft"
+    whole_checkpoint(folder, 5)  # for example by llamafactory-cli: nothing says what it was trained on
+    assert start(folder) is None
+    assert list(tmp_path.glob("sft.old-*/checkpoint-5"))
 
 
 def test_what_holds_no_weights_is_not_kept(tmp_path):
