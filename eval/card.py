@@ -20,7 +20,7 @@ from eval import glossary
 from eval.headline import headline
 from eval.page import environment, estimate, num
 from eval.report_sections import command_line
-from eval.results import MAIN, Json, Results, load
+from eval.results import MAIN, Json, Results, leaders, load
 
 STAGES = {"sft": "supervised fine-tuning", "dpo": "direct preference optimisation"}
 SHOWN = (MAIN, "wasserstein_stated", "total_variation", "accuracy_observed", "correlation", "entropy_ratio")
@@ -56,6 +56,7 @@ def model_card(found: Results, model: str, stage: str, run: Json) -> str:
         found=found,
         headline=headline(found, name) if scores else [],
         scores=scores,
+        basis=leaders(found)[1],
         table=_table(found, name) if scores else [],
         effects=_effects(scores) if scores else [],
         base=run["arguments"].get("model_name_or_path"),
@@ -82,7 +83,8 @@ def front_matter(found: Results, name: str, run: Json) -> Json:
     if found.dataset == "socsci210":
         made["datasets"] = [SOCSCI210]
     made["tags"] = ["llama-factory", "social-science", "human-behavior-prediction"]
-    value = ((found.scores.get(name) or {}).get("metrics", {}).get(MAIN) or {}).get("value")
+    rows = {row["name"]: row for row in leaders(found)[0]}
+    value = rows[name]["metrics"][MAIN]["value"] if name in rows else None
     if value is not None:
         made["model-index"] = [{
             "name": name,
@@ -95,17 +97,19 @@ def front_matter(found: Results, name: str, run: Json) -> Json:
     return made
 
 
-def _table(found: Results, name: str) -> list[tuple[str, list[str]]]:
-    """Rows (predictor, metrics) of this model, its base, and what to compare it with."""
-    scores = found.scores[name]
+def _table(found: Results, name: str) -> list[tuple[str, list[Markup | str]]]:
+    """Rows (predictor, metrics) of this model, its base, controls and ceiling, on the same answers."""
     base = f"{name.rpartition('-')[0]}-base"
-    rows: list[tuple[str, Json]] = [(name, scores["metrics"])]
-    if base in found.scores:
-        rows.append((base, found.scores[base]["metrics"]))
-    rows += [(glossary.name_of(key), scores["controls"].get(key, {})) for key in CONTROLS]
-    human = scores["ceiling"].get("split_half_corrected", {}) | scores["ceiling"].get("another_person", {})
-    rows.append((glossary.CEILINGS["split_half_corrected"].name, human))
-    return [(label, [_shown(metrics.get(key)) for key in SHOWN]) for label, metrics in rows]
+    rows = {row["name"]: row for row in leaders(found)[0]}
+    ceiling = next((key for key in rows if key.startswith("split_half") and "raw" not in key), "")
+    return [
+        (
+            glossary.name_of(key),
+            [_shown(rows[key]["metrics"][one]) if one in rows[key]["metrics"] else "" for one in SHOWN],
+        )
+        for key in (name, base, *CONTROLS, ceiling)
+        if key in rows
+    ]
 
 
 def _effects(scores: Json) -> list[tuple[str, Markup, Markup | str]]:

@@ -61,8 +61,8 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
     answers = (found.comparison or {}).get("rows", best["rows"]["scored"])
     return {
         "title": "How well do these models predict people?",
-        "kicker": f"{found.dataset}, split by {found.split}: {len(best['studies']):,} studies, "
-        f"{best['cells']['scored']:,} cells, {count(answers)} answers",
+        "kicker": f"{found.dataset}, split by {found.split}: {count(len(best['studies']))} studies, "
+        f"{count(best['cells']['scored'])} cells, {count(answers)} answers",
         "headline": headline(found),
         "best": best["name"],
         "models": list(found.scores),

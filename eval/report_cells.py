@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from eval.page import count
 from eval.results import MAIN, Json, Results
 
 LIMIT = 12_000_000  # characters of JSON, texts included
@@ -119,7 +120,7 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
     shortened = sum(len(text) > length for text in texts)
     if shortened:
         notes.append(
-            f"{shortened:,} of {len(texts):,} question texts are cut after {length:,} characters, so that "
+            f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} characters, so that "
             "this page stays small; cells.parquet holds them whole."
         )
     order = sorted(range(len(cells)), key=lambda place: -cells[place]["n"])
@@ -133,7 +134,7 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
         seen.add(text)
     if len(kept) < len(cells):
         notes.append(
-            f"{len(kept):,} of {len(cells):,} cells are on this page, those with the most answers, so that "
+            f"{count(len(kept))} of {count(len(cells))} cells are on this page, those with the most answers, so that "
             "it opens on a phone; cells.csv holds the scores of all."
         )
     chosen = [cell for place, cell in enumerate(cells) if place in kept]

@@ -8,6 +8,7 @@ import polars as pl
 
 from common.files import Refusal, file_stamp, fingerprint, read_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
+from eval.page import count
 
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
 KINDS = ("model", "ceiling", "control")  # their order in the leader table
@@ -118,5 +119,5 @@ def leaders(results: Results) -> tuple[list[Json], str]:
     rows.sort(key=lambda row: (KINDS.index(row["kind"]), *_rank(row)))
     if not made:
         return rows, "the answers that each model predicts"
-    basis = f"{made['rows']:,} answers that every compared model predicts"
+    basis = f"{count(made['rows'])} answers that every compared model predicts"
     return rows, basis + (f"; {', '.join(alone)}: on the answers that it predicts itself" if alone else "")

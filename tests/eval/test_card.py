@@ -32,7 +32,11 @@ def test_a_card_holds_the_figures_beside_controls_and_ceiling(tmp_path, monkeypa
     text = cards(monkeypatch, tmp_path)["sft"]
     assert "| tiny-sft | 0.120 (0.100 to 0.140) |" in text
     assert "| tiny-base | 0.210 (0.190 to 0.230) |" in text
-    for name in ("Uniform guess, observed range", "People of the other arms", "Human ceiling, split halves"):
+    for name in (
+        "Uniform guess, observed range",
+        "People of the other arms",
+        "Human ceiling, split halves (exact)",
+    ):
         assert f"| {name} | 0." in text
     assert "tiny-sft goes 65% of the way" in text
     assert "4.0 percentage points between Male (best) and Female (worst)" in text
