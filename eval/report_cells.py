@@ -120,8 +120,8 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
     shortened = sum(len(text) > length for text in texts)
     if shortened:
         notes.append(
-            f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} characters, so that "
-            "this page stays small; cells.parquet holds them whole."
+            f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} characters, "
+            "so that this page stays small; cells.parquet holds them whole."
         )
     order = sorted(range(len(cells)), key=lambda place: -cells[place]["n"])
     total, kept, seen = 0, set(), set()
@@ -134,8 +134,8 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
         seen.add(text)
     if len(kept) < len(cells):
         notes.append(
-            f"{count(len(kept))} of {count(len(cells))} cells are on this page, those with the most answers, so that "
-            "it opens on a phone; cells.csv holds the scores of all."
+            f"{count(len(kept))} of {count(len(cells))} cells are on this page, those with the most answers, "
+            "so that it opens on a phone; cells.csv holds the scores of all."
         )
     chosen = [cell for place, cell in enumerate(cells) if place in kept]
     return chosen, [text if place in seen else "" for place, text in enumerate(cut)], notes
