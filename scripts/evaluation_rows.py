@@ -20,7 +20,8 @@ class EvaluationRows:
     ) -> None:
         self.rows, self.off_scale, self.demographic, self.stimuli = rows, off_scale, demographic, stimuli
         items = rows.items
-        self.by_text = scale_columns(items.text_scales) | {"stimuli": pa.array(items.texts, pa.string())}
+        self.by_text = scale_columns(items.text_scales)
+        self.texts = pa.array(items.texts, pa.string())
         self.by_item = pa.table(
             {
                 "study_id": pa.array(rows.studies).take(pa.array(items.study)),
@@ -35,9 +36,11 @@ class EvaluationRows:
         rows, number = self.rows, batch.number
         item = rows.item[number]
         keys = self.by_item.take(pa.array(item)).combine_chunks()
-        text = pa.array(rows.items.text[item])
+        text = rows.items.text[item]
+        used, place = np.unique(text, return_inverse=True)
+        stimuli = pa.DictionaryArray.from_arrays(place.astype(np.int32), self.texts.take(pa.array(used)))
         people = demographic_column(source.column("demographic").take(pa.array(batch.at)), self.demographic)
-        system = pa.array([SYSTEM_PROMPT]).take(pa.array(np.zeros(len(number), np.int32)))
+        system = pa.DictionaryArray.from_arrays(np.zeros(len(number), np.int32), pa.array([SYSTEM_PROMPT]))
         return pa.table(
             {
                 "study_id": keys["study_id"],
@@ -48,9 +51,9 @@ class EvaluationRows:
                 "item_num": keys["item_num"],
                 "system": system,
                 "prompt": prompt_column(batch, self.stimuli).cast(pa.string()),
-                "stimuli": self.by_text["stimuli"].take(text),
+                "stimuli": stimuli,
                 "response": rows.response[number],
-                **{name: column.take(text) for name, column in self.by_text.items() if name != "stimuli"},
+                **{name: column.take(pa.array(text)) for name, column in self.by_text.items()},
                 "off_scale": self.off_scale[number],
                 "demographic": people,
             }

@@ -114,7 +114,7 @@ class Tables:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        whole = pa.concat_tables(self._waiting)
+        whole = pa.concat_tables(self._waiting).unify_dictionaries()
         self._waiting = []
         if self._writer is None:
             encoded = [name for name in whole.schema.names if name not in self._plain]

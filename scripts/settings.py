@@ -24,7 +24,7 @@ class DataSettings(Section):
     """Which rows, in which form. The meaning of each key stands in configs/data/default.yaml."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    outputs: tuple[Literal["sft", "sft_reasoning", "dpo"], ...] = ("sft", "dpo")
+    outputs: Annotated[tuple[Literal["sft", "sft_reasoning", "dpo"], ...], Field(min_length=1)] = ("sft", "dpo")
     form: Literal["alpaca", "sharegpt"] = "alpaca"
     format: Literal["jsonl", "parquet"] = "jsonl"
     order: Order = "persona-first"
