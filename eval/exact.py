@@ -129,7 +129,7 @@ def read_nodes(
     roots = int((trie.parents < 0).sum())
     tokens = torch.from_numpy(trie.tokens).to(device)
     step[:, :roots] = first[:, tokens[:roots]]
-    place_of = np.full(len(trie), -1)
+    place_of = np.full(len(trie), -1)  # where a node stands among those read
     place_of[nodes] = np.arange(len(nodes))
     children = roots + np.flatnonzero(place_of[trie.parents[roots:]] >= 0)
     parents = place_of[trie.parents[children]]  # ascending, as the trie's parents are
@@ -137,9 +137,13 @@ def read_nodes(
     for begin in range(0, len(nodes), width):
         end = min(begin + width, len(nodes))
         logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)
-        stop[:, nodes[begin:end]] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
+        stop[:, torch.from_numpy(nodes[begin:end]).to(device)] = logprobs[..., model.stop_ids].logsumexp(
+            dim=-1
+        )
         low, high = np.searchsorted(parents, [begin, end])
-        step[:, children[low:high]] = logprobs[:, parents[low:high] - begin, tokens[children[low:high]]]
+        below = torch.from_numpy(children[low:high]).to(device)
+        above = torch.from_numpy(parents[low:high] - begin).to(device)
+        step[:, below] = logprobs[:, above, tokens[below]]
     path = _path_logprobs(step.double().cpu().numpy(), trie)
     whole = trie.ends >= 0
     masses = np.zeros((rows, len(trie.answers)))

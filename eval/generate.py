@@ -7,7 +7,7 @@ import torch
 
 from eval.batches import plan_batches
 from eval.exact import read_prompts, token_logprobs
-from eval.local_model import LocalModel
+from eval.local_model import LocalModel, State
 from eval.replies import Reply, Request, Sampling
 from eval.trie import AnswerTrie, TrieBuilder
 
@@ -35,7 +35,9 @@ class LocalGenerator:
                     found[short[row]] = replies
         return found
 
-    def _draw(self, state, hidden, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
+    def _draw(
+        self, state: State, hidden: torch.Tensor, requests: Sequence[Request], sampling: Sampling
+    ) -> list[list[Reply]]:
         """Draw all replies of a batch, token by token; finished ones leave the batch."""
         model, samples = self.model, sampling.samples
         owner = np.repeat(np.arange(len(requests)), samples)

@@ -28,7 +28,15 @@ from eval.settings import Settings, load_settings
 from eval.store import RECORD, TABLE, Store
 
 FORMAT = 1  # raised when the same inputs would give other predictions than before
-SHARD = 512  # rows computed between two saves
+SHARD, SERVER_SHARD = 512, 64  # rows computed between two saves; fewer where each costs money
+MODEL_FILES = (
+    "*.safetensors",
+    "*.jinja",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "adapter_*.json",
+)
 ITEM = ["study_id", "condition_num", "task_num", "item_num"]
 
 
@@ -140,7 +148,8 @@ def _predict_all(
     """The predictions of all rows in their order; how many rows an earlier run had done, and tokens paid."""
     # Sorted prompts put rows that begin alike into one shard, where their beginnings are read once.
     order = rows.select("system", "prompt").with_row_index("place").sort("system", "prompt", "place")["place"]
-    shards = [order.slice(start, SHARD) for start in range(0, len(order), SHARD)]
+    size = SERVER_SHARD if settings.backend == "server" else SHARD
+    shards = [order.slice(start, size) for start in range(0, len(order), size)]
     todo = [number for number, places in enumerate(shards) if not store.has(number, len(places))]
     resumed = len(rows) - sum(len(shards[number]) for number in todo)
     if resumed:
@@ -171,18 +180,21 @@ def _show_cost(rows: pl.DataFrame, settings: Settings, agreed: bool) -> None:
 
 
 def _described(model: str, rows_path: Path, settings: Settings) -> dict[str, Any]:
-    """Everything the predictions depend on."""
+    """Everything the predictions depend on; not how fast, how patiently or at what price they are made."""
     folder = Path(model)
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    files = (
+        sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)) if folder.is_dir() else []
+    )
     return {
         "format": FORMAT,
-        "model": [
-            model,
-            *(file_stamp(file) for file in files if file.suffix in (".json", ".safetensors", ".jinja")),
-        ],
+        "model": [model, *map(file_stamp, files)],
         "rows": file_stamp(rows_path),
         "settings": settings.model_dump(
-            include={"mode", "backend", "seed", "max_rows", "local", "server", settings.mode, "sampled"}
+            include={
+                **dict.fromkeys(("mode", "backend", "seed", "max_rows", "sampled", settings.mode), True),
+                "local": {"dtype"},
+                "server": {"url"},
+            }
         ),
     }
 

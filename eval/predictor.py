@@ -83,7 +83,12 @@ class Predictor:
                 "system", "prompt", "study_id", "sample_id"
             ).iter_rows()
         ]
-        records = self._records(requests, scales)
+        try:
+            records = self._records(requests, scales)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's own; torch may not be loaded here
+                raise
+            raise Refusal("the GPU's memory is full; lower local.batch_tokens in the settings") from None
         keys = rows.select("study_id", "sample_id").to_dicts()
         return pl.DataFrame(
             [key | record for key, record in zip(keys, records, strict=True)], schema=PREDICTION_SCHEMA

@@ -58,8 +58,7 @@ def test_it_equals_brute_force_scoring_of_each_answer(
         assert 0.0005 < masses.sum() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("scale", ["1-7", "0-100"])
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 0.9)])
+@pytest.mark.parametrize(("scale", "temperature", "top_p"), [("0-100", 1.0, 1.0), ("1-7", 0.6, 0.9)])
 def test_it_is_the_limit_of_ten_thousand_free_samples(
     model: LocalModel, scale: str, temperature: float, top_p: float
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from common.files import Refusal
 from eval import predict
 from eval.predict import ITEM, main, read_rows, select_rows
+from eval.settings import ExactSettings, LocalSettings, ServerSettings, Settings
 from tests.eval import tiny_models
 from tests.eval.rows import make_rows
 
@@ -117,6 +118,17 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(config: Path, 
     assert record["rows_resumed"] >= 1024
     one, other = (tmp_path / name / "predictions.parquet" for name in ("whole", "killed"))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_run_goes_on_with_more_patience_or_less_memory(model_folder: Path, rows_file: Path) -> None:
+    def inputs(**sections: object) -> str:
+        return predict.fingerprint(predict._described(str(model_folder), rows_file, Settings(**sections)))
+
+    assert inputs() == inputs(server=ServerSettings(concurrency=1, timeout_s=9, price_input=1))
+    assert inputs() == inputs(local=LocalSettings(batch_tokens=999))
+    assert inputs() != inputs(local=LocalSettings(dtype="bfloat16"))
+    assert inputs() != inputs(exact=ExactSettings(temperature=0.6))
+    assert inputs() != inputs(seed=1)
 
 
 def test_max_rows_keeps_every_item_and_depends_on_keys_alone() -> None:
