@@ -120,8 +120,8 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
     shortened = sum(len(text) > length for text in texts)
     if shortened:
         notes.append(
-            f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} characters, "
-            "so that this page stays small; cells.parquet holds them whole."
+            f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} "
+            "characters, so that this page stays small; cells.parquet holds them whole."
         )
     order = sorted(range(len(cells)), key=lambda place: -cells[place]["n"])
     total, kept, seen = 0, set(), set()
