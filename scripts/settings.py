@@ -9,6 +9,7 @@ from common.prompts import Order
 from common.settings import Section, read_settings
 
 DEFAULT = Path("configs/data/default.yaml")
+Output = Literal["sft", "sft_reasoning", "dpo"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -24,7 +25,7 @@ class DataSettings(Section):
     """Which rows, in which form. The meaning of each key stands in configs/data/default.yaml."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    outputs: Annotated[tuple[Literal["sft", "sft_reasoning", "dpo"], ...], Field(min_length=1)] = ("sft", "dpo")
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = ("sft", "dpo")
     form: Literal["alpaca", "sharegpt"] = "alpaca"
     format: Literal["jsonl", "parquet"] = "jsonl"
     order: Order = "persona-first"
