@@ -87,36 +87,38 @@ def best(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def bench_tokenising(recipe: recipes.Recipe, count: int, repeat: int) -> dict[str, float]:
-    """Rows a second of LLaMA-Factory's own loading and of ours, the model's tokenizer already loaded."""
+    """Rows a second of LLaMA-Factory's own loading and of ours; the ways take turns."""
     write_rows(Path("data"), count, "tokens")
-    recipe = {**recipe, "dataset": "tokens"}
     workers = len(os.sched_getaffinity(0))
-    rates: dict[str, float] = {}
-    code = (
-        "import sys, time, json; from scripts import bench_train as b;"
-        "print(json.dumps(b.time_llamafactory(json.loads(sys.argv[1]))))"
-    )
+    ways = {
+        "LLaMA-Factory's default": ("time_llamafactory", None),
+        f"LLaMA-Factory's, {workers} processes": ("time_llamafactory", workers),
+        "ours, 1 process": ("time_ours", 1),
+        f"ours, {workers} processes": ("time_ours", workers),
+    }
+    rates = dict.fromkeys(ways, 0.0)
     for _ in range(repeat):
-        for name, used in (
-            ("LLaMA-Factory's default, 1 process", None),
-            (f"LLaMA-Factory's, {workers} processes", workers),
-        ):
-            known = json.dumps({**recipe, "preprocessing_num_workers": used, "overwrite_cache": True})
-            line = [sys.executable, "-c", code, known]
-            env = {**os.environ, "PYTHONPATH": REPOSITORY, "HF_DATASETS_CACHE": tempfile.mkdtemp(dir=".")}
-            done = subprocess.run(line, capture_output=True, text=True, env=env, check=True)
-            rates[name] = max(rates.get(name, 0), count / float(done.stdout.splitlines()[-1]))
-        for used in (1, workers):
+        for name, (function, used) in ways.items():
             shutil.rmtree(tokenise.CACHE, ignore_errors=True)
-            begun = time.perf_counter()
-            tokenise.tokenise(recipe, used)
-            name = f"ours, {used} process{'es' if used > 1 else ''}"
-            rates[name] = max(rates.get(name, 0), count / (time.perf_counter() - begun))
+            known = {
+                **recipe,
+                "dataset": "tokens",
+                "preprocessing_num_workers": used,
+                "overwrite_cache": True,
+            }
+            code = (
+                f"import sys, json; from scripts import bench_train as b; b.{function}(json.load(sys.stdin))"
+            )
+            cache = tempfile.mkdtemp(dir=".")
+            env = {**os.environ, "PYTHONPATH": REPOSITORY, "HF_DATASETS_CACHE": cache}
+            line, text = [sys.executable, "-c", code], json.dumps(known)
+            done = subprocess.run(line, input=text, capture_output=True, text=True, env=env, check=True)
+            rates[name] = max(rates[name], count / float(done.stdout.splitlines()[-1]))
     return rates
 
 
-def time_llamafactory(recipe: recipes.Recipe) -> float:
-    """Seconds in which LLaMA-Factory's own loader makes the training tokens, imports and tokenizer apart."""
+def time_llamafactory(recipe: recipes.Recipe) -> None:
+    """Print the seconds in which LLaMA-Factory's own loader makes the tokens, without imports."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
@@ -124,10 +126,20 @@ def time_llamafactory(recipe: recipes.Recipe) -> float:
     model_args, data_args, training_args, *_ = get_train_args(recipe)
     tokenizer = load_tokenizer(model_args)["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
-    training_args.log_level = "error"
     begun = time.perf_counter()
     get_dataset(template, model_args, data_args, training_args, "sft", tokenizer)
-    return time.perf_counter() - begun
+    print("\n", time.perf_counter() - begun)
+
+
+def time_ours(recipe: recipes.Recipe) -> None:
+    """Print the seconds in which ours makes the same tokens, without this process's imports.
+
+    Further processes import for themselves, which is counted.
+    """
+    tokenise.Tokeniser(recipe)
+    begun = time.perf_counter()
+    tokenise.tokenise(recipe, recipe["preprocessing_num_workers"])
+    print("\n", time.perf_counter() - begun)
 
 
 def losses_packed_and_alone(recipe: recipes.Recipe) -> tuple[float, float]:

@@ -28,7 +28,7 @@ DATASET = re.compile(
     r"[A-Za-z0-9._-]+?_(?:study|task|condition|participant)_(sft|sft_reasoning|dpo|validation)"
 )
 RUN = re.compile(r"outputs/[^/]+/[^/]+/([^/]+)/([^/]+)/?")
-STATELESS_ON_CPU = ("8bit", "4bit", "paged")  # optimizers whose states live on the GPU only
+GPU_ONLY_STATES = ("8bit", "4bit", "paged")  # optimizers whose states live on the GPU only
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -233,7 +233,7 @@ def conflicts(recipe: Recipe) -> list[str]:
         ),
         (
             zero.get("offload_optimizer", {}).get("device") == "cpu"
-            and any(mark in optimizer for mark in STATELESS_ON_CPU),
+            and any(mark in optimizer for mark in GPU_ONLY_STATES),
             f"ZeRO offload keeps optimizer states in main memory, which {optimizer} can't; "
             "set optim: adamw_torch",
         ),

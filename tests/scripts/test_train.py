@@ -202,7 +202,7 @@ def test_a_killed_run_ends_with_the_losses_of_an_unbroken_one(workplace, unbroke
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("deepspeed", [None, "zero2"])
+@pytest.mark.parametrize("deepspeed", [None, "zero2", "zero3"])
 def test_two_processes_have_the_loss_curve_of_one(workplace, unbroken, deepspeed):
     extra = [f"deepspeed=configs/deepspeed/{deepspeed}.json"] if deepspeed else []
     run(workplace, "--restart", "--gpus", "2", *extra)
