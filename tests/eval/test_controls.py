@@ -83,7 +83,7 @@ def test_the_training_marginal_is_the_studys_or_that_of_the_same_scale_elsewhere
 
 def test_training_counts_without_the_columns_are_refused(rows, tmp_path):
     pl.DataFrame({"study_id": ["s"]}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(Refusal, match="see data/README.md, train_counts"):
+    with pytest.raises(Refusal, match="has no column scale_low"):
         seen(rows, "training_marginal", tmp_path / "t.parquet")
 
 
