@@ -127,7 +127,7 @@ plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder
-	@$(PY) -m scripts.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" --out "$(OUT)"
+	@$(PY) -m scripts.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
 
 .PHONY: simulate
 simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml

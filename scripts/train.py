@@ -305,6 +305,10 @@ def preflight(options: argparse.Namespace, recipe: recipes.Recipe) -> tuple[int,
     local = options.gpus or torch.cuda.device_count() or 1
     if cuda and local > torch.cuda.device_count():
         raise Refusal(f"GPUS={local}, but this machine has {torch.cuda.device_count()}")
+    if options.select and recipe.get("create_new_adapter"):
+        raise Refusal(
+            "SELECT can't score an adapter on a merged one; leave SELECT out, export, and score that"
+        )
     if not cuda and (recipe.get("bf16") or recipe.get("quantization_bit")):
         raise Refusal("the recipe needs a GPU (bf16 or quantised), and this machine has none; try MODEL=tiny")
     recipes.divide_batch(recipe, local * options.nnodes)
