@@ -38,13 +38,13 @@ def _skill(name: str, row: Json) -> str:
     if value <= 0:
         return f"{name} does no better than a uniform guess{sure}.{few}"
     if low is not None and high is not None and low <= 1 <= high and value > 0.9:
-        return f"{name} can't be told from the human ceiling{sure}.{few}"
+        return f"{name} can't be told from a perfect model{sure}.{few}"
     doubt = (
         " The interval includes 0, so it may be no better than a guess."
         if low is not None and low <= 0
         else ""
     )
-    way = "of the way from a uniform guess to the human ceiling"
+    way = "of the way from a uniform guess to a perfect model"
     return f"{name} goes {percent(value)} {way}{sure}.{doubt}{few}"
 
 

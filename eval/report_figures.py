@@ -17,7 +17,7 @@ SKILLS_DRAWN = (-1.0, 1.75)  # where a study's people hardly differ from a unifo
 MODELS_DRAWN = 6  # as many as there are colours
 EFFECT_AXES = ("predicted effect (standard deviations)", "observed effect (standard deviations)")
 LABELS = {
-    "leaders": "Skill of each model between a uniform guess and the human ceiling",
+    "leaders": "Skill of each model between a uniform guess and a perfect model",
     "studies": "Skill of each model in each study",
     "effects": "Observed against predicted treatment effects",
     "calibration": "How often answers are right against how sure the model is",
@@ -62,7 +62,7 @@ def for_page(results: Results, drawn: dict[str, Figure]) -> dict[str, Markup | N
 
 
 def _leaders(results: Results) -> Figure | None:
-    """Every model's corrected skill between a uniform guess (0) and the human ceiling (1)."""
+    """Every model's corrected skill between a uniform guess (0) and a perfect model (1)."""
     rows = []
     for row in leaders(results)[0]:
         skill = row["skill"].get(MAIN, {}).get("corrected") or {}
@@ -72,13 +72,13 @@ def _leaders(results: Results) -> Figure | None:
 
 
 def _skills(rows: list[figures.Row], xlabel: str, series: Sequence[str] = ()) -> Figure | None:
-    """A dot plot of skills between a uniform guess and the human ceiling."""
+    """A dot plot of skills between a uniform guess and a perfect model."""
     dots = [dot for row in rows for dot in row.dots]
     ends = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
     if not ends:
         return None
     limits = SKILLS_DRAWN if min(ends) < SKILLS_DRAWN[0] or max(ends) > SKILLS_DRAWN[1] else None
-    marks = {0.0: "uniform guess", 1.0: "human ceiling"}
+    marks = {0.0: "uniform guess", 1.0: "perfect model"}
     return figures.dot_plot(rows, xlabel, series, marks, limits=limits)
 
 

@@ -45,6 +45,7 @@ def leader_section(results: Results) -> Json:
                 "observed": cell_of(row["metrics"].get(MAIN)),
                 "stated": cell_of(row["metrics"].get(STATED)),
                 "skill": cell_of(skill.get("corrected"), 2) if is_model else {"text": ""},
+                "human": cell_of(skill.get("corrected_human"), 2) if is_model else {"text": ""},
                 "raw": cell_of(skill.get("raw"), 2) if is_model else {"text": ""},
                 "accuracy": cell_of(row["metrics"].get("accuracy_observed"))
                 if "accuracy_observed" in row["metrics"]

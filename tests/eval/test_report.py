@@ -186,12 +186,12 @@ def test_no_figures_are_drawn_of_what_is_not_there(tmp_path, monkeypatch):
             0.62,
             0.5,
             0.7,
-            "goes 62% of the way from a uniform guess to the human ceiling (skill 0.62; 95% interval",
+            "goes 62% of the way from a uniform guess to a perfect model (skill 0.62; 95% interval",
         ),
         (0.2, -0.1, 0.4, "it may be no better than a guess"),
         (-0.3, -0.5, -0.1, "does no better than a uniform guess (skill −0.30"),
-        (0.97, 0.9, 1.05, "can't be told from the human ceiling"),
-        (0.62, None, None, "ceiling (skill 0.62)."),
+        (0.97, 0.9, 1.05, "can't be told from a perfect model"),
+        (0.62, None, None, "a perfect model (skill 0.62)."),
     ],
 )
 def test_the_headline_says_where_the_model_stands(tmp_path, monkeypatch, value, low, high, words):
