@@ -108,4 +108,5 @@ def _choose(
         return logits.argmax(dim=-1).tolist()
     cumulated = token_logprobs(logits, sampling.temperature, sampling.top_p).double().exp().cumsum(dim=-1)
     targets = torch.from_numpy(uniforms).to(logits.device) * cumulated[:, -1]
-    return torch.searchsorted(cumulated, targets[:, None], right=True)[:, 0].tolist()
+    chosen = torch.searchsorted(cumulated, targets[:, None], right=True)[:, 0]
+    return chosen.clamp(max=logits.shape[-1] - 1).tolist()  # rounding may lead beyond the last token

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from common.files import Refusal
+from common.files import Refusal, read_json
 from eval.encode import PromptEncoder
 from eval.settings import LocalSettings
 
@@ -135,13 +135,19 @@ def _mask(valid: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def _load(path: str, settings: LocalSettings) -> tuple[Any, Any]:
-    """Tokenizer and model. CPU: float32; GPU: bfloat16 unless the settings say otherwise."""
+    """Tokenizer and model. CPU: float32; GPU: bfloat16 unless the settings say otherwise.
+
+    A folder that holds a LoRA adapter is merged into the base model that it names.
+    """
     local = Path(path)
     if path.startswith((".", "/", "outputs/")) and not local.is_dir():
-        step = "`make train-dpo`" if local.name == "dpo" else "`make train-sft`"
-        raise Refusal(
-            f"the model folder {path} is missing; {step} makes a checkpoint, or give another --model"
-        )
+        makers = {
+            "dpo": "`make train-dpo`",
+            "tiny": "`python -m scripts.tiny`",
+            "tiny-qwen": "`python -m scripts.tiny`",
+        }
+        maker = makers.get(local.name, "`make train-sft`")
+        raise Refusal(f"the model folder {path} is missing; {maker} makes it, or give another --model")
     cuda = torch.cuda.is_available()
     device = settings.device if settings.device != "auto" else "cuda" if cuda else "cpu"
     dtype = (
@@ -149,12 +155,18 @@ def _load(path: str, settings: LocalSettings) -> tuple[Any, Any]:
     )
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    adapter = local / "adapter_config.json"
+    remedy = "train it again, or give another --model"
+    base = read_json(adapter, remedy)["base_model_name_or_path"] if adapter.is_file() else path
     try:
-        config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            base, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         )
+        if adapter.is_file():
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, path).merge_and_unload()
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Refusal(

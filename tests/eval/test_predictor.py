@@ -96,3 +96,25 @@ def test_answers_without_any_probability_give_no_prediction() -> None:
 def test_a_missing_column_is_refused(model_folder: Path) -> None:
     with pytest.raises(Refusal, match="scale_low"):
         predict_rows(make_rows(7).drop("scale_low"), str(model_folder), settings("exact"))
+
+
+def test_a_lora_adapter_is_read_on_top_of_its_base(model_folder: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(model_folder)
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = get_peft_model(base, lora)
+    adapted.save_pretrained(tmp_path / "adapter")
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path / "merged")
+    rows = make_rows(1)
+    probs = [
+        predict_rows(rows, str(folder), settings("exact"))["probs"][0].to_numpy()
+        for folder in (tmp_path / "adapter", tmp_path / "merged", model_folder)
+    ]
+    np.testing.assert_allclose(probs[0], probs[1], atol=1e-5)
+    assert np.abs(probs[0] - probs[2]).max() > 1e-3
