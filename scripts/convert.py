@@ -37,7 +37,7 @@ from scripts.card import load_tokenizer, token_lengths, write_card
 from scripts.firewall import FORBIDDEN, REJECTED, Check, compare, compare_prompts, enforce, shared
 from scripts.pairs import Pairs, build_pairs
 from scripts.register import register
-from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection, select
+from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection, refuse_empty_side, select
 from scripts.settings import DEFAULT, DataSettings, load_settings
 from scripts.source import Rows, combine, first_rows, open_source, read_rows
 from scripts.writing import Job, hash_prompts, write_files
@@ -84,16 +84,16 @@ def convert(
         mapping = splits.generate(rows, split, settings.seed, settings.eval_fraction)
     assignment = splits.assign(rows, split, mapping)
     chosen = select(rows, split, assignment, settings)
-    checks = check_keys(rows, chosen, split)
-    enforce(checks, f"give another mapping (`make splits`): {assignment.meaning} were read")
-    stimuli = Stimuli(rows.items.texts)
-    job = Job(source, rows, chosen, settings, stimuli)
+    job = Job(source, rows, chosen, settings, Stimuli(rows.items.texts))
     identical = settings.identical_prompts or ("count" if split == "participant" else "refuse")
     if identical == "drop":
         drop_identical(job, workers)
+    refuse_empty_side(chosen, split)
+    checks = check_keys(rows, chosen, split)
     if "dpo" in settings.outputs:
         job.pairs = build_pairs(rows, chosen.part == TRAINING, settings.pairs, settings.seed)
         checks.append(check_pairs(rows, chosen, job.pairs))
+    enforce(checks, f"give another mapping (`make splits`): {assignment.meaning} were read")
     with atomic_path(folder) as partial:
         partial.mkdir()
         files = write_files(job, partial, workers)

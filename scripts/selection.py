@@ -8,7 +8,7 @@ from common.files import Refusal
 from scripts.draws import draw, lowest, study_keys
 from scripts.settings import DataSettings
 from scripts.source import Rows, combine, first_rows
-from scripts.splits import EVAL, TRAIN, UNMAPPED, Assignment, validation_rows
+from scripts.splits import EVAL, UNMAPPED, Assignment, validation_rows
 
 TRAINING, VALIDATION, EVALUATION, DROPPED = 0, 1, 2, 3
 PARTS = ("train", "validation", "eval")
@@ -38,7 +38,7 @@ class Selection:
 
 
 def select(rows: Rows, split: str, assignment: Assignment, settings: DataSettings) -> Selection:
-    """Divide the rows as the settings say. Raises `Refusal` when a side is empty."""
+    """Divide the rows as the settings say."""
     side = assignment.side
     part = np.where(side == EVAL, EVALUATION, TRAINING).astype(np.int8)
     chosen = Selection(part, off_scale(rows))
@@ -56,13 +56,19 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     if settings.respondents_per_cell:
         spare = _beyond(rows, part == TRAINING, person, settings.respondents_per_cell)
         chosen.drop(spare, "beyond respondents_per_cell")
-    for name, wanted, other in (("training", TRAIN, "eval"), ("evaluation", EVAL, "train")):
-        if not np.any(part == (TRAINING if wanted == TRAIN else EVALUATION)):
-            raise Refusal(
-                f"the {split} split leaves no {name} rows of {len(rows):,}; give a mapping that names "
-                f"both sides (`make splits`), not only `{other}`"
-            )
     return chosen
+
+
+def refuse_empty_side(chosen: Selection, split: str) -> None:
+    """Refuse a data set without training or without evaluation rows."""
+    for name, part in (("training", TRAINING), ("evaluation", EVALUATION)):
+        if not np.any(chosen.part == part):
+            reasons = [f"{count:,} dropped: {reason}" for reason, count in chosen.dropped.items()]
+            dropped = ", ".join(reasons) or "none dropped"
+            raise Refusal(
+                f"the {split} split leaves no {name} rows of {len(chosen.part):,} ({dropped}); "
+                "give a mapping that names both sides (`make splits`) or change the settings that drop"
+            )
 
 
 def _share(rows: Rows, train: np.ndarray, person: np.ndarray, fraction: float) -> np.ndarray:

@@ -141,9 +141,8 @@ def build_pieces(
     number = np.arange(start, start + batch.num_rows)
     prompts = split_prompts(batch.column("prompt"), rows.items.text[rows.item[number]], job.stimuli)
     job.hashes[number] = prompts.hashes
-    note = job.notes[start] = {
-        "prompts_not_ending_with_stimulus": int(np.sum(prompts.text == job.stimuli.empty))
-    }
+    unsplit = int(np.sum(prompts.text == job.stimuli.empty))
+    job.notes[start] = {"prompts_not_ending_with_stimulus": unsplit}
     remember(job, start, batch.column("prompt"))
     try:
         before, after = prompts.around(settings.order)
@@ -156,42 +155,47 @@ def build_pieces(
     def sub(at: np.ndarray, answers: list[pa.Array], rejected: np.ndarray | None = None) -> Batch:
         return Batch(prompts, before, after, at, start + at, answers, rejected)
 
-    def answers_of(numbers: np.ndarray) -> pa.Array:
-        return pa.array(rows.response[numbers]).cast(pa.string())
-
     part = job.chosen.part[number]
     pieces: dict[str, Any] = {}
-    train = np.flatnonzero(part == TRAINING)
-    for name in settings.outputs:
-        at, rejected = train, None
-        if name == "dpo" and job.pairs is not None:
-            rejected = job.pairs.rejected[number]
-            at = np.flatnonzero(rejected >= 0)
-            rejected = rejected[at]
-            answers = [answers_of(start + at), answers_of(rejected)]
-        elif name == "sft_reasoning":
-            reasoning = pc.fill_null(batch.column("reasoning").cast(pa.string()), "")
-            at = train[pc.binary_length(reasoning.take(pa.array(train))).to_numpy(zero_copy_only=False) > 0]
-            note["rows_without_reasoning"] = len(train) - len(at)
-            answers = [
-                pc.binary_join_element_wise(
-                    reasoning.take(pa.array(at)), "\n\nAnswer: ", answers_of(start + at), ""
-                )
-            ]
-        else:
-            answers = [answers_of(start + train)]
-        if len(at):
-            piece = sub(at, answers, rejected)
-            builder = builders[name]
-            pieces[f"{name}.{settings.format}"] = (
-                builder.lines(piece) if settings.format == "jsonl" else builder.table(piece)
-            )
+    for name, builder in builders.items():
+        if name == "validation":
+            continue
+        piece = sub(*training_answers(job, name, start, batch, np.flatnonzero(part == TRAINING)))
+        if len(piece.at):
+            build = builder.lines if settings.format == "jsonl" else builder.table
+            pieces[f"{name}.{settings.format}"] = build(piece)
     held = np.flatnonzero(part == VALIDATION)
     if len(held):
-        piece = sub(held, [answers_of(start + held)])
+        piece = sub(held, [answer_text(rows, start + held)])
         pieces["validation.jsonl"] = builders["validation"].lines(piece)
         pieces["validation.parquet"] = evaluation.table(piece, batch)
     asked = np.flatnonzero(part == EVALUATION)
     if len(asked):
         pieces["eval.parquet"] = evaluation.table(sub(asked, []), batch)
     return pieces
+
+
+def training_answers(
+    job: Job, name: str, start: int, batch: pa.RecordBatch, train: np.ndarray
+) -> tuple[np.ndarray, list[pa.Array], np.ndarray | None]:
+    """(places, answer columns, rejected rows) of the rows that a batch adds to one training file.
+
+    `train`: places of the batch's training rows, of which pairs and reasoning may leave some out.
+    """
+    if name == "dpo" and job.pairs is not None:
+        rejected = job.pairs.rejected[start : start + batch.num_rows]
+        at = np.flatnonzero(rejected >= 0)
+        return at, [answer_text(job.rows, start + at), answer_text(job.rows, rejected[at])], rejected[at]
+    if name == "sft_reasoning":
+        reasoning = pc.fill_null(batch.column("reasoning").cast(pa.string()), "")
+        there = pc.binary_length(reasoning).to_numpy(zero_copy_only=False)[train] > 0
+        at = train[there]
+        job.notes[start]["rows_without_reasoning"] = len(train) - len(at)
+        texts, answers = reasoning.take(pa.array(at)), answer_text(job.rows, start + at)
+        return at, [pc.binary_join_element_wise(texts, "\n\nAnswer: ", answers, "")], None
+    return train, [answer_text(job.rows, start + train)], None
+
+
+def answer_text(rows: Rows, number: np.ndarray) -> pa.Array:
+    """The answers of some rows as text."""
+    return pa.array(rows.response[number]).cast(pa.string())
