@@ -173,13 +173,10 @@ def _against_scipy(aligned: Aligned, scored: _Time, replicates: int) -> None:
     print(
         f"  all five of ours: histograms {built:.2f} s, distances {ours:.4f} s; one of scipy's {loop:.2f} s,"
     )
-    print(
-        f"  {loop / (built + ours):.1f} times with and {loop / ours:,.0f} times without building the histograms"
-    )
-    ratio = bootstrap / scored.cpu
-    print(
-        f"  all of scoring {scored.cpu:.0f} s; a scipy bootstrap of one figure {bootstrap:,.0f} s, {ratio:.0f} times"
-    )
+    with_them, without = loop / (built + ours), loop / ours
+    print(f"  {with_them:.1f} times with and {without:,.0f} times without building the histograms")
+    print(f"  all of scoring {scored.cpu:.0f} s; a scipy bootstrap of one figure {bootstrap:,.0f} s,")
+    print(f"  {bootstrap / scored.cpu:.0f} times")
     print(f"  largest difference {worst:.1e}")
 
 

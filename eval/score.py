@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from tqdm import tqdm
 
@@ -132,7 +133,7 @@ def import_predictions(path: Path, name: str | None, folder: Path) -> str:
 def _contract(found: Predictions) -> pl.DataFrame:
     """Predictions as the columns of predictions.parquet (see eval/README.md)."""
     lists = pl.DataFrame({"answers": found.answers, "probs": found.probs}).with_columns(
-        row=pl.Series(_row_of_entry(found), dtype=pl.UInt32)
+        row=pl.Series(np.repeat(np.arange(len(found.rows)), np.diff(found.offsets)), dtype=pl.UInt32)
     )
     grouped = lists.group_by("row", maintain_order=True).agg(
         pl.col("answers"), pl.col("probs").cast(pl.Float32)
@@ -154,11 +155,6 @@ def _contract(found: Predictions) -> pl.DataFrame:
     return table.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in unknown.items() if name not in table.columns
     )
-
-
-def _row_of_entry(found: Predictions) -> Any:
-    sizes = found.offsets[1:] - found.offsets[:-1]
-    return pl.Series(range(len(sizes)), dtype=pl.UInt32).to_numpy().repeat(sizes)
 
 
 def _chosen(models: str | None, folder: Path, args: argparse.Namespace) -> list[str]:
