@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from common.files import Refusal
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
+from scripts.rows import Rows, first_rows
 from scripts.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
-from scripts.source import Rows, first_rows
 
 PLOTS, BARS = 24, 21
 WIDTH, HEIGHT = 210, 70

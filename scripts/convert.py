@@ -37,9 +37,10 @@ from scripts.card import load_tokenizer, token_lengths, write_card
 from scripts.firewall import FORBIDDEN, REJECTED, Check, compare, compare_prompts, enforce, shared
 from scripts.pairs import Pairs, build_pairs
 from scripts.register import register
+from scripts.rows import Rows, combine, first_rows, read_rows
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection, refuse_empty_side, select
 from scripts.settings import DEFAULT, DataSettings, load_settings
-from scripts.source import Rows, combine, first_rows, open_source, read_rows
+from scripts.source import open_source
 from scripts.writing import Job, hash_prompts, write_files
 
 TOKENIZER = Path("outputs/models/tiny")

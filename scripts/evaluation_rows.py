@@ -7,7 +7,8 @@ from common.prompts import SYSTEM_PROMPT
 from common.scale import Scale
 from scripts.assemble import Stimuli
 from scripts.outputs import Batch, prompt_column
-from scripts.source import Rows, demographic_column
+from scripts.rows import Rows
+from scripts.source import demographic_column
 
 LABEL = pa.struct([("value", pa.int64()), ("label", pa.string())])
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from common.files import sha256_file
 from common.prompts import STIMULUS_HEAD, SYSTEM_PROMPT, Order
 from scripts.assemble import BUFFERS, Prompts, Stimuli, Texts, arrow_of, escape, join
-from scripts.source import Rows
+from scripts.rows import Rows
 
 BATCH_ROWS = 8_192  # rows at once: bounded memory, and row groups worth reading
 # What stands before the prompt, and before, between and after the answers, in a line.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.draws import draw, lowest, study_keys
+from scripts.rows import Rows
 from scripts.settings import PairSettings
-from scripts.source import Rows
 
 TRIES = 16  # redraws of an own answer before the exact search
 

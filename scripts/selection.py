@@ -6,8 +6,8 @@ import numpy as np
 
 from common.files import Refusal
 from scripts.draws import draw, lowest, study_keys
+from scripts.rows import Rows, combine, first_rows
 from scripts.settings import DataSettings
-from scripts.source import Rows, combine, first_rows
 from scripts.splits import EVAL, UNMAPPED, Assignment, validation_rows
 
 TRAINING, VALIDATION, EVALUATION, DROPPED = 0, 1, 2, 3

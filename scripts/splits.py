@@ -20,7 +20,8 @@ import numpy as np
 from common.files import Refusal, read_json, run_cli, write_json
 from common.paths import SPLITS, dataset_name, safe_name, source_dir, split_dir
 from scripts.draws import draw, lowest, study_keys
-from scripts.source import Rows, first_rows, open_source, read_rows
+from scripts.rows import Rows, first_rows, read_rows
+from scripts.source import open_source
 
 TRAIN, EVAL, UNMAPPED = 0, 1, 2
 RELEASED = {

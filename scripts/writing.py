@@ -18,9 +18,10 @@ from scripts.draws import draw
 from scripts.evaluation_rows import EvaluationRows
 from scripts.outputs import BATCH_ROWS, Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
+from scripts.rows import Rows
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
-from scripts.source import Rows, Source, check_text
+from scripts.source import Source, check_text
 
 SAMPLE = 1000  # prompts that the data card measures
 

@@ -12,9 +12,10 @@ from common.files import Refusal
 from scripts.convert import check_keys, check_pairs, convert
 from scripts.firewall import compare, compare_prompts, enforce
 from scripts.pairs import Pairs
+from scripts.rows import read_rows
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
-from scripts.source import open_source, read_rows
+from scripts.source import open_source
 from tests.small_source import write_source
 
 CODES = st.lists(st.integers(0, 40), max_size=30)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.pairs import build_pairs
+from scripts.rows import Items, Rows, read_rows
 from scripts.settings import PairSettings
-from scripts.source import Items, Rows, open_source, read_rows
+from scripts.source import open_source
 from tests.small_source import write_source
 
 

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.files import Refusal
-from scripts.source import check_text, open_source, read_rows
+from scripts.rows import read_rows
+from scripts.source import check_text, open_source
 from tests.small_source import small_rows, write_source
 
 

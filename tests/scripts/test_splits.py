@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.files import Refusal
-from scripts.source import open_source, read_rows
+from scripts.rows import read_rows
+from scripts.source import open_source
 from scripts.splits import EVAL, TRAIN, UNMAPPED, assign, generate, validation_rows
 from tests.small_source import mappings, small_rows, write_source
 
