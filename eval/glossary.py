@@ -114,8 +114,8 @@ SKILL = Term(
     "Where a model stands between a uniform guess (0) and the ceiling (1): how much of the distance that can "
     "be closed at all is closed. Below 0 it's worse than guessing. Corrected skill: 1 is what a perfect "
     "model would reach with so many people and in this prediction mode. Human skill: 1 is how near people "
-    "come to people, halves brought to the model's sample size; a model that knows who answers can pass it. Raw "
-    "skill: naive split halves, too easy a ceiling.",
+    "come to people, halves brought to the model's sample size; a model that knows who answers can pass it. "
+    "Raw skill: naive split halves, too easy a ceiling.",
     "high",
 )
 CALIBRATION = Term(
