@@ -4,8 +4,9 @@ Every control gives one answer distribution to everybody of a cell. An *oracle* 
 answers; the others have not. All but the uniform ones are blind to the condition.
 
 uniform_observed, uniform_stated   every answer of the observed (stated) range equally likely
-pooled_others                      people's answers to the same outcome in the study's other conditions
-pooled_oracle                      the same with this cell's own answers
+pooled_others                      people's answers to the same outcome in the study's other conditions,
+                                   training rows included
+pooled_oracle                      the same with this cell's own answers; not where no other condition is
 other_outcomes                     people's answers to the study's other outcomes with the same scale
 training_marginal                  training answers of the study with the same scale; of a study without
                                    training rows, those of all studies with the same scale
@@ -15,6 +16,7 @@ most_frequent_oracle               the most frequent answer of the cell itself
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +36,7 @@ CONTROLS = (
     "most_frequent_oracle",
 )
 SCALE = ["scale_low", "scale_high"]
-TRAIN_COLUMNS = ["study_id", *SCALE, "response", "count"]
+TRAIN_COLUMNS = [*CELL, *SCALE, "response", "count"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,19 @@ def controls(rows: pl.DataFrame, cells: pl.DataFrame, train_counts: Path | None)
     keyed = cells.with_row_index("cell").select(pl.col("cell").cast(pl.Int64), *CELL, *SCALE)
     per_cell = rows.group_by(*CELL, "response").agg(pl.len().cast(pl.Int64).alias("weight"))
     own = keyed.join(per_cell, on=CELL).select("cell", "response", "weight")
-    by_outcome = _sums(per_cell, ["study_id", "task_num"])
-    pooled = keyed.join(by_outcome, on=["study_id", "task_num"]).select("cell", "response", "weight")
-    others = _minus(pooled, own)
+    train = _read_train(train_counts)
+    everyone = pl.concat([per_cell, train.select(per_cell.columns)])
+    pooled = keyed.join(_sums(everyone, ["study_id", "task_num"]), on=["study_id", "task_num"])
+    of_cell = keyed.join(_sums(everyone, CELL), on=CELL)
+    others = _minus(pooled, of_cell)
+    pooled = pooled.join(others, on="cell", how="semi").select("cell", "response", "weight")
     answers = {
         "uniform_observed": _uniform_observed(rows, keyed, cells),
         "uniform_stated": _uniform_stated(rows, keyed),
         "pooled_others": others,
         "pooled_oracle": pooled,
         "other_outcomes": _other_outcomes(rows, keyed),
-        "training_marginal": _training(keyed, train_counts),
+        "training_marginal": _training(keyed, train),
         "most_frequent_others": _most_frequent(others),
         "most_frequent_oracle": _most_frequent(own),
     }
@@ -136,16 +141,19 @@ def _other_outcomes(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
     return _minus(same_scale.select("cell", "response", "weight"), own.select("cell", "response", "weight"))
 
 
-def _training(keyed: pl.DataFrame, path: Path | None) -> pl.DataFrame:
-    empty = pl.DataFrame(schema={"cell": pl.Int64, "response": pl.Int64, "weight": pl.Int64})
+def _read_train(path: Path | None) -> pl.DataFrame:
+    """Training answers with their `weight`; none without a file."""
+    schema: dict[Any, Any] = {name: pl.String if name == "study_id" else pl.Int64 for name in TRAIN_COLUMNS}
     if path is None or not path.is_file():
-        return empty
+        return pl.DataFrame(schema=schema).rename({"count": "weight"})
     train = pl.read_parquet(path)
     if absent := [name for name in TRAIN_COLUMNS if name not in train.columns]:
         raise Refusal(f"{path} has no column {', '.join(absent)}; see data/README.md, train_counts.parquet")
-    train = train.filter(pl.col("scale_low").is_not_null()).with_columns(
-        weight=pl.col("count").cast(pl.Int64)
-    )
+    return train.select(TRAIN_COLUMNS).cast(schema).rename({"count": "weight"})
+
+
+def _training(keyed: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    train = train.filter(pl.col("scale_low").is_not_null())
     own = keyed.join(_sums(train, ["study_id", *SCALE]), on=["study_id", *SCALE])
     rest = keyed.join(own.select("cell").unique(), on="cell", how="anti")
     anywhere = rest.join(_sums(train, SCALE), on=SCALE)

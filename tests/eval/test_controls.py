@@ -26,6 +26,16 @@ def rows():
     )
 
 
+def training(studies, conditions, responses, counts):
+    """Training counts of outcome 0; answers above 5 are of the scale 1 to 9."""
+    frame = pl.DataFrame(
+        {"study_id": studies, "condition_num": conditions, "response": responses, "count": counts}
+    )
+    high = pl.when(pl.col("response") > 5).then(9).otherwise(5).cast(pl.Int64)
+    one = {"task_num": pl.lit(0, pl.Int64), "scale_low": pl.lit(1, pl.Int64), "scale_high": high}
+    return frame.with_columns(**one)
+
+
 def seen(rows, name, train=None):
     cells = group_frame(rows, rows, CELL)
     found = controls(rows, cells, train)[name]
@@ -41,6 +51,14 @@ def test_pooled_others_leaves_the_cell_itself_out_and_the_oracle_does_not(rows):
     assert seen(rows, "pooled_others")["s", 0, 0] == {4: 1, 5: 2}
     assert seen(rows, "pooled_oracle")["s", 0, 0] == {1: 1, 2: 2, 4: 1, 5: 2}
     assert seen(rows, "pooled_others")["t", 0, 0] == {}
+
+
+def test_a_condition_held_out_alone_is_pooled_with_the_training_conditions(rows, tmp_path):
+    alone = rows.filter(pl.col("study_id") == "t")
+    assert seen(alone, "pooled_others")["t", 0, 0] == seen(alone, "pooled_oracle")["t", 0, 0] == {}
+    training(["t", "t", "s"], [1, 0, 1], [8, 9, 5], [30, 4, 50]).write_parquet(tmp_path / "t.parquet")
+    assert seen(alone, "pooled_others", tmp_path / "t.parquet")["t", 0, 0] == {8: 30}
+    assert seen(alone, "pooled_oracle", tmp_path / "t.parquet")["t", 0, 0] == {7: 1, 8: 30, 9: 5}
 
 
 def test_other_outcomes_are_of_the_same_study_and_scale(rows):
@@ -73,9 +91,7 @@ def test_a_very_wide_range_is_spread_over_at_most_some_thousand_points(rows):
 
 
 def test_the_training_marginal_is_the_studys_or_that_of_the_same_scale_elsewhere(rows, tmp_path):
-    train = pl.DataFrame({"study_id": ["s", "x", "x"], "scale_low": [1, 1, 1], "scale_high": [5, 5, 9],
-                          "response": [4, 1, 8], "count": [10, 20, 30]})  # fmt: skip
-    train.write_parquet(tmp_path / "t.parquet")
+    training(["s", "x", "x"], [9, 9, 9], [4, 1, 8], [10, 20, 30]).write_parquet(tmp_path / "t.parquet")
     found = seen(rows, "training_marginal", tmp_path / "t.parquet")
     assert found["s", 0, 0] == {4: 10}
     assert found["t", 0, 0] == {8: 30}
@@ -83,7 +99,7 @@ def test_the_training_marginal_is_the_studys_or_that_of_the_same_scale_elsewhere
 
 def test_training_counts_without_the_columns_are_refused(rows, tmp_path):
     pl.DataFrame({"study_id": ["s"]}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(Refusal, match="has no column scale_low"):
+    with pytest.raises(Refusal, match="has no column condition_num"):
         seen(rows, "training_marginal", tmp_path / "t.parquet")
 
 
