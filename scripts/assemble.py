@@ -21,7 +21,6 @@ HEAD_START = f"{PERSONA_HEAD}\n".encode()
 HEAD_END = f"\n\n{INSTRUCTION}\n\n".encode()
 # Every line separator that some reader of lines honours; control characters are escaped by JSON itself.
 SEPARATORS = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
-BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def escape(text: bytes | str) -> bytes:

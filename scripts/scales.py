@@ -57,7 +57,7 @@ _ENTRY = re.compile(
 )
 # A label, then its value: `no (0)`, `yes = 1`.
 _LABEL_FIRST = re.compile(
-    rf"(?P<label>[A-Za-z][A-Za-z'’/ -]*?)\s*(?:\(\s*(?:=\s*)?(?P<v>{NUMBER})\s*\)|=\s*(?P<u>{NUMBER}))",
+    rf"(?P<label>[A-Za-z][A-Za-z'’/ -]{0, 80}?)\s*(?:\(\s*(?:=\s*)?(?P<v>{NUMBER})\s*\)|=\s*(?P<u>{NUMBER}))",
     re.IGNORECASE,
 )
 _LEAD_IN = re.compile(
@@ -165,6 +165,9 @@ def _parse_from(text: str) -> Scale:
 
 def _parse(text: str, begin: int) -> Scale:
     scale = _parse_from(text[begin:])
+    values = [value for value, _ in scale.labels] + [scale.low or 0, scale.high or 0]
+    if max(values) >= 2**63 or min(values) < -(2**63):
+        return Scale("unstated")  # no answer of 64 bits is meant
     if scale.span is None:
         return scale
     return replace(scale, span=(scale.span[0] + begin, scale.span[1] + begin))

@@ -32,10 +32,6 @@ class Source:
     demographic: pa.StructType
     has_reasoning: bool
 
-    @property
-    def rows(self) -> int:
-        return sum(self.counts)
-
     def stamps(self) -> list[Any]:
         return [file_stamp(file) for file in self.files]
 
