@@ -58,11 +58,17 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
     rows = report_sections.study_rows(found)
     effects = report_sections.effect_section(found)
     best = found.best
-    answers = (found.comparison or {}).get("rows", best["rows"]["scored"])
+    alone = {
+        "rows": best["rows"]["scored"],
+        "cells": best["cells"]["scored"],
+        "studies": len(best["studies"]),
+    }
+    size = {key: (found.comparison or alone)[key] for key in alone}
     return {
         "title": "How well do these models predict people?",
-        "kicker": f"{found.dataset}, split by {found.split}: {count(len(best['studies']))} studies, "
-        f"{count(best['cells']['scored'])} cells, {count(answers)} answers",
+        "kicker": f"{found.dataset}, split by {found.split}: {count(size['studies'])} studies, "
+        f"{count(size['cells'])} cells, {count(size['rows'])} answers",
+        "own_rows": any(scores["rows"]["scored"] != size["rows"] for scores in found.scores.values()),
         "headline": headline(found),
         "best": best["name"],
         "models": list(found.scores),
