@@ -117,11 +117,15 @@ class ScaleSpec(Section):
 
 
 class Outcome(Section):
-    """What is asked after the vignette. `answer_format: ""` when the question itself states the format."""
+    """What is asked after the vignette. `answer_format: ""` when the question itself states the format.
+
+    wordings: whether a person gets one of the question's texts, or answers all of them.
+    """
 
     question: Annotated[dict[str, list[str]], BeforeValidator(_by_arm)]
     scale: ScaleSpec
     answer_format: str | None = None
+    wordings: Literal["one", "all"] = "one"
 
 
 class Design(Section):

@@ -96,7 +96,10 @@ def _outcome(part: pl.DataFrame, names: dict[int, str]) -> dict[str, Any]:
         stated: dict[str, Any] = {"kind": kind, **({"unit": labels[0]} if labels.get(0) else {})}
     else:
         stated = {"kind": kind, "low": low, "high": high, "step": step or 1, "labels": labels}
-    return {"question": question, "scale": stated} | ({} if ends else {"answer_format": ""})
+    described = {"question": question, "scale": stated} | ({} if ends else {"answer_format": ""})
+    several = max(len(texts) for texts in question.values())
+    answers = part.group_by("participant", "condition_num").len()["len"].to_numpy()
+    return described | ({"wordings": "all"} if several > 1 and np.median(answers) >= several else {})
 
 
 def _design(rows: pl.DataFrame, arms: int) -> dict[str, Any]:

@@ -27,12 +27,13 @@ SMALLEST_GROUP = 30  # a subgroup with fewer simulated people gets no effect
 class Answers:
     """R simulated answer distributions to one outcome.
 
-    person: int (R,), a place among the people. arm: int (R,). reversed: bool (R,), whether the labels
-    ran the other way (the answers here run the usual way). support: int64 (S,). probs: float32 (R, S).
+    person: int (R,), a place among the people. arm, wording: int (R,). reversed: bool (R,), whether
+    the labels ran the other way (the answers here run the usual way). support: int64 (S,). probs: float32 (R, S).
     """
 
     person: np.ndarray
     arm: np.ndarray
+    wording: np.ndarray
     reversed: np.ndarray
     support: np.ndarray
     probs: np.ndarray
@@ -43,7 +44,10 @@ class Answers:
         return mean, np.maximum(self.probs @ value**2 - mean**2, 0)
 
     def where(self, kept: np.ndarray) -> "Answers":
-        return Answers(self.person[kept], self.arm[kept], self.reversed[kept], self.support, self.probs[kept])
+        person, arm, wording, flip = (
+            part[kept] for part in (self.person, self.arm, self.wording, self.reversed)
+        )
+        return Answers(person, arm, wording, flip, self.support, self.probs[kept])
 
 
 def measures(scale: Scale, support: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -60,36 +64,44 @@ def measures(scale: Scale, support: np.ndarray) -> Iterator[tuple[str, np.ndarra
 
 @dataclass(frozen=True)
 class Means:
-    """One measure's means by arm, A arms.
+    """One measure's means by arm, A arms; NaN for an arm without rows.
 
-    mean, sd: float64 (A,), NaN for an arm without rows. influence: float64 (N, A), each simulated
-    person's part in the error of each mean. within, between: parts of the variance: that of a person's
-    own answers (A,), and of people's expectations, as an (N, A) table with NaN where not asked.
+    mean, sd: float64 (A,), of answers. influence: float64 (N, A), each simulated person's part in the
+    error of each mean. expected: float64 (N, A), the mean of a person's answers, NaN where not asked.
+    within, variance: float64 (A,), variance of the mean of a person's answers: the part that is the
+    person's own, and in all. weight: float64 (N,).
     """
 
     mean: np.ndarray
     sd: np.ndarray
     influence: np.ndarray
-    within: np.ndarray
     expected: np.ndarray
+    within: np.ndarray
+    variance: np.ndarray
     weight: np.ndarray
 
 
 def arm_means(answers: Answers, value: np.ndarray, weight: np.ndarray, arms: int) -> Means:
-    """Weighted means of a measure. weight: float64 (N,), of the people."""
+    """Weighted means of a measure. weight: float64 (N,), of the people.
+
+    A person who answers several wordings counts once, by the mean of these answers.
+    """
     mean, variance = answers.moments(value)
-    w = weight[answers.person]
-    total = np.bincount(answers.arm, w, minlength=arms)
+    cell = answers.person * arms + answers.arm
+    shape = (len(weight), arms)
+    count = np.bincount(cell, minlength=len(weight) * arms).reshape(shape)
+    w = weight[:, None] * (count > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centre = np.bincount(answers.arm, w * mean, minlength=arms) / total
-        within = np.bincount(answers.arm, w * variance, minlength=arms) / total
-        spread = np.bincount(answers.arm, w * (mean - centre[answers.arm]) ** 2, minlength=arms) / total
-        part = w * (mean - centre[answers.arm]) / total[answers.arm]
-    influence = np.zeros((len(weight), arms))
-    np.add.at(influence, (answers.person, answers.arm), part)
-    expected = np.full((len(weight), arms), np.nan)
-    expected[answers.person, answers.arm] = mean
-    return Means(centre, np.sqrt(within + spread), influence, within, expected, weight)
+        expected = np.bincount(cell, mean, minlength=count.size).reshape(shape) / count
+        own = np.bincount(cell, variance, minlength=count.size).reshape(shape) / count**2
+        share = w / w.sum(axis=0)
+        centre = np.nansum(share * expected, axis=0) / (w.sum(axis=0) > 0)
+        within = np.nansum(share * own, axis=0)
+        influence = np.nan_to_num(share * (expected - centre))
+        between = np.nansum(share * (expected - centre) ** 2, axis=0)
+        each = (share / count)[answers.person, answers.arm]
+    spread = np.bincount(answers.arm, each * (variance + (mean - centre[answers.arm]) ** 2), minlength=arms)
+    return Means(centre, np.sqrt(spread), influence, expected, within, within + between, weight)
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,8 @@ def effect(means: Means, weights: np.ndarray, design: Design, share: float = 1.0
     c = weights[used]
     value = float(c @ means.mean[used])
     simulation = float(np.sqrt(((means.influence[:, used] @ c) ** 2).sum()))
-    variance = means.sd[used] ** 2
-    sd = float(np.sqrt(variance.mean()))
+    variance = means.variance[used]
+    sd = float(np.sqrt((means.sd[used] ** 2).mean()))
     if design.kind == "between":
         assert design.people_per_arm is not None
         spread = float(c**2 @ variance)

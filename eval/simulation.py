@@ -38,7 +38,7 @@ def prompt_style(folder: Path) -> Style:
 
 
 def assign(experiment: Experiment, people: int) -> pl.DataFrame:
-    """Who answers what, one row for each (person, arm, outcome).
+    """Who answers what, one row for each (person, arm, outcome, wording).
 
     Columns: person, arm (places), outcome, wording (place), reversed, assigned. Between subjects the
     arms' sizes differ by one at most; label order is balanced within each arm. `assigned` is False
@@ -66,16 +66,14 @@ def assign(experiment: Experiment, people: int) -> pl.DataFrame:
         flip = np.zeros(people, bool)
     parts = []
     for outcome in experiment.scales:
-        choices = np.array([len(experiment.wordings(one, outcome)) for one in experiment.arms])
-        wording = (rng.random(people)[person] * choices[arm]).astype(np.int64)
-        row = {
-            "person": person,
-            "arm": arm,
-            "wording": wording,
-            "reversed": flip[person],
-            "assigned": assigned,
-        }
-        parts.append(pl.DataFrame(row).with_columns(outcome=pl.lit(outcome)))
+        choices = np.array([len(experiment.wordings(one, outcome)) for one in experiment.arms])[arm]
+        if experiment.file.outcomes[outcome].wordings == "all":
+            at = np.repeat(np.arange(len(arm)), choices)
+            wording = np.arange(len(at)) - np.repeat(choices.cumsum() - choices, choices)
+        else:
+            at, wording = np.arange(len(arm)), (rng.random(people)[person] * choices).astype(np.int64)
+        row = {"person": person[at], "arm": arm[at], "wording": wording, "reversed": flip[person[at]]}
+        parts.append(pl.DataFrame(row | {"assigned": assigned[at]}).with_columns(outcome=pl.lit(outcome)))
     return pl.concat(parts)
 
 
@@ -141,14 +139,15 @@ def collect(experiment: Experiment, asked: pl.DataFrame, predictions: pl.DataFra
         probs = np.zeros((len(rows), len(support)), np.float32)
         probs[at, np.searchsorted(support, answers)] = rows["probs"].explode().to_numpy()
         probs /= probs.sum(axis=1, keepdims=True)
-        found[outcome] = Answers(rows["person"].to_numpy(), rows["arm"].to_numpy(), flip, support, probs)
+        person, arm, wording = (rows[name].to_numpy() for name in ("person", "arm", "wording"))
+        found[outcome] = Answers(person, arm, wording, flip, support, probs)
     return found
 
 
 def respondents(
     experiment: Experiment, asked: pl.DataFrame, answers: dict[str, Answers], people: People
 ) -> pl.DataFrame:
-    """The tidy table: one row for each simulated respondent, arm they saw, and outcome.
+    """The tidy table: one row for each simulated respondent, arm they saw, outcome and its wording.
 
     `answer` is drawn from the person's distribution, `expected` is its mean, `sd` its spread.
     """
@@ -165,6 +164,7 @@ def respondents(
                     "place": found.person,
                     "arm_place": found.arm,
                     "outcome": [outcome] * len(mean),
+                    "wording": found.wording,
                     "answer": found.support[chosen],
                     "expected": mean,
                     "sd": np.sqrt(variance),
@@ -173,7 +173,7 @@ def respondents(
             )
         )
     own = asked.filter("assigned").select(
-        pl.col("person").alias("place"), pl.col("arm").alias("arm_place"), "outcome"
+        pl.col("person").alias("place"), pl.col("arm").alias("arm_place"), "outcome", "wording"
     )
     named = pl.DataFrame(
         {"arm_place": range(len(arms)), "arm": [arm.name for arm in arms]}
@@ -181,13 +181,13 @@ def respondents(
         schema_overrides={"arm_place": pl.Int64},
     )
     profiles = people.frame.with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
-    keys = ["place", "arm_place", "outcome"]
+    keys = ["place", "arm_place", "outcome", "wording"]
     table = own.join(pl.concat(parts), on=keys, how="inner", maintain_order="left")
     table = table.join(named, on="arm_place", how="left", maintain_order="left")
     table = table.join(profiles, on="place", how="left", maintain_order="left")
     first = ["respondent", "person", "arm", *(name for name in named.columns if name.startswith("factor_"))]
-    answered = ["outcome", "answer", "expected", "sd", "labels_reversed", "weight"]
-    table = table.with_columns(respondent=pl.col("place") + 1).sort(
+    answered = ["outcome", "wording", "answer", "expected", "sd", "labels_reversed", "weight"]
+    table = table.with_columns(pl.col("wording") + 1, respondent=pl.col("place") + 1).sort(
         "respondent", "arm_place", maintain_order=True
     )
     return table.select(*first, *answered, *people.fields)
@@ -203,7 +203,7 @@ class RealAnswers:
 
 
 def read_answers(path: Path, experiment: Experiment) -> RealAnswers:
-    """Read real answers: a CSV with arm, outcome, answer, optionally person and demographic columns."""
+    """Read real answers: a CSV with arm, outcome, answer, optionally person, wording (from 1) and profile."""
     if not path.is_file():
         raise Refusal(f"{path} is missing; give a CSV with columns arm, outcome, answer")
     try:
@@ -216,18 +216,19 @@ def read_answers(path: Path, experiment: Experiment) -> RealAnswers:
     arms = [arm.name for arm in experiment.arms]
     _refuse_unknown(path, table["arm"].cast(pl.String), arms, "arm")
     _refuse_unknown(path, table["outcome"].cast(pl.String), list(experiment.scales), "outcome")
-    answer = table["answer"].cast(pl.Int64, strict=False) if table["answer"].dtype != pl.Float64 else None
-    if answer is None or answer.null_count():
-        bad = 0 if answer is None else answer.is_null().arg_true()[0]
-        raise Refusal(
-            f"{path} row {bad + 2}: answer {table['answer'][bad]} is no whole number; leave such rows out"
-        )
+    number = table["answer"].cast(pl.Float64, strict=False)
+    bad = (number.is_null() | (number.round() != number)).fill_null(True).arg_true()
+    if len(bad):
+        row, text = bad[0] + 2, table["answer"][bad[0]]
+        raise Refusal(f"{path} row {row}: answer {text} is no whole number; leave such rows out")
+    answer = number.cast(pl.Int64)
+    wording = _wordings(path, table, experiment)
     person = (
         table["person"].cast(pl.String)
         if "person" in table.columns
         else pl.Series(map(str, range(len(table))))
     )
-    table = table.with_columns(answer=answer, person_name=person)
+    table = table.with_columns(answer=answer, person_name=person, wording=wording)
     for row, (outcome, value) in enumerate(table.select("outcome", "answer").iter_rows()):
         if not experiment.scales[str(outcome)].contains(value):
             raise Refusal(
@@ -236,17 +237,29 @@ def read_answers(path: Path, experiment: Experiment) -> RealAnswers:
     fields = [name for name in DEMOGRAPHIC_FIELDS if name in table.columns]
     people = table.group_by("person_name", maintain_order=True).agg(pl.col(name).first() for name in fields)
     people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
-    frame = table.select(
-        "person_name", "answer", pl.col("outcome").cast(pl.String), pl.col("arm").cast(pl.String)
-    )
+    names = [pl.col(name).cast(pl.String) for name in ("outcome", "arm")]
+    frame = table.select("person_name", "answer", "wording", *names)
     frame = frame.join(
         people.select("person_name", "person"), on="person_name", how="left", maintain_order="left"
     )
     place = {name: index for index, name in enumerate(arms)}
     frame = frame.with_columns(
-        pl.col("arm").replace_strict(place, return_dtype=pl.Int64), wording=pl.lit(0), reversed=pl.lit(False)
+        pl.col("arm").replace_strict(place, return_dtype=pl.Int64), reversed=pl.lit(False)
     )
     return RealAnswers(frame, people)
+
+
+def _wordings(path: Path, table: pl.DataFrame, experiment: Experiment) -> pl.Series:
+    """Which of the question's texts was answered, from 0; the first where the file doesn't say."""
+    if "wording" not in table.columns:
+        return pl.Series([0] * len(table), dtype=pl.Int64)
+    arms = {arm.name: arm for arm in experiment.arms}
+    given = table["wording"].cast(pl.Int64, strict=False) - 1
+    for row, (arm, outcome, wording) in enumerate(zip(table["arm"], table["outcome"], given, strict=True)):
+        count = len(experiment.wordings(arms[str(arm)], str(outcome)))
+        if wording is None or not 0 <= wording < count:
+            raise Refusal(f"{path} row {row + 2}: wording is a number from 1 to {count}; mend it")
+    return given
 
 
 def _refuse_unknown(path: Path, names: pl.Series, known: list[str], what: str) -> None:

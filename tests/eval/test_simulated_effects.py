@@ -33,7 +33,7 @@ def made(people=200, arms=2, seed=0, every=True) -> Answers:
     logits = rng.normal(0, 1, (people, 7))[person] + 0.3 * arm[:, None] * (SUPPORT - 4)
     probs = np.exp(logits)
     probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Answers(person, arm, np.zeros(len(arm), bool), SUPPORT, probs)
+    return Answers(person, arm, 0 * arm, np.zeros(len(arm), bool), SUPPORT, probs)
 
 
 def drawn(rng, answers, rows):
@@ -80,23 +80,42 @@ def test_the_simulation_error_is_that_of_drawing_other_people():
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 99), arms=st.integers(2, 5))
-def test_weights_of_one_person_twice_equal_two_such_persons(seed, arms):
+def test_a_person_of_weight_two_counts_as_two_such_persons(seed, arms):
     answers = made(people=6, arms=arms, seed=seed)
-    weight = np.array([2.0, 1, 1, 1, 1, 1])
-    twice = answers.where(np.concatenate([np.arange(len(answers.arm)), np.arange(arms)]))
-    one = arm_means(answers, SUPPORT.astype(float), weight, arms)
-    other = arm_means(twice, SUPPORT.astype(float), np.ones(6), arms)
-    assert np.allclose(one.mean, other.mean)
-    assert np.allclose(one.sd, other.sd)
+    again = answers.where(answers.person == 0)
+    parts = ("person", "arm", "wording", "reversed", "probs")
+    both = {name: np.concatenate([getattr(answers, name), getattr(again, name)]) for name in parts}
+    twin = np.concatenate([answers.person, np.full(arms, 6)])
+    twice = Answers(twin, both["arm"], both["wording"], both["reversed"], SUPPORT, both["probs"])
+    one = arm_means(answers, SUPPORT.astype(float), np.array([2.0, 1, 1, 1, 1, 1]), arms)
+    other = arm_means(twice, SUPPORT.astype(float), np.ones(7), arms)
+    for name in ("mean", "sd", "within", "variance"):
+        assert np.allclose(getattr(one, name), getattr(other, name))
+
+
+def test_who_answers_two_wordings_counts_once_with_half_the_noise():
+    answers = made()
+    parts = (answers.person, answers.arm, answers.wording, answers.reversed)
+    both = (*(np.tile(part, 2) for part in parts), SUPPORT, np.tile(answers.probs, (2, 1)))
+    one = arm_means(answers, SUPPORT.astype(float), np.ones(200), 2)
+    two = arm_means(Answers(*both), SUPPORT.astype(float), np.ones(200), 2)
+    assert np.allclose(one.mean, two.mean) and np.allclose(one.sd, two.sd)
+    assert np.allclose(two.within, one.within / 2)
+    assert np.allclose(two.variance - two.within, one.variance - one.within)
+    assert np.allclose(two.influence, one.influence)
 
 
 def test_a_choice_is_measured_by_the_share_of_each_label_and_shares_add_up():
     scale = Scale("choice", 1, 3, labels=((1, "cost"), (2, "jobs"), (3, "both")))
     answers = Answers(
-        *(np.zeros(2, int),) * 2, np.zeros(2, bool), np.array([1, 2, 3]), np.array([[0.2, 0.3, 0.5]] * 2)
+        np.arange(2),
+        *(np.zeros(2, int),) * 2,
+        np.zeros(2, bool),
+        np.array([1, 2, 3]),
+        np.array([[0.2, 0.3, 0.5]] * 2),
     )
     shares = {
-        name: arm_means(answers, value, np.ones(1), 1).mean[0]
+        name: arm_means(answers, value, np.ones(2), 1).mean[0]
         for name, value in measures(scale, answers.support)
     }
     assert shares == pytest.approx({"share: cost": 0.2, "share: jobs": 0.3, "share: both": 0.5})
@@ -141,7 +160,7 @@ def test_the_order_effect_is_found_again():
     answers = made(people=400)
     flip = answers.person % 2 == 1
     shifted = np.where(flip[:, None], np.roll(answers.probs, 1, axis=1), answers.probs)
-    answers = Answers(answers.person, answers.arm, flip, SUPPORT, shifted)
+    answers = Answers(answers.person, answers.arm, answers.wording, flip, SUPPORT, shifted)
     value = SUPPORT.astype(float)
     difference, se = order_effects(answers, value, np.ones(400), 2)
     per_row = answers.moments(value)[0]

@@ -50,6 +50,25 @@ def test_within_subjects_each_person_sees_different_arms_at_random():
     assert counts.min() > 5 and counts.max() < 45  # 1500 / 72 = 21 on average
 
 
+def test_people_answer_one_of_several_wordings_or_all_of_them(tmp_path):
+    text = (EXAMPLES / "two-arm.yaml").read_text()
+    text = text.replace("question: Would you vote for it?", "question: [Now, Later, Never]")
+    (tmp_path / "one.yaml").write_text(text)
+    one = assign(load_experiment(tmp_path / "one.yaml"), 300).filter(pl.col("outcome") == "vote")
+    assert one.group_by("person", "arm").len()["len"].max() == 1
+    assert one.group_by("person").agg(pl.col("wording").n_unique())["wording"].max() == 1
+    assert one["wording"].value_counts()["count"].min() > 120
+    (tmp_path / "all.yaml").write_text(
+        text.replace("[Now, Later, Never]", "[Now, Later, Never]\n    wordings: all")
+    )
+    experiment = load_experiment(tmp_path / "all.yaml")
+    every = assign(experiment, 20)
+    votes = every.filter(pl.col("outcome") == "vote").group_by("person", "arm").agg("wording")
+    assert votes["wording"].list.sort().to_list() == [[0, 1, 2]] * 40
+    table = respondents(experiment, every, collect(experiment, every, predicted(every, {1: 1.0})), people(20))
+    assert table.group_by("outcome").len().sort("outcome")["len"].to_list() == [20, 60, 20]
+
+
 def test_the_same_seed_assigns_the_same():
     assert assign(example(), 50).equals(assign(example(), 50))
 
@@ -128,6 +147,8 @@ def test_real_answers_are_read_with_their_people(tmp_path):
     assert real.frame["arm"].to_list() == [1, 0, 1]
     assert real.frame["person"].to_list() == [0, 1, 0]
     assert real.people["age"].to_list() == [30, 40]
+    with pytest.raises(Refusal, match="row 2: wording is a number from 1 to 1"):
+        read_answers(write(tmp_path, "arm,outcome,answer,wording\ncost,vote,1.0,2\n"), example("two-arm"))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +159,7 @@ def test_real_answers_are_read_with_their_people(tmp_path):
         ("cost,vote,2", "row 2: 2 is no answer on the scale of vote"),
         ("cost,vote,0.5", "no whole number"),
         ("cost,vote,", "no whole number"),
+        ("cost,vote,yes", "row 2: answer yes is no whole number"),
     ],
 )
 def test_a_wrong_real_answer_is_refused_with_its_row(tmp_path, row, said):
