@@ -27,8 +27,9 @@ SMALLEST_GROUP = 30  # a subgroup with fewer simulated people gets no effect
 class Answers:
     """R simulated answer distributions to one outcome.
 
-    person: int (R,), a place among the people. arm, wording: int (R,). reversed: bool (R,), whether
-    the labels ran the other way (the answers here run the usual way). support: int64 (S,). probs: float32 (R, S).
+    person: int (R,), a place among the people. arm, wording: int (R,). reversed: bool (R,), whether the
+    labels ran the other way (the answers here run the usual way). support: int64 (S,). probs: float32
+    (R, S).
     """
 
     person: np.ndarray
