@@ -35,6 +35,7 @@ from eval.settings import ScoreSettings
 from eval.subgroups import subgroup_scores
 
 SKILLS = ("wasserstein_observed", "wasserstein_stated")
+NO_CONTROL = "no cell has the other answers that this control is made of"
 WITH_PEOPLE = (*DISTANCES, *RESAMPLED)
 CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
 Say = Callable[[str], None]
@@ -89,7 +90,7 @@ def score_model(
         "rows": aligned.counts | _clipping(aligned, cells),
         "cells": _cell_counts(cells),
         "metrics": _metrics(cells, studies, people),
-        "controls": {name: _metrics(scores, studies) for name, scores in control_scores.items()},
+        "controls": {name: _control_metrics(scores, studies) for name, scores in control_scores.items()},
         "ceiling": _ceilings(ceiling, cells, studies),
         "skill": skills,
         "studies": _per_study(aligned, cells, studies, of_people, study_skills),
@@ -101,6 +102,8 @@ def score_model(
         say("items, treatment effects, subgroups")
         by_item = score_groups(aligned, "item")
         items = _with_answers(by_item.frame, by_item)
+        studies_of_items = Studies.of(aligned.items["study_id"].to_list(), settings.replicates, seed)
+        report["item_metrics"] = _metrics(by_item, studies_of_items)
         report["effects"] = effect_scores(people_means(aligned), aligned.cells, settings.replicates, seed)
         report["subgroups"] = subgroup_scores(aligned, cells, paired, studies, settings.min_group, seed)
     scored = GroupScores(_with_answers(frame, cells), cells.values, cells.table, cells.ranges, cells.rows)
@@ -115,7 +118,7 @@ def reason_for(metric: str) -> str:
         return NO_VARIATION
     if metric.endswith("stated"):
         return f"no cell with {NO_SCALE.removeprefix('no ')}"
-    return f"every cell has {ONE_PERSON}, or {ALL_AGREE.partition(':')[0]}, or no such control"
+    return f"every cell has {ONE_PERSON}, or {ALL_AGREE.partition(':')[0]}"
 
 
 def _metrics(cells: GroupScores, studies: Studies, people: np.ndarray | None = None) -> dict[str, Estimate]:
@@ -126,6 +129,13 @@ def _metrics(cells: GroupScores, studies: Studies, people: np.ndarray | None = N
         )
         out[name] = estimate(cells.values[name], studies, reason_for(name), resampled)
     return out
+
+
+def _control_metrics(cells: GroupScores, studies: Studies) -> dict[str, Estimate]:
+    """As `_metrics`; a control is the same for everybody, so it has no correlation."""
+    if not np.isfinite(cells.values["exact_match"]).any():
+        return dict.fromkeys(METRICS, missing(NO_CONTROL))
+    return _metrics(cells, studies)
 
 
 def _skills(

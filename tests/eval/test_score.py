@@ -60,6 +60,9 @@ def test_foreign_json_lines_are_scored_alone_with_everything_documented(workplac
     found = scores("mine")
     assert set(found["metrics"]) == set(METRICS)
     assert set(found["controls"]) == set(CONTROLS)
+    assert found["item_metrics"]["brier"]["reason"] == found["metrics"]["brier"]["reason"]
+    one_item_a_cell = found["item_metrics"]["wasserstein_stated"]["value"]
+    assert one_item_a_cell == found["metrics"]["wasserstein_stated"]["value"]
     assert (found["mode"], found["samples"], found["foreign"]) == ("sampled", 1, True)
     assert list(gaps(found)) == []
     printed = capsys.readouterr().out
