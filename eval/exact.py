@@ -94,62 +94,79 @@ def _trie_masses(
 
     first: their first token's log-probabilities (B, vocabulary). The tokenizer's own spellings are read
     first; that also says what any other spelling can amount to at most. Rows in which the others
-    together could change a probability by more than NEGLIGIBLE are read again with all of them.
+    together could change a probability by more than NEGLIGIBLE read the others, too.
     """
-    usual = np.flatnonzero(trie.usual)
-    masses, others = read_nodes(model, model.select(state, places), first, trie, usual, temperature, top_p)
-    again = np.flatnonzero(others > NEGLIGIBLE * masses.sum(axis=1))
-    if len(again):
-        part = model.select(state, [places[row] for row in again])
-        every = np.arange(len(trie))
-        masses[again], _ = read_nodes(model, part, first[again], trie, every, temperature, top_p)
+    usual, others = np.flatnonzero(trie.usual), np.flatnonzero(~trie.usual)
+    part = model.select(state, places)
+    steps = read_nodes(model, part, start_steps(first, trie), trie, usual, usual[:0], temperature, top_p)
+    masses, unread = weigh(steps, trie, trie.usual)
+    again = np.flatnonzero(unread > NEGLIGIBLE * masses.sum(axis=1))
+    if len(again) and len(others):
+        part, more = model.select(part, again.tolist()), steps[:, again.tolist()]
+        more = read_nodes(model, part, more, trie, others, usual, temperature, top_p)
+        masses[again], _ = weigh(more, trie, np.ones(len(trie), dtype=bool))
     return masses
+
+
+def start_steps(first: torch.Tensor, trie: AnswerTrie) -> torch.Tensor:
+    """(2, B, N): each node's log p after its parent, and log p of ending the turn after it.
+
+    Minus infinity where not yet read; only the first tokens' are known, from `first` (B, vocabulary).
+    """
+    steps = torch.full((2, len(first), len(trie)), -torch.inf, device=first.device)
+    roots = int((trie.parents < 0).sum())
+    steps[0, :, :roots] = first[:, torch.from_numpy(trie.tokens[:roots]).to(first.device)]
+    return steps
 
 
 def read_nodes(
     model: LocalModel,
     state: State,
-    first: torch.Tensor,
+    steps: torch.Tensor,
     trie: AnswerTrie,
     nodes: np.ndarray,
+    before: np.ndarray,
     temperature: float,
     top_p: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read some nodes (ascending, with their ancestors) in one pass; `state` is used up.
+) -> torch.Tensor:
+    """Read nodes (ascending; their ancestors among them or among `before`, which `state` has read).
 
-    Returns the mass of each answer in the spellings that end in them, float64 (B, A), and the most that
-    all other spellings can hold, float64 (B,).
+    Enters into `steps` what they say of themselves and their children, and returns it.
     """
-    rows, device = len(first), first.device
-    hidden = model.read_tree(
-        state, trie.tokens[nodes], trie.depths[nodes], trie.ancestors()[np.ix_(nodes, nodes)]
-    )
-    step = torch.full((rows, len(trie)), -torch.inf, device=device)  # log p of a token after its parent
-    stop = torch.full((rows, len(trie)), -torch.inf, device=device)  # log p of ending the turn after it
-    roots = int((trie.parents < 0).sum())
-    tokens = torch.from_numpy(trie.tokens).to(device)
-    step[:, :roots] = first[:, tokens[:roots]]
+    ancestors = trie.ancestors()[np.ix_(nodes, np.concatenate([before, nodes]))]
+    hidden = model.read_tree(state, trie.tokens[nodes], trie.depths[nodes], ancestors)
     place_of = np.full(len(trie), -1)  # where a node stands among those read
     place_of[nodes] = np.arange(len(nodes))
+    roots = int((trie.parents < 0).sum())
     children = roots + np.flatnonzero(place_of[trie.parents[roots:]] >= 0)
     parents = place_of[trie.parents[children]]  # ascending, as the trie's parents are
-    width = max(1, model.logit_budget // (rows * first.shape[-1]))
+    device = hidden.device
+    tokens = torch.from_numpy(trie.tokens).to(device)
+    width = max(1, model.logit_budget // (len(hidden) * model.head.weight.shape[0]))
     for begin in range(0, len(nodes), width):
         end = min(begin + width, len(nodes))
         logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)
-        stop[:, torch.from_numpy(nodes[begin:end]).to(device)] = logprobs[..., model.stop_ids].logsumexp(
-            dim=-1
-        )
+        read = torch.from_numpy(nodes[begin:end]).to(device)
+        steps[1][:, read] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
         low, high = np.searchsorted(parents, [begin, end])
         below = torch.from_numpy(children[low:high]).to(device)
         above = torch.from_numpy(parents[low:high] - begin).to(device)
-        step[:, below] = logprobs[:, above, tokens[below]]
-    path = _path_logprobs(step.double().cpu().numpy(), trie)
+        steps[0][:, below] = logprobs[:, above, tokens[below]]
+    return steps
+
+
+def weigh(steps: torch.Tensor, trie: AnswerTrie, read: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mass of each answer in the spellings that were read, float64 (B, A).
+
+    And the most that all other spellings can hold, float64 (B,): the probability of the way to the
+    first node of each that wasn't `read` (bool, (N,)).
+    """
+    step, stop = steps.double().cpu().numpy()
+    path = _path_logprobs(step, trie)
     whole = trie.ends >= 0
-    masses = np.zeros((rows, len(trie.answers)))
-    ending = np.exp(path[:, whole] + stop.double().cpu().numpy()[:, whole])
-    np.add.at(masses.T, trie.ends[whole], ending.T)
-    unread = (place_of < 0) & ((trie.parents < 0) | (place_of[trie.parents] >= 0))
+    masses = np.zeros((len(step), len(trie.answers)))
+    np.add.at(masses.T, trie.ends[whole], np.exp(path[:, whole] + stop[:, whole]).T)
+    unread = ~read & ((trie.parents < 0) | read[trie.parents])
     return masses, np.exp(path[:, unread]).sum(axis=1)
 
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from eval.batches import Batch
-from eval.exact import exact_distributions, read_nodes, read_prompts, token_logprobs
+from eval.exact import (
+    exact_distributions,
+    read_nodes,
+    read_prompts,
+    start_steps,
+    token_logprobs,
+    weigh,
+)
 from eval.generate import LocalGenerator
 from eval.local_model import LocalModel
 from eval.replies import Request, Sampling, is_bare, parse_answer
@@ -109,11 +116,12 @@ def test_what_unread_spellings_can_hold_is_never_underestimated(model: LocalMode
     with torch.inference_mode():
         state, hidden = read_prompts(model, prompts_of(model, 3), batch)
         first = token_logprobs(model.logits(hidden), 1.0, 1.0)
-        found = [
-            read_nodes(model, model.select(state, [0, 1, 2]), first, trie, nodes, 1.0, 1.0)
-            for nodes in (np.flatnonzero(trie.usual), np.arange(len(trie)))
-        ]
-    (usual, most), (every, nothing) = found
+        part = model.select(state, [0, 1, 2])
+        nodes, none = [np.flatnonzero(trie.usual), np.arange(len(trie))], np.arange(0)
+        steps = read_nodes(model, part, start_steps(first, trie), trie, nodes[0], none, 1.0, 1.0)
+        usual, most = weigh(steps, trie, trie.usual)
+        steps = read_nodes(model, state, start_steps(first, trie), trie, nodes[1], none, 1.0, 1.0)
+        every, nothing = weigh(steps, trie, np.ones(len(trie), dtype=bool))
     unread = (every - usual).sum(axis=1)
     assert (nothing == 0).all()
     assert (unread <= most + 1e-9).all()
