@@ -81,6 +81,7 @@ def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any
         "studies_hidden": len(rows) > report_figures.STUDIES_DRAWN,
         "studies_drawn": report_figures.STUDIES_DRAWN,
         "effects": effects,
+        "points_drawn": report_figures.POINTS_DRAWN,
         "effects_left_out": report_sections.left_out_words(effects["left_out"]),
         "worst": report_sections.worst_rows(found),
         "calibration": report_sections.calibration_rows(found),

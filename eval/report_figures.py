@@ -15,6 +15,7 @@ FIELDS_DRAWN = 4  # demographic fields with the largest gaps
 STUDIES_DRAWN = 60
 SKILLS_DRAWN = (-1.0, 1.75)  # where a study's people hardly differ from a uniform guess, skill runs wild
 MODELS_DRAWN = 6  # as many as there are colours
+POINTS_DRAWN = 2000  # contrasts of a model, the clearest first: a page must stay small
 EFFECT_AXES = ("predicted effect (standard deviations)", "observed effect (standard deviations)")
 LABELS = {
     "leaders": "Skill of each model between a uniform guess and a perfect model",
@@ -109,7 +110,7 @@ def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:
     for name, scores in list(results.scores.items())[:MODELS_DRAWN]:
         pairs = [
             pair
-            for pair in scores["effects"]["pairs"]
+            for pair in scores["effects"]["pairs"][:POINTS_DRAWN]
             if pair["predicted_std"] is not None and pair["observed_std"] is not None
         ]
         if not pairs:
