@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.files import Refusal
+from scripts.convert import convert
 from scripts.rows import read_rows
+from scripts.settings import DataSettings
 from scripts.source import open_source
-from scripts.splits import EVAL, TRAIN, UNMAPPED, assign, generate, validation_rows
+from scripts.splits import EVAL, TRAIN, UNMAPPED, assign, generate, main, validation_rows
 from tests.small_source import mappings, small_rows, write_source
 
 
@@ -119,3 +121,33 @@ def test_validation_takes_whole_units_at_least_one_and_never_all(rows, seed, fra
 
 def test_no_validation_is_taken_when_none_is_asked_for(rows):
     assert not validation_rows(rows, np.ones(len(rows), bool), "study", 0, 0.0).any()
+
+
+def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path / "small")
+    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", "--split", "participant", "--name", "mine"])
+    main()
+    assert "metadata/small/mine.json: " in capsys.readouterr().out
+    options = DataSettings(mapping="metadata/small/mine.json", outputs=("sft",))
+    manifest = json.loads((convert("small", "participant", options) / "manifest.json").read_text())
+    assert manifest["mapping"] == {"file": "mine.json", "meaning": "participant numbers"}
+    assert manifest["rows"]["eval"] == len(small_rows()) // 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--split", "studdy"], "unknown SPLIT=studdy"),
+        (["--name", "../up"], "can't name a file"),
+        (["--eval-fraction", "1"], "between 0 and 1"),
+        (["--participants-fraction", "0"], "above 0"),
+        (["--split", "task", "--participants-fraction", "0.5"], "belongs to"),
+    ],
+)
+def test_a_wrong_argument_of_the_command_is_refused(tmp_path, monkeypatch, arguments, cause):
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path / "small")
+    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", *arguments])
+    with pytest.raises(Refusal, match=cause):
+        main()
