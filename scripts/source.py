@@ -189,6 +189,12 @@ def _names(kind: pa.StructType) -> list[str]:
     return [member.name for member in kind]
 
 
+def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A text column as plain strings, also where the shard keeps it as a dictionary."""
+    column = batch.column(name)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def check_text(batch: pa.RecordBatch, names: Sequence[str], start: int, source: Source) -> None:
     """Refuse null, empty and invalid UTF-8 text in the columns `names` of a batch."""
     for name in names:

@@ -21,7 +21,7 @@ from scripts.pairs import Pairs
 from scripts.rows import Rows
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
-from scripts.source import Source, check_text
+from scripts.source import Source, check_text, text_column
 
 SAMPLE = 1000  # prompts that the data card measures
 
@@ -127,7 +127,7 @@ def hash_prompts(job: Job, workers: int) -> None:
         check_text(batch, ("prompt",), start, job.source)
         number = slice(start, start + batch.num_rows)
         text = job.rows.items.text[job.rows.item[number]]
-        job.hashes[number] = split_prompts(batch.column("prompt"), text, job.stimuli).hashes
+        job.hashes[number] = split_prompts(text_column(batch, "prompt"), text, job.stimuli).hashes
 
     for _ in stream(job, ["prompt"], np.array([], np.int64), workers, build):
         pass
@@ -140,11 +140,11 @@ def build_pieces(
     rows, settings = job.rows, job.settings
     check_text(batch, ("prompt",), start, job.source)
     number = np.arange(start, start + batch.num_rows)
-    prompts = split_prompts(batch.column("prompt"), rows.items.text[rows.item[number]], job.stimuli)
+    prompts = split_prompts(text_column(batch, "prompt"), rows.items.text[rows.item[number]], job.stimuli)
     job.hashes[number] = prompts.hashes
     unsplit = int(np.sum(prompts.text == job.stimuli.empty))
     job.notes[start] = {"prompts_not_ending_with_stimulus": unsplit}
-    remember(job, start, batch.column("prompt"))
+    remember(job, start, text_column(batch, "prompt"))
     try:
         before, after = prompts.around(settings.order)
     except UnknownShape as problem:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -152,6 +153,13 @@ def test_a_prompt_that_does_not_end_with_its_stimulus_is_kept_as_it_is_and_count
     assert (line["instruction"], line["input"]) == ("Something else entirely?", "")
     with pytest.raises(Refusal, match=r"row 3.*persona-first"):
         made(data="odd", order="stimulus-first")
+
+
+def test_texts_kept_as_dictionaries_give_the_same_files():
+    plain = sums(made())
+    kind = pa.dictionary(pa.int32(), pa.string())
+    write_source(Path("again/small"), prompt=kind, stimuli=kind, study_id=kind, reasoning=kind)
+    assert sums(made(data="again/small")) == plain
 
 
 @pytest.mark.whole
