@@ -25,7 +25,6 @@ from common.prompts import SYSTEM_PROMPT, user_prompt
 from scripts import recipes, tokenise
 
 REPOSITORY = str(Path(__file__).parents[1])
-ANSWERS = 512  # in every training run
 
 
 def write_rows(folder: Path, count: int, name: str) -> None:
@@ -176,6 +175,7 @@ def main() -> None:
     parser.add_argument("--model", default="outputs/models/tiny", help="a model folder")
     parser.add_argument("--template", default="llama3")
     parser.add_argument("--rows", type=int, default=8000, help="rows to tokenise")
+    parser.add_argument("--answers", type=int, default=512, help="answers of each training run")
     parser.add_argument("--repeat", type=int, default=2)
     options = parser.parse_args()
     model = Path(options.model).resolve()
@@ -185,7 +185,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("data").mkdir()
-        write_rows(Path("data"), ANSWERS, "bench")
+        write_rows(Path("data"), options.answers, "bench")
         recipe = base_recipe(str(model), options.template)
         rates = bench_tokenising(recipe, options.rows, options.repeat)
         print(f"tokenising {options.rows:,} rows, rows/s (x LLaMA-Factory's default)")
@@ -193,10 +193,10 @@ def main() -> None:
         for name, rate in rates.items():
             print(f"  {name:<40}{rate:>9,.0f}{rate / first:>8.2f}")
         results = bench_training(recipe, options.repeat)
-        print(f"training on {ANSWERS} answers, answers/s (x padded)")
+        print(f"training on {options.answers} answers, answers/s (x padded)")
         slow = results["padded, batches at random"]["seconds"]
         for name, run in results.items():
-            rate = ANSWERS / run["seconds"]
+            rate = options.answers / run["seconds"]
             print(f"  {name:<40}{rate:>9,.1f}{slow / run['seconds']:>8.2f}   mean loss {run['loss']:.4f}")
         together, alone = losses_packed_and_alone(recipe)
         print(f"loss of one pack's answers: packed {together:.6f}, alone {alone:.6f}")
