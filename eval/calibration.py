@@ -7,8 +7,10 @@ an observed effect. In units of the predicted standard deviation of answers the 
 
 slope through the origin (which arm comes first is arbitrary), discrepancy variance by the method of
 moments, as in a random-effects meta-regression (DerSimonian and Laird 1986); every study counts once,
-its pairs by their precision. The slope's error is a jackknife over studies. The coverage of the
-intervals is measured with each study in turn left out.
+its pairs by their precision. The slope's error is a jackknife over studies. Intervals use Student's t
+with the degrees of freedom that the spread of the studies' own errors implies (Satterthwaite 1946),
+between the number of studies and that of pairs. The coverage of the intervals is measured with each
+study in turn left out.
 """
 
 import math
@@ -56,12 +58,12 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Fit:
-    """slope, slope_se; discrepancy: its standard deviation in answer sds; df: studies - 1."""
+    """slope, slope_se; discrepancy: its standard deviation in answer sds; df: degrees of freedom."""
 
     slope: float
     slope_se: float
     discrepancy: float
-    df: int
+    df: float
 
     def interval(
         self, effect: np.ndarray | float, sd: np.ndarray | float, sampling_se: np.ndarray | float
@@ -120,7 +122,16 @@ def fit(pairs: Pairs) -> Fit | None:
     without = np.array([_slope(pairs.where(pairs.study != study))[0] for study in studies])
     count = len(studies)
     slope_se = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
-    return Fit(slope, slope_se, discrepancy, count - 1)
+    return Fit(slope, slope_se, discrepancy, _degrees(pairs, slope))
+
+
+def _degrees(pairs: Pairs, slope: float) -> float:
+    """2 mean^2 / variance of the mean squared error, over studies; studies - 1 to pairs - 1."""
+    errors = ((pairs.observed - slope * pairs.predicted) / pairs.sd) ** 2
+    means = np.array([errors[pairs.study == study].mean() for study in pairs.studies])
+    variance = float(means.var(ddof=1)) / len(means)
+    free = 2 * float(means.mean()) ** 2 / variance if variance > 0 else math.inf
+    return min(max(free, len(means) - 1.0), len(pairs) - 1.0)
 
 
 def _slope(pairs: Pairs) -> tuple[float, float]:
@@ -207,7 +218,7 @@ def compare(
     lengths = cells["stimuli"].drop_nulls().str.len_chars()
     if len(lengths):
         low, high = lengths.to_numpy().min(), lengths.to_numpy().max()
-        outside = [len(text) for text in texts if not low <= len(text) <= high]
+        outside = [len(text) for text in texts if not 0.8 * low <= len(text) <= 1.25 * high]
         if outside:
             warnings.append(f"texts of {outside[0]} characters: evaluated ones have {low} to {high}")
     unknown = sorted(set(kinds) - set(cells["scale_kind"].drop_nulls()))

@@ -202,7 +202,7 @@ def _trust(job: Job, experiment: Experiment, people: People, modes: set[str]) ->
             f"predictions are {' and '.join(sorted(modes))}, evaluated ones {scores['mode']}"
         )
     learned, studies = fit(pairs), len(pairs.studies)
-    few = f"the evaluation has {studies} studies with treatment effects; at least {FEWEST_STUDIES} are needed"
+    few = f"the evaluation has treatment effects in {studies} of at least {FEWEST_STUDIES} studies needed"
     reason = few if learned is None else None
     coverage = measure_coverage(pairs)
     return Trust(learned, coverage, likeness, len(pairs), studies, str(folder), reason)

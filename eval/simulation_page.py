@@ -136,9 +136,9 @@ def answers_figure(record: Json, outcome: str) -> Any:
     arms = list(dict.fromkeys(row["arm"] for row in cells))[:MOST_PANELS]
     answers = sorted({row["answer"] for row in cells})
     if len(answers) > TEN_BINS:
-        edges = np.linspace(answers[0], answers[-1] + 1, 11)
-        place = {answer: min(int(np.searchsorted(edges, answer, side="right")) - 1, 9) for answer in answers}
-        names = [str(int(np.ceil(edge))) for edge in edges[:-1]]
+        low, width = answers[0], (answers[-1] - answers[0]) / 10
+        place = {answer: min(int((answer - low) / width), 9) for answer in answers}
+        names = [str(int(np.ceil(low + width * index))) for index in range(10)]
     else:
         place, names = (
             {answer: index for index, answer in enumerate(answers)},

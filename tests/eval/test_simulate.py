@@ -148,7 +148,7 @@ def test_with_an_evaluation_effects_are_shrunken_and_intervals_wider_than_sampli
 def test_an_evaluation_of_two_studies_is_not_enough_and_says_so(place):
     record = simulate.simulate(job(calibration=evaluation(Path("eval/m"), studies=2)))
     assert record["effects"][0]["calibrated"] is None
-    assert "2 studies" in record["trust"]["reason"]
+    assert "in 2 of at least 3 studies" in record["trust"]["reason"]
 
 
 def test_subgroup_effects_are_found(place):
