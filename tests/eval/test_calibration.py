@@ -1,5 +1,7 @@
 """Calibration: slope, discrepancy, coverage, and what an experiment is like."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -41,14 +43,23 @@ def test_calibrated_intervals_cover_held_out_studies_and_sampling_error_alone_do
     assert np.mean([one.sampling for one in found]) < 0.6
 
 
-def test_intervals_cover_new_experiments():
+def dependent(rng, studies, pairs) -> Pairs:
+    """A study's pairs all share one discrepancy."""
+    without = made(rng, studies, pairs, discrepancy=0.0)
+    shared = np.repeat(rng.normal(0, 0.2, studies), pairs) * without.sd
+    return replace(without, observed=without.observed + shared)
+
+
+@pytest.mark.parametrize("kind", [made, dependent])
+@pytest.mark.parametrize(("studies", "pairs"), [(4, 6), (5, 20), (20, 6)])
+def test_intervals_cover_new_experiments(kind, studies, pairs):
     covered = []
-    for seed in range(60):
+    for seed in range(80):
         rng = np.random.default_rng(seed)
-        learned, new = fit(made(rng, studies=8)), made(rng, studies=4)
+        learned, new = fit(kind(rng, studies, pairs)), kind(rng, 4, pairs)
         _, low, high = learned.interval(new.predicted, new.sd, new.observed_se)
         covered.append(np.mean((new.observed >= low) & (new.observed <= high)))
-    assert 0.92 <= np.mean(covered) <= 0.99
+    assert 0.9 <= np.mean(covered) <= 0.985
 
 
 def test_a_perfect_model_has_slope_one_and_hardly_any_discrepancy():
