@@ -36,7 +36,8 @@ def models_of(model: str, data: str, split: str) -> dict[str, str]:
 
 def main() -> None:
     """Read the command line; predict with each model, then score them all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--model", required=True, help="a folder of configs/")
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", required=True)

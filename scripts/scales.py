@@ -57,7 +57,8 @@ _ENTRY = re.compile(
 )
 # A label, then its value: `no (0)`, `yes = 1`.
 _LABEL_FIRST = re.compile(
-    rf"(?P<label>[A-Za-z][A-Za-z'’/ -]{{0,80}}?)\s*(?:\(\s*(?:=\s*)?(?P<v>{NUMBER})\s*\)|=\s*(?P<u>{NUMBER}))",
+    rf"(?P<label>[A-Za-z][A-Za-z'’/ -]{{0,80}}?)\s*"
+    rf"(?:\(\s*(?:=\s*)?(?P<v>{NUMBER})\s*\)|=\s*(?P<u>{NUMBER}))",
     re.IGNORECASE,
 )
 _LEAD_IN = re.compile(

@@ -201,11 +201,17 @@ def command(options: argparse.Namespace, processes: int, distributed: bool, laun
     ]  # fmt: skip
 
 
+# glibc: keep freed blocks for the next step instead of giving them back to the system, which zeroes them
+# anew (a fifth of a tiny model's time on a CPU).
+REUSE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
+
 def run_worker(line: list[str], log: Path, processes: int) -> None:
     """Run the training command; show its `[train]` lines, keep all in the log, refuse if it fails."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     env = {
         "OMP_NUM_THREADS": str(threads),
+        **REUSE_MEMORY,
         **os.environ,
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
