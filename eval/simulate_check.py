@@ -61,12 +61,16 @@ def describe(rows: pl.DataFrame, study: str) -> Described:
     }
     people = kept.group_by("participant").agg(pl.col("demographic").first()).sort("participant")
     people = people.rename({"participant": "person"}).unnest("demographic")
-    answers = kept.filter(~pl.col("off_scale")).select(
+    answers = kept.select(
+        "off_scale",
         pl.col("condition_num").replace_strict(names, return_dtype=pl.String).alias("arm"),
         pl.format("outcome {}", "task_num").alias("outcome"),
+        (pl.col("stimuli").rank("dense").over("condition_num", "task_num")).cast(pl.Int64).alias("wording"),
         pl.col("response").alias("answer"),
         pl.col("participant").alias("person"),
     )
+    answers = answers.filter(~pl.col("off_scale")).drop("off_scale")
+    answers = answers.join(people, on="person", how="left", maintain_order="left")
     return Described(file, people, answers, left_out)
 
 
@@ -87,9 +91,7 @@ def _outcome(part: pl.DataFrame, names: dict[int, str]) -> dict[str, Any]:
     ends = all(text.endswith(f" {sentence}") for text in part["stimuli"].unique())
     question = {}
     for number, name in names.items():
-        texts = (
-            part.filter(pl.col("condition_num") == number)["stimuli"].unique(maintain_order=True).to_list()
-        )
+        texts = part.filter(pl.col("condition_num") == number)["stimuli"].unique().sort().to_list()
         plain = [text.removesuffix(f" {sentence}") if ends else text for text in texts]
         question[name] = [text.replace("{", "{{").replace("}", "}}") for text in plain]
     if kind in ("open", "unstated"):
