@@ -158,36 +158,26 @@ def _combined(
 ) -> Rows:
     """Treatment effects of pilot and predictions together, for contrasts whose arms the pilot covers."""
     assert pilot is not None
-    arm, answer, _ = pilot
+    arm, answer, person = pilot
     truth = values_of(scale, support, value, answer)
-    own_value = np.zeros(len(predicted.support))
-    own_value = (
-        predicted.support.astype(float)
-        if scale.kind != "choice"
-        else value[np.searchsorted(support, predicted.support)]
-    )
-    guess, _ = predicted.moments(own_value)
+    guess, _ = predicted.moments(values_of(scale, support, value, predicted.support))
     combined = {}
     for index, name in enumerate(a.name for a in experiment.arms):
         own, simulated = arm == index, np.isfinite(means.expected[:, index])
-        if own.sum() >= ppi.SMALLEST and simulated.any():
+        answers, guesses = (_by_person(part[own], person[own]) for part in (truth, guess))
+        if len(answers) >= ppi.SMALLEST and simulated.any():
             combined[name] = ppi.combine(
-                truth[own], guess[own], means.expected[simulated, index], means.weight[simulated]
+                answers, guesses, means.expected[simulated, index], means.weight[simulated]
             )
     rows = []
+    empty = dict.fromkeys(
+        ("pilot", "pilot_se", "combined", "combined_se", "low", "high", "n", "effective_n", "reason")
+    )
     for contrast in experiment.contrasts:
-        row: dict[str, Any] = {"contrast": contrast.name, "pilot": None, "pilot_se": None, "combined": None}
-        row |= {
-            "combined_se": None,
-            "low": None,
-            "high": None,
-            "n": None,
-            "effective_n": None,
-            "reason": None,
-        }
+        row: dict[str, Any] = {"contrast": contrast.name} | empty
         absent = [name for name in contrast.weights if name not in combined]
         if absent:
-            row["reason"] = f"fewer than {ppi.SMALLEST} pilot answers in arm {absent[0]}"
+            row["reason"] = f"fewer than {ppi.SMALLEST} people of the pilot in arm {absent[0]}"
         else:
             whole = ppi.contrast(combined, contrast.weights)
             row |= {
@@ -200,3 +190,9 @@ def _combined(
             row |= {"n": whole.n, "effective_n": whole.effective_n}
         rows.append(row)
     return rows
+
+
+def _by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Each person's mean: several answers of one person are no independent evidence."""
+    _, place, count = np.unique(person, return_inverse=True, return_counts=True)
+    return np.bincount(place, values) / count

@@ -184,6 +184,18 @@ def test_a_pilot_is_combined_and_its_gain_is_told(place):
     assert "Pilot and predictions together" in Path("out/simulation.html").read_text()
 
 
+def test_several_answers_of_one_person_are_no_further_evidence(place):
+    rng = np.random.default_rng(1)
+    rows = [
+        f"{arm},support,{rng.integers(2, 7)},40,{arm}{i}" for arm in ("control", "cost") for i in range(40)
+    ]
+    Path("once.csv").write_text("\n".join(["arm,outcome,answer,age,person", *rows]))
+    Path("thrice.csv").write_text("\n".join(["arm,outcome,answer,age,person", *rows * 3]))
+    (once,), (thrice,) = (simulate.simulate(job(pilot=Path(f"{n}.csv")))["pilot"] for n in ("once", "thrice"))
+    assert once["combined_se"] == pytest.approx(thrice["combined_se"])
+    assert once["n"] == thrice["n"] == 80
+
+
 def test_the_tables_and_figures_are_plain_files_for_other_programs(place, real_figures):
     simulate.simulate(job())
     people = pl.read_csv("out/respondents.csv")
