@@ -245,6 +245,10 @@ def _check_design(file: ExperimentFile, arms: tuple[Arm, ...], scales: dict[str,
             raise Mistake(
                 ("design", "counterbalance_labels"), f"the scale of {outcome} has no labels to reverse"
             )
+        answers = scale.answers() or ()
+        if any(scale.low + scale.high - value not in answers for value in answers):  # type: ignore[operator]
+            place = ("outcomes", outcome, "scale", "labels")
+            raise Mistake(place, "labels can be reversed if their numbers are evenly spaced; renumber them")
         if file.outcomes[outcome].answer_format is not None:
             raise Mistake(
                 ("outcomes", outcome, "answer_format"), "labels in an answer_format can't be reversed"

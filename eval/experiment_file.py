@@ -164,7 +164,7 @@ def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:
     try:
         node = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
     except OSError:
-        raise Refusal(f"{path} is missing; give an experiment file such as {EXAMPLE}") from None
+        raise Refusal(f"{path or 'the experiment file'} is missing; give one such as {EXAMPLE}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:

@@ -111,7 +111,7 @@ def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, said):
 def test_what_is_no_yaml_and_what_is_missing_is_refused(tmp_path):
     assert "not valid YAML" in refused(tmp_path, "arms: [")
     assert "`key: value`" in refused(tmp_path, "- a\n- b\n")
-    with pytest.raises(Refusal, match="missing; give an experiment file"):
+    with pytest.raises(Refusal, match="missing; give one such as"):
         load_experiment(tmp_path / "none.yaml")
 
 
@@ -131,6 +131,10 @@ def test_counterbalancing_needs_labels_that_can_be_reversed(tmp_path):
         GOOD.replace("      labels: {0: no, 1: yes}", "      kind: open") + "  counterbalance_labels: true\n"
     )
     assert "no labels to reverse" in refused(tmp_path, text)
+    uneven = GOOD.replace("labels: {0: no, 1: yes}", "kind: choice\n      labels: {1: a, 2: b, 9: c}")
+    assert "line 10: labels can be reversed if" in refused(
+        tmp_path, uneven + "  counterbalance_labels: true\n"
+    )
 
 
 def test_an_empty_placeholder_leaves_no_gap_and_doubled_braces_become_one():

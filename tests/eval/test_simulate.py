@@ -184,6 +184,15 @@ def test_a_pilot_is_combined_and_its_gain_is_told(place):
     assert "Pilot and predictions together" in Path("out/simulation.html").read_text()
 
 
+def test_a_model_that_answers_by_the_number_whatever_its_label_is_warned_of(place):
+    text = EXPERIMENT.replace("people_per_arm: 200", "people_per_arm: 200, counterbalance_labels: true")
+    Path("made.yaml").write_text(text)
+    record = simulate.simulate(job())
+    row = next(row for row in record["order_effects"] if row["outcome"] == "support")
+    assert row["difference_sd"] > 0.2  # the stand-in never looks at labels
+    assert "answers by the number" in Path("out/simulation.html").read_text()
+
+
 def test_several_answers_of_one_person_are_no_further_evidence(place):
     rng = np.random.default_rng(1)
     rows = [
