@@ -71,8 +71,9 @@ def analyse(
             tables["subgroups"] += [place | row for row in of_groups]
             order = order_effects(found, value, weight, len(arms))
             if order:
-                shift = order[0] / float(np.nanmean(means.sd))
-                row = {"difference": order[0], "se": order[1], "difference_sd": shift}
+                sd = float(np.nanmean(means.sd))
+                row = {"difference": order[0], "se": order[1]}
+                row |= {"difference_sd": order[0] / sd if sd > 0 else None}
                 tables["order_effects"].append(place | row)
             if outcome in pilot_answers:
                 pilot = _of_outcome(real["pilot"], outcome)

@@ -193,6 +193,22 @@ def test_a_model_that_answers_by_the_number_whatever_its_label_is_warned_of(plac
     assert "answers by the number" in Path("out/simulation.html").read_text()
 
 
+def test_a_model_that_always_says_the_same_still_gets_a_page(place, monkeypatch):
+    def always_one(arguments: list[str]) -> None:
+        out = Path(arguments[arguments.index("--out") + 1])
+        rows = pl.read_parquet(out / "rows.parquet")
+        one = {"answers": [1], "probs": [1.0], "mode": "exact", "off_scale_mass": 0.0}
+        pl.DataFrame([one] * len(rows)).write_parquet(out / "predictions.parquet")
+        write_json(out / "predictions.json", {"inputs": "same"})
+
+    monkeypatch.setattr(predict, "main", always_one)
+    record = simulate.simulate(job(calibration=evaluation(Path("eval/m"))))
+    row = record["effects"][0]
+    assert row["effect"] == 0 and row["people_needed"] is None
+    assert row["se"] == pytest.approx(0, abs=1e-9)
+    assert Path("out/simulation.html").is_file()
+
+
 def test_several_answers_of_one_person_are_no_further_evidence(place):
     rng = np.random.default_rng(1)
     rows = [
