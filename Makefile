@@ -133,8 +133,12 @@ export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=fold
 	@$(PY) -m scripts.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
 
 .PHONY: simulate
-simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml
-	@$(PY) -m eval.simulate --experiment "$(EXPERIMENT)" --model "$(MODEL)" $(WHERE)
+simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml (ARGS="--pilot FILE.csv", ARGS="--help")
+	@$(PY) -m eval.simulate --experiment "$(or $(EXPERIMENT),configs/experiments/two-arm.yaml)" --model "$(MODEL)" $(WHERE) $(OPT_EVAL) $(ARGS)
+
+.PHONY: simulate-check
+simulate-check: setup ## simulate the held-out experiments and compare with what their people answered
+	@$(PY) -m eval.simulate_check --model "$(MODEL)" $(WHERE) $(if $(filter sample,$(DATA)),--truth data/sample/source/truth.parquet)
 
 .PHONY: reproduce-check
 reproduce-check: setup ## the published control figures come out of this evaluator
