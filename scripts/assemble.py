@@ -187,14 +187,21 @@ def arrow_of(texts: Texts) -> pa.Array:
 
 
 class Stimuli:
-    """The distinct stimulus texts: as they are, escaped, and hashed. The last text is the empty one."""
+    """The distinct stimulus texts: as they are in the source, and as they are written (perhaps shortened),
+    escaped and hashed. The last text is the empty one."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        encoded = [text.encode() for text in texts] + [b""]
+    def __init__(self, texts: Sequence[str], written: Sequence[str] | None = None) -> None:
+        encoded = [text.encode() for text in written or texts] + [b""]
+        self.texts = list(written or texts)
+        self.source = Texts.of([text.encode() for text in texts] + [b""])
         self.raw = Texts.of(encoded)
         self.escaped = Texts.of([escape(text) for text in encoded])
         self.hashes, self.powers = hash_texts(self.raw)
         self.empty = len(texts)
+
+    def longer(self) -> np.ndarray:
+        """By how many bytes each text is longer as it is written than in the source (below 0: shortened)."""
+        return self.raw.lengths() - self.source.lengths()
 
 
 class UnknownShape(Exception):
@@ -232,7 +239,8 @@ def split_prompts(column: pa.Array, text: np.ndarray, stimuli: Stimuli) -> Promp
     prompts = Texts.of_arrow(column)
     rows = len(text)
     head_length, new_run = np.empty(rows, np.int64), np.empty(rows, np.bool_)
-    _split(prompts.data, prompts.offsets, text, stimuli.raw.data, stimuli.raw.offsets, head_length, new_run)
+    known = stimuli.source
+    _split(prompts.data, prompts.offsets, text, known.data, known.offsets, head_length, new_run)
     first = np.flatnonzero(new_run)
     head = (np.cumsum(new_run) - 1).astype(np.int32)
     whole = head_length == prompts.lengths()

@@ -40,6 +40,7 @@ from scripts.register import register
 from scripts.rows import Rows, combine, first_rows, read_rows
 from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection, refuse_empty_side, select
 from scripts.settings import DEFAULT, DataSettings, load_settings
+from scripts.shorten import shortened_texts
 from scripts.source import open_source
 from scripts.writing import Job, hash_prompts, write_files
 
@@ -85,7 +86,8 @@ def convert(
         mapping = splits.generate(rows, split, settings.seed, settings.eval_fraction)
     assignment = splits.assign(rows, split, mapping)
     chosen = select(rows, split, assignment, settings)
-    job = Job(source, rows, chosen, settings, Stimuli(rows.items.texts))
+    written = shortened_texts(rows.items.texts, settings.vignette_most_characters)
+    job = Job(source, rows, chosen, settings, Stimuli(rows.items.texts, written))
     identical = settings.identical_prompts or ("count" if split == "participant" else "refuse")
     if identical == "drop":
         drop_identical(job, workers)

@@ -22,7 +22,7 @@ class EvaluationRows:
         self.rows, self.off_scale, self.demographic, self.stimuli = rows, off_scale, demographic, stimuli
         items = rows.items
         self.by_text = scale_columns(items.text_scales)
-        self.texts = pa.array(items.texts, pa.string())
+        self.texts = pa.array(stimuli.texts, pa.string())
         self.by_item = pa.table(
             {
                 "study_id": pa.array(rows.studies).take(pa.array(items.study)),

@@ -36,6 +36,7 @@ class DataSettings(Section):
     participants_fraction: Fraction = 1.0
     respondents_per_cell: Annotated[int, Field(ge=1)] | None = None
     off_scale: Literal["keep", "drop"] = "keep"
+    vignette_most_characters: Annotated[int, Field(ge=100)] | None = None
     identical_prompts: Literal["refuse", "drop", "count"] | None = None
     pairs: PairSettings = PairSettings()
 

@@ -19,7 +19,7 @@ from scripts.evaluation_rows import EvaluationRows
 from scripts.outputs import BATCH_ROWS, Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
 from scripts.rows import Rows
-from scripts.selection import EVALUATION, TRAINING, VALIDATION, Selection
+from scripts.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
 from scripts.source import Source, check_text, text_column
 
@@ -46,11 +46,15 @@ class Job:
         order = np.argsort(draw(self.settings.seed, "card", used))
         self.sample = np.sort(used[order[:SAMPLE]])
 
+    def _shortened(self) -> np.ndarray:
+        return (self.stimuli.longer() < 0)[self.rows.items.text[self.rows.item]]
+
     def counted(self) -> dict[str, int]:
         part, off = self.chosen.part, self.chosen.off_scale
         found = {
             "off_scale_train": int(np.sum(off & (part == TRAINING))),
             "off_scale_eval": int(np.sum(off & (part == EVALUATION))),
+            "vignettes_shortened": int(np.sum(self._shortened() & (part != DROPPED))),
         }
         for name in ("prompts_not_ending_with_stimulus", "rows_without_reasoning"):
             found[name] = sum(note.get(name, 0) for note in self.notes.values())
@@ -112,12 +116,21 @@ def stream(
             bar.update(count)
 
 
-def remember(job: Job, start: int, column: pa.Array) -> None:
-    """Keep the sampled prompts of a batch, and its longest, for the data card."""
+def remember(job: Job, start: int, column: pa.Array, text: np.ndarray) -> None:
+    """Keep the sampled prompts of a batch, and its longest, as they are written, for the data card.
+
+    `text`: the stimulus text that each prompt of the batch ends with.
+    """
+
+    def written(place: int) -> str:
+        source, shown = (part[text[place]].decode() for part in (job.stimuli.source, job.stimuli.raw))
+        return column[place].as_py().removesuffix(source) + shown
+
     low, high = np.searchsorted(job.sample, [start, start + len(column)])
     for row in job.sample[low:high].tolist():
-        job.sampled[row] = column[row - start].as_py()
-    job.longest[start] = column[int(np.argmax(pc.binary_length(column).to_numpy()))].as_py()
+        job.sampled[row] = written(row - start)
+    lengths = pc.binary_length(column).to_numpy() + job.stimuli.longer()[text]
+    job.longest[start] = written(int(np.argmax(lengths)))
 
 
 def hash_prompts(job: Job, workers: int) -> None:
@@ -144,7 +157,7 @@ def build_pieces(
     job.hashes[number] = prompts.hashes
     unsplit = int(np.sum(prompts.text == job.stimuli.empty))
     job.notes[start] = {"prompts_not_ending_with_stimulus": unsplit}
-    remember(job, start, text_column(batch, "prompt"))
+    remember(job, start, text_column(batch, "prompt"), prompts.text)
     try:
         before, after = prompts.around(settings.order)
     except UnknownShape as problem:

@@ -375,3 +375,28 @@ def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
     assert subprocess.run(command, env=environment, check=True, capture_output=True).returncode == 0
     assert sums(folder) != old and not list(folder.parent.glob(".study.*"))
     assert "old" in outcomes
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_shortened_vignettes_are_the_same_text_in_training_and_evaluation_rows(tmp_path, form):
+    story = "A long story about a neighbour and a heavy box on the stairs. " * 10
+    rows = small_rows()
+    for row in rows:
+        if row["task_num"] == 1:
+            row["stimuli"] = f"{story}\n\n{row['stimuli']}"
+            row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
+    write_source(tmp_path / "long", rows)
+    folder = made(data="long", format=form, vignette_most_characters=300, validation_fraction=0)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    long_rows = sum(row["task_num"] == 1 for row in rows)
+    assert manifest["counted"]["vignettes_shortened"] == long_rows
+    table = pl.read_parquet(folder / "eval.parquet").filter(pl.col("task_num") == 1)
+    assert len(table) and table["stimuli"].str.len_chars().max() <= 300
+    for prompt, stimuli, demographic in table.select("prompt", "stimuli", "demographic").iter_rows():
+        assert prompt == user_prompt(demographic, stimuli) and "[...]\n\nStory" in stimuli
+    if form == "jsonl":
+        trained = [line["instruction"] for line in lines(folder / "sft.jsonl") if line["task_num"] == 1]
+    else:
+        part = pl.read_parquet(folder / "sft.parquet").filter(pl.col("task_num") == 1)
+        trained = [f"{head}\n{text}" for head, text in part.select("instruction", "input").iter_rows()]
+    assert trained and all("[...]\n\nStory" in prompt for prompt in trained)
