@@ -34,7 +34,7 @@ OPT_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 OPT_CONFIG = $(if $(CONFIG),--config "$(CONFIG)")
 OPT_EVAL = $(if $(EVAL_CONFIG),--config "$(EVAL_CONFIG)")
 OPT_GPUS = $(if $(GPUS),--gpus "$(GPUS)")
-OPT_SELECT = $(if $(SELECT),--select "$(SELECT)")
+OPT_SELECT = $(if $(SELECT),--select "$(SELECT)") $(if $(PATIENCE),--patience "$(PATIENCE)")
 
 ##@ Start here
 .PHONY: help

@@ -2,11 +2,13 @@
 
     python -m scripts.train --recipe configs/llama3-8b/sft-thrifty.yaml ... --select wasserstein
 
-After training (so that the GPU is free), each kept checkpoint answers the rows of `validation.parquet`
-in a process of its own (`python -m eval.predict`), and the one with the smallest Wasserstein distance
-becomes the run's model. The slice is of training studies: the evaluation rows are never looked at.
+Each checkpoint, when it is saved, answers the rows of `validation.parquet` in a process of its own
+(`python -m eval.predict`); training ends when `--patience` checkpoints in a row are no nearer than one
+before them. Afterwards the kept checkpoint with the smallest Wasserstein distance becomes the run's
+model. The slice is of training studies: the evaluation rows are never looked at.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from scripts import checkpoints
 
 CELL = ["study_id", "condition_num", "task_num"]
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
 
 def distance(predictions: Path, rows: Path) -> float:
@@ -58,11 +61,25 @@ def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
         sys.executable, "-m", "eval.predict", "--model", str(checkpoint), "--name", checkpoint.name,
         "--rows", str(rows), "--mode", "exact", "--max-rows", str(most), "--out", str(out),
     ]  # fmt: skip
-    done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # The predictor is no part of the training's process group.
+    env = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER)}
+    done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Refusal(f"{checkpoint} could not answer the held-out rows: {last.removeprefix('error: ')}")
     return out / "predictions.parquet"
+
+
+def score(checkpoint: Path, rows: Path, most: int) -> float:
+    """A checkpoint's distance on the held-out rows. Predictions that are there are not made again."""
+    out = checkpoint.parent / "selection" / checkpoint.name
+    return distance(predict(checkpoint, rows, most, out), rows)
+
+
+def out_of_patience(found: dict[int, float], patience: int) -> bool:
+    """True if the last `patience` (above 0) of the distances by step are no better than one before them."""
+    far = [found[step] for step in sorted(found)]
+    return 0 < patience < len(far) and min(far[-patience:]) >= min(far[:-patience])
 
 
 def choose(run: Path, rows: Path, most: int) -> dict[str, Any]:
@@ -75,11 +92,8 @@ def choose(run: Path, rows: Path, most: int) -> dict[str, Any]:
         raise Refusal(f"{rows} is missing; run `make data` with validation_fraction above 0")
     found = {}
     for checkpoint in filter(checkpoints.is_whole, checkpoints.numbered(run)):
-        predictions = predict(checkpoint, rows, most, run / "selection" / checkpoint.name)
-        found[checkpoints.step(checkpoint)] = distance(predictions, rows)
-        print(
-            f"{checkpoint.name}: Wasserstein distance {found[checkpoints.step(checkpoint)]:.4f}", flush=True
-        )
+        far = found[checkpoints.step(checkpoint)] = score(checkpoint, rows, most)
+        print(f"{checkpoint.name}: Wasserstein distance {far:.4f}", flush=True)
     if not found:
         raise Refusal(f"{run} has kept no whole checkpoint to choose from; set save_strategy: steps")
     best = min(found, key=lambda step: (found[step], step))

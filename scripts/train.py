@@ -59,6 +59,12 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
         "--select", choices=("wasserstein",), help="keep the checkpoint nearest to people's answers"
     )
     parser.add_argument("--select-rows", type=int, default=2000, help="held-out rows that each one answers")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=3,
+        help="with --select: end after so many that are no nearer; 0: never",
+    )
     parser.add_argument("settings", nargs="*", help="key=value: recipe settings for this run")
     return parser
 
@@ -292,11 +298,17 @@ def launch(options: argparse.Namespace, recipe: recipes.Recipe, learned: str, in
             "arguments": run_arguments(recipe, processes, tokenised, checkpoint, cuda),
             "tokens_per_epoch": tokens["train"]["tokens"],
         }
+        rows = split_dir(options.data, options.split) / "validation.parquet"
+        if options.select:
+            record["select"] = {
+                "rows": str(rows),
+                "most": options.select_rows,
+                "patience": options.patience,
+            }
         write_json(folder / "launch.json", record)
         print(f"training in {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
         run_worker(line, folder / "train.log", local)
         if options.select:
-            rows = split_dir(options.data, options.split) / "validation.parquet"
             record["selection"] = best_checkpoint.choose(folder, rows, options.select_rows)
         write_json(folder / "run.json", {**run_record(options, record, tokens), "inputs": inputs})
 
@@ -378,7 +390,7 @@ def main() -> None:
     options = make_parser(__doc__ or "").parse_args()
     recipe = resolved_recipe(options)
     learned = run_inputs(recipe)
-    selected = [learned, options.select, options.select_rows]
+    selected = [learned, options.select, options.select_rows, options.patience]
     inputs = fingerprint(selected) if options.select else learned
     folder = Path(recipe["output_dir"])
     if up_to_date(folder / "run.json", inputs) and not options.restart:

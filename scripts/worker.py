@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from scripts import checkpoints
+from common.files import Refusal
+from scripts import best_checkpoint, checkpoints
 
 SAY = "[train] "
 
@@ -96,6 +97,44 @@ class Watch(TrainerCallback):
                 file.write(json.dumps(measured) + "\n")
 
 
+class Select(TrainerCallback):
+    """Scores each checkpoint when it is saved; ends a training that no longer comes nearer to people."""
+
+    def __init__(self, rows: str, most: int, patience: int) -> None:
+        self.rows, self.most, self.patience = Path(rows), most, patience
+        self.found: dict[int, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:  # what a killed session had scored is read, not computed again
+            for checkpoint in filter(checkpoints.is_whole, checkpoints.numbered(Path(args.output_dir))):
+                self._score(checkpoint)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._score(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+        if agreed(best_checkpoint.out_of_patience(self.found, self.patience)):
+            say(f"no nearer to people for {self.patience} checkpoints: training ends here")
+            control.should_training_stop = True
+
+    def _score(self, checkpoint: Path) -> None:
+        try:
+            far = best_checkpoint.score(checkpoint, self.rows, self.most)
+        except Refusal as refusal:  # too little memory beside the training, say: chosen afterwards then
+            say(f"{checkpoint.name} isn't scored during training: {refusal}")
+            return
+        self.found[checkpoints.step(checkpoint)] = far
+        say(f"{checkpoint.name}: Wasserstein distance {far:.4f} on the held-out rows")
+
+
+def agreed(verdict: bool) -> bool:
+    """The first process's verdict, in every process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return verdict
+    box = torch.tensor([float(verdict)], device="cuda" if torch.cuda.is_available() else "cpu")
+    dist.broadcast(box, 0)
+    return bool(box.item())
+
+
 def barrier() -> None:
     """Wait for all processes, if there are several."""
     if dist.is_available() and dist.is_initialized():
@@ -129,7 +168,10 @@ def main() -> None:
     launch = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     from llamafactory.train.tuner import run_exp
 
-    run_exp(dict(launch["arguments"]), [Watch(launch["tokens_per_epoch"])])
+    callbacks: list[TrainerCallback] = [Watch(launch["tokens_per_epoch"])]
+    if "select" in launch:
+        callbacks.append(Select(**launch["select"]))  # after Watch, which marks checkpoints as whole
+    run_exp(dict(launch["arguments"]), callbacks)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,16 @@ def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").read_text() == "weights of 10"
 
 
+@pytest.mark.parametrize(
+    ("distances", "patience", "out"),
+    [([0.3, 0.2, 0.1], 2, False), ([0.1, 0.2, 0.3], 2, True), ([0.3, 0.1, 0.2], 2, False),
+     ([0.2, 0.2, 0.2], 2, True), ([0.1, 0.9, 0.9, 0.9], 0, False), ([0.1, 0.2], 2, False)],
+)  # fmt: skip
+def test_training_ends_when_no_checkpoint_of_the_last_ones_came_nearer(distances, patience, out):
+    found = {10 * step: far for step, far in enumerate(distances)}
+    assert best_checkpoint.out_of_patience(found, patience) is out
+
+
 def test_a_missing_slice_names_the_setting_that_makes_it(tmp_path):
     with pytest.raises(Refusal, match="validation_fraction"):
         best_checkpoint.choose(tmp_path, tmp_path / "validation.parquet", 10)

@@ -212,6 +212,19 @@ def test_two_processes_have_the_loss_curve_of_one(workplace, unbroken, deepspeed
 
 
 @pytest.mark.whole
+def test_training_ends_when_checkpoints_come_no_nearer_to_people_and_keeps_the_nearest(workplace):
+    slow = "learning_rate=1e-15"  # nothing changes, so the second checkpoint is no nearer than the first
+    out = run(workplace, "--restart", "--select", "wasserstein", "--patience", "1", slow)
+    assert "checkpoint-6: Wasserstein distance" in out
+    assert "training ends here" in out and "step 13/" not in out
+    folder = workplace / "outputs/sample/study/tiny/sft"
+    assert json.loads((folder / "selection.json").read_text())["step"] == 6
+    assert (folder / "model.safetensors").read_bytes() == (
+        folder / "checkpoint-6/model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.whole
 def test_a_loss_that_is_no_number_stops_the_run_and_is_named(workplace):
     out = run(workplace, "--restart", "learning_rate=1e30", "max_grad_norm=0", check=False)
     assert "error: training failed:" in out and "at step" in out

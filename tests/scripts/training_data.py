@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from common.prompts import SYSTEM_PROMPT, user_prompt
+from scripts.tiny import LLAMA_CHAT
 
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS = {"prompt": "instruction", "response": "output", "system": "system"}
@@ -71,12 +72,30 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
     ]
     for name, lines in {"sft": made, "validation": made[:20], "dpo": pairs}.items():
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_held_out(place / "validation.parquet", made[:20])
     info = {
         f"sample_study_{name}": {"file_name": f"sample/study/{name}.jsonl", "columns": COLUMNS}
         for name in ("sft", "validation")
     }
     info["sample_study_dpo"] = {"file_name": "sample/study/dpo.jsonl", "ranking": True, "columns": PAIRS}  # type: ignore[dict-item]
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info))
+
+
+def write_held_out(file: Path, made: list[dict[str, object]]) -> None:
+    """The validation slice as evaluation rows, one cell."""
+    import polars as pl
+
+    held_out = [
+        {
+            "study_id": row["study_id"], "sample_id": row["sample_id"], "participant": row["sample_id"],
+            "condition_num": 0, "task_num": 0, "item_num": 0, "system": row["system"],
+            "prompt": row["instruction"], "stimuli": "", "response": int(str(row["output"])),
+            "scale_kind": "ordinal", "scale_low": 1, "scale_high": 7, "scale_step": 1, "off_scale": False,
+            "scale_labels": [{"value": 1, "label": "no"}, {"value": 7, "label": "yes"}],
+        }
+        for row in made
+    ]  # fmt: skip
+    pl.DataFrame(held_out).write_parquet(file)
 
 
 def write_model(folder: Path) -> None:
@@ -95,6 +114,7 @@ def write_model(folder: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token=MARKS[0], eos_token="<|eot_id|>", pad_token=MARKS[1]
     )
+    tokenizer.chat_template = LLAMA_CHAT
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
