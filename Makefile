@@ -150,8 +150,8 @@ test: .venv/.ready-dev ## the fast tests
 	@$(PY) -m pytest -n 2 -m "not whole"
 
 .PHONY: test-all
-test-all: .venv/.ready-dev ## all tests, whole runs included
-	@$(PY) -m pytest -n 2
+test-all: test ## the fast tests, then the whole runs (about 10 minutes)
+	@$(PY) -m pytest -n 2 -m whole --dist loadfile
 
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
