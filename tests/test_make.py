@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked files with this environment, recipes of a few steps and few evaluation rows."""
+    """A copy of the tracked files with this environment, and recipes of a few steps."""
     copy = tmp_path_factory.mktemp("project")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in tracked.stdout.splitlines():
@@ -25,8 +25,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe = copy / f"configs/tiny/{stage}.yaml"
         text = re.sub(r"^(max_steps|num_train_epochs):.*$", "", recipe.read_text(), flags=re.MULTILINE)
         recipe.write_text(f"{text}\nmax_steps: {steps}\n")
-    settings = copy / "configs/eval/default.yaml"
-    settings.write_text(settings.read_text().replace("max_rows: null", "max_rows: 1500"))
     return copy
 
 
