@@ -9,6 +9,7 @@ from eval.bootstrap import PairedRows
 from eval.controls import CellAnswers
 from eval.distances import DISTANCES, Histograms, distances, histograms, place
 from eval.individual import (
+    MEAN_SCORES,
     MOMENTS,
     ROW_SCORES,
     group_means,
@@ -19,15 +20,7 @@ from eval.individual import (
 )
 from eval.inputs import Aligned
 
-INDIVIDUAL = (
-    "accuracy_observed",
-    "accuracy_stated",
-    "accuracy_median_observed",
-    "exact_match",
-    "log_score",
-    "brier",
-    "correlation",
-)
+INDIVIDUAL = (*MEAN_SCORES, "correlation")
 METRICS = (
     *DISTANCES, *INDIVIDUAL, "mean_error_observed", "mean_error_stated", "mean_bias_observed",
     "mean_bias_stated", "spread_ratio", "entropy_ratio",

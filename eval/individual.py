@@ -12,13 +12,17 @@ from numba import njit
 
 from eval.distances import Histograms, in_threads
 
-ROW_SCORES = (
+# The scores of a row that are reported as means; the kernels write them in this order.
+MEAN_SCORES = (
     "accuracy_observed",
     "accuracy_stated",
     "accuracy_median_observed",
     "exact_match",
     "log_score",
     "brier",
+)
+ROW_SCORES = (
+    *MEAN_SCORES,
     "expected",
     "confidence",
     "confident_right",
@@ -110,15 +114,7 @@ def _row_scores(first, last, offsets, answers, probs, response, group, ranges, o
 
 def histogram_scores(table: Histograms, ranges: np.ndarray) -> dict[str, np.ndarray]:
     """Means of the row scores where everyone of a group gets its `predicted` distribution: {name: (G)}."""
-    names = (
-        "accuracy_observed",
-        "accuracy_stated",
-        "accuracy_median_observed",
-        "exact_match",
-        "log_score",
-        "brier",
-    )
-    out = {name: np.full(len(table.offsets) - 1, np.nan) for name in names}
+    out = {name: np.full(len(table.offsets) - 1, np.nan) for name in MEAN_SCORES}
     for group in range(len(table.offsets) - 1):
         mine = slice(table.offsets[group], table.offsets[group + 1])
         value, h, p = table.support[mine].astype(float), table.human[mine], table.predicted[mine]
