@@ -23,6 +23,7 @@ from tqdm import tqdm
 from common.files import Refusal, read_json, run_cli, sha256_file
 from common.paths import SPLITS, split_dir
 from scripts.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
+from scripts.register import STAGES
 
 KEYS = {
     "rows": ("study_id", "sample_id"),
@@ -182,11 +183,10 @@ def audit_folder(folder: Path, split: str) -> list[Check]:
     """Audit what `make data` wrote: sums first, then all training files against the evaluation rows."""
     check_sums(folder)
     config = read_json(folder / "manifest.json", "run `make data`")["config"]
-    stages = [path for name in ("sft", "sft_reasoning", "dpo") for path in folder.glob(f"{name}.*")]
-    validation = [path for path in [folder / "validation.jsonl"] if path.exists()]
+    stages = [path for name in STAGES for path in folder.glob(f"{name}.*")]
     evaluation = read_side([folder / "eval.parquet"])
     sides = {path: read_side([path]) for path in stages}
-    train = pl.concat([*sides.values(), *([read_side(validation)] if validation else [])])
+    train = pl.concat(sides.values())
     identical = config["identical_prompts"] == "count" or split == "participant"
     checks = audit(train, evaluation, split, identical)
     pairs = next((side for path, side in sides.items() if path.stem == "dpo"), None)

@@ -3,7 +3,8 @@
     python -m scripts.bench_convert [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
 
 Generates 210 studies, 5,998 cells and 400,491 people (fewer people and rows with smaller --rows), then
-runs each way in a process of its own: whole time with start and sync, peak memory of the process.
+runs each way in a process of its own: whole time with start and sync, peak memory of the process (and
+of a quarter of the rows).
 Floor: read the parquet columns that a conversion must read while another thread writes as many bytes.
 The plain ways (`datasets.map` and `to_json`, a pandas loop) run on the first --plain-rows rows and are
 compared by rows per second. Every figure is of this run on this machine; the folder is removed after.
@@ -243,11 +244,12 @@ def main() -> None:
 
 def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> None:
     """Generate, measure and print; the last line of each block says what it was measured on."""
-    folder = home / "bench"
+    folder, part = home / "bench", home / "quarter"
     started = time.monotonic()
     pid = os.fork()  # the generator's memory must not count as the children's
     if pid == 0:
         generate(folder, rows)
+        generate(part, rows // 4)
         os._exit(0)
     os.waitpid(pid, 0)
     size = sum(file.stat().st_size for file in (folder / "data").iterdir())
@@ -266,6 +268,11 @@ def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> No
             _line(f"{stage} to {form}", best[stage], rows, base, rows, total)
             _line("  its floor", base, rows, base, rows, total)
         print(f"{form}: DPO takes {best['dpo'][0] / best['sft'][0]:.2f} times SFT")
+        most = max(peak for _, _, peak in best.values())
+        less = measure("converted", part, json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
+        grown = (most - less) * 1e6 / (rows - rows // 4)
+        sizes = f"{less:.0f} MB at {rows // 4:,} rows, {most:.0f} MB at {rows:,}"
+        print(f"{form}: peak {sizes}: {grown:.0f} bytes a row")
     for way in ("plain_datasets", "plain_pandas"):
         count = min(plain_rows, rows // SHARDS)
         _line(f"{way}, {count:,} rows", measure(way, folder, count), count, base, rows, 0)

@@ -45,7 +45,7 @@ from scripts.source import open_source
 from scripts.writing import Job, hash_prompts, write_files
 
 TOKENIZER = Path("outputs/models/tiny")
-FORMAT = 1  # raised when the same input gives other files
+FORMAT = 2  # raised when the same input gives other files
 
 
 def main() -> None:
@@ -133,7 +133,9 @@ def convert(
 
 
 def give_memory_back() -> None:
-    """Ask glibc to return freed arrays to the system at once; by default it keeps hundreds of megabytes."""
+    """Return freed arrays to the system; by default Arrow and glibc each keep hundreds of megabytes."""
+    if "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         m_mmap_threshold, m_arena_max = -3, -8
@@ -231,7 +233,7 @@ def write_counts(rows: Rows, chosen: Selection, path: Path) -> dict[str, Any]:
             "scale_kind": pa.array([scales[i].kind for i in item], pa.string()),
             "scale_low": pa.array([scales[i].low for i in item], pa.int64()),
             "scale_high": pa.array([scales[i].high for i in item], pa.int64()),
-            "response": response,
+            "response": response.astype(np.int64),
             "count": count.astype(np.int64),
         }
     )

@@ -45,7 +45,7 @@ class EvaluationRows:
         return pa.table(
             {
                 "study_id": keys["study_id"],
-                "sample_id": rows.sample[number],
+                "sample_id": rows.sample[number].astype(np.int64),
                 "participant": rows.people[rows.person[number]],
                 "condition_num": keys["condition_num"],
                 "task_num": keys["task_num"],
@@ -53,7 +53,7 @@ class EvaluationRows:
                 "system": system,
                 "prompt": prompt_column(batch, self.stimuli).cast(pa.string()),
                 "stimuli": stimuli,
-                "response": rows.response[number],
+                "response": rows.response[number].astype(np.int64),
                 **{name: column.take(pa.array(text)) for name, column in self.by_text.items()},
                 "off_scale": self.off_scale[number],
                 "demographic": people,

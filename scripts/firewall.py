@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from common.files import Refusal
 
@@ -56,8 +54,15 @@ def compare(
 
 
 def shared(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """True for each of `values` that stands in `among` (for instance hashes of prompts)."""
-    return pc.is_in(pa.array(values), value_set=pa.array(among)).to_numpy(zero_copy_only=False)
+    """True for each of `values` that stands in `among` (for instance hashes of prompts).
+
+    By sorting: a hash table of millions of values would take several times their memory.
+    """
+    if not len(among):
+        return np.zeros(len(values), bool)
+    ordered = np.sort(among)
+    place = np.searchsorted(ordered, values)
+    return ordered[np.minimum(place, len(ordered) - 1)] == values
 
 
 def compare_prompts(

@@ -5,10 +5,11 @@ in the order that they are given, and knows the file's SHA-256 at the end.
 """
 
 import hashlib
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,8 @@ from common.prompts import STIMULUS_HEAD, SYSTEM_PROMPT, Order
 from scripts.assemble import BUFFERS, Prompts, Stimuli, Texts, arrow_of, escape, join
 from scripts.rows import Rows
 
-BATCH_ROWS = 8_192  # rows at once: bounded memory, and row groups worth reading
+BATCH_ROWS = 4_096  # rows of the source at once: bounded memory
+GROUP_ROWS = 8_192  # rows of a parquet file read at once, at least
 # What stands before the prompt, and before, between and after the answers, in a line.
 SYSTEM = '{"system":"' + escape(SYSTEM_PROMPT).decode()
 LINE = {
@@ -46,7 +48,7 @@ class Batch:
 
     at: places in `prompts`; number: row numbers in the data; answers: one text a row for each answer
     column; rejected: row numbers of the rejected answers (DPO), else None. before, after: what stands
-    around the stimulus, for each head.
+    around the stimulus, for each head. given: the source's prompts, if they are written as they are there.
     """
 
     prompts: Prompts
@@ -56,56 +58,69 @@ class Batch:
     number: np.ndarray
     answers: list[pa.Array]
     rejected: np.ndarray | None = None
+    given: pa.Array | None = None
 
 
-class Writer(Protocol):
-    """One file; `close` returns its sha256, bytes and rows."""
-
-    def write(self, piece: Any) -> None: ...
-    def close(self) -> dict[str, Any]: ...
-
-
-class Lines:
-    """A JSON-lines file. A thread of its own writes and hashes the buffers, in order."""
+class Writer:
+    """One file. A thread of its own writes the pieces, in the order given; few wait, so memory is bounded."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows = path, 0
-        self._file = path.open("wb", buffering=0)
-        self._sum = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
-        self._pending: list[Future[None]] = []
+        self._pending: deque[Future[None]] = deque()
 
-    def write(self, piece: Texts) -> None:
-        self.rows += len(piece.offsets) - 1
-        while len(self._pending) >= 2:  # bounded memory
-            self._pending.pop(0).result()
-        self._pending.append(self._thread.submit(self._put, piece.data, int(piece.offsets[-1])))
-
-    def _put(self, data: np.ndarray, size: int) -> None:
-        view = data.data[:size]
-        self._sum.update(view)
-        while len(view):
-            view = view[self._file.write(view) :]
-        BUFFERS.give(data)
+    def write(self, piece: Any) -> None:
+        """Hand over a piece; an error of an earlier one is raised here or in `close`."""
+        while len(self._pending) >= 2:
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(self._put, piece))
 
     def close(self) -> dict[str, Any]:
+        """Wait until all is written; return the file's sha256, bytes and rows."""
         for pending in self._pending:
             pending.result()
         self._thread.shutdown()
+        return {"sha256": self._end(), "bytes": self.path.stat().st_size, "rows": self.rows}
+
+    def _put(self, piece: Any) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> str:
+        """Complete the file; return its SHA-256."""
+        raise NotImplementedError
+
+
+class Lines(Writer):
+    """A JSON-lines file, hashed while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._file = path.open("wb", buffering=0)
+        self._sum = hashlib.sha256()
+
+    def _put(self, piece: Texts) -> None:
+        self.rows += len(piece.offsets) - 1
+        view = piece.data.data[: int(piece.offsets[-1])]
+        self._sum.update(view)
+        while len(view):
+            view = view[self._file.write(view) :]
+        BUFFERS.give(piece.data)
+
+    def _end(self) -> str:
         self._file.close()
-        return {"sha256": self._sum.hexdigest(), "bytes": self.path.stat().st_size, "rows": self.rows}
+        return self._sum.hexdigest()
 
 
-class Tables:
+class Tables(Writer):
     """A parquet file. Small tables are gathered into row groups of at least `group_rows`."""
 
     def __init__(self, path: Path, group_rows: int = 0, plain: tuple[str, ...] = ()) -> None:
-        self.path, self.rows = path, 0
+        super().__init__(path)
         self._group_rows, self._plain = group_rows, plain
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
 
-    def write(self, piece: pa.Table) -> None:
+    def _put(self, piece: pa.Table) -> None:
         self.rows += piece.num_rows
         self._waiting.append(piece)
         if sum(part.num_rows for part in self._waiting) >= self._group_rows:
@@ -129,11 +144,11 @@ class Tables:
         if whole.num_rows:
             self._writer.write_table(whole, row_group_size=whole.num_rows)
 
-    def close(self) -> dict[str, Any]:
+    def _end(self) -> str:
         self._flush()
         if self._writer:
             self._writer.close()
-        return {"sha256": sha256_file(self.path), "bytes": self.path.stat().st_size, "rows": self.rows}
+        return sha256_file(self.path)
 
 
 class Training:
@@ -194,10 +209,10 @@ class Training:
         columns["study_id"] = _encoded(rows.studies, rows.study[number])
         columns["condition_num"] = pa.array(items.condition[rows.item[number]])
         columns["task_num"] = pa.array(items.task[rows.item[number]])
-        columns["sample_id"] = pa.array(rows.sample[number])
+        columns["sample_id"] = pa.array(rows.sample[number], pa.int64())
         columns["participant"] = pa.array(rows.people[rows.person[number]])
         if batch.rejected is not None:
-            columns["rejected_sample_id"] = pa.array(rows.sample[batch.rejected])
+            columns["rejected_sample_id"] = pa.array(rows.sample[batch.rejected], pa.int64())
         return pa.table(columns)
 
     def _halves(self, batch: Batch) -> tuple[pa.Array, pa.Array]:
@@ -224,6 +239,9 @@ class Training:
 
 def prompt_column(batch: Batch, stimuli: Stimuli) -> pa.Array:
     """The whole prompt of each row, in the order asked for."""
+    if batch.given is not None:
+        whole = len(batch.at) == len(batch.given)
+        return batch.given if whole else batch.given.take(pa.array(batch.at))
     head, text = batch.prompts.head[batch.at], batch.prompts.text[batch.at]
     nothing = Texts(np.zeros(1, np.uint8), np.zeros(len(head) + 1, np.int64))
     before, after = Texts.of(batch.before), Texts.of(batch.after)

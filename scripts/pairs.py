@@ -4,6 +4,7 @@
 who is asked. Draws are keyed by row, so pairs don't depend on the order of rows or on workers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scripts.rows import Rows
 from scripts.settings import PairSettings
 
 TRIES = 16  # redraws of an own answer before the exact search
+BLOCK = 200_000  # rows that are paired at once, as far as studies allow
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,32 @@ def build_pairs(rows: Rows, train: np.ndarray, settings: PairSettings, seed: int
     answers are rejected often); `balanced` first draws one of the other answers uniformly, then a row.
     """
     keys = study_keys(rows.studies)
-    chosen = np.flatnonzero(train)
-    group = (rows.item if settings.within == "item" else rows.cell)[chosen]
+    rejected = np.full(len(rows), -1, np.int32)
+    counts = np.zeros(4, np.int64)
+    for chosen in _blocks(rows, train):
+        counts += _pair_block(rows, chosen, settings, seed, keys, rejected)
+    return Pairs(rejected, *counts.tolist())
+
+
+def _blocks(rows: Rows, train: np.ndarray) -> Iterator[np.ndarray]:
+    """The training rows, as blocks of whole studies: groups stay together, and memory small."""
+    chosen = np.flatnonzero(train).astype(np.int32)
+    study = rows.study[chosen]
+    order = chosen[np.argsort(study, kind="stable")]
+    ends = np.cumsum(np.bincount(study, minlength=len(rows.studies)))
+    start = 0
+    for end in ends.tolist():
+        if end - start >= BLOCK or (end == len(order) and end > start):
+            yield order[start:end]
+            start = end
+
+
+def _pair_block(
+    rows: Rows, chosen: np.ndarray, settings: PairSettings, seed: int, keys: np.ndarray, rejected: np.ndarray
+) -> np.ndarray:
+    """Fill in `rejected` for the rows `chosen`; return the counts of `Pairs`, in its order."""
+    item = rows.item[chosen]
+    group = item if settings.within == "item" else rows.items.cell[item]
     # Groups of equal answers lie side by side; inside them the key order, not the order of the file.
     order = np.lexsort((rows.sample[chosen], rows.response[chosen], group))
     chosen, group = chosen[order], group[order]
@@ -60,17 +86,15 @@ def build_pairs(rows: Rows, train: np.ndarray, settings: PairSettings, seed: int
     beyond = 0
     if settings.most_per_cell:
         have = np.flatnonzero(partner >= 0)
-        cell = rows.cell[chosen[have]]
+        cell = rows.items.cell[rows.item[chosen[have]]]
         spare = have[~lowest(draw(seed, "pair cap", *(k[have] for k in key)), cell, settings.most_per_cell)]
         beyond = len(spare)
         partner[spare] = -2
-    with_pair = np.zeros(int(group.max()) + 1 if len(group) else 0, bool)
-    with_pair[group[partner != -1]] = True
-    groups = len(np.unique(group))
-    rejected = np.full(len(rows), -1, np.int32)
     paired = partner >= 0
     rejected[chosen[paired]] = chosen[partner[paired]]
-    return Pairs(rejected, groups, groups - int(with_pair.sum()), int(np.sum(partner == -1)), beyond)
+    groups = len(np.unique(group))
+    with_pair = len(np.unique(group[partner != -1]))
+    return np.array([groups, groups - with_pair, np.sum(partner == -1), beyond])
 
 
 class _Picker:

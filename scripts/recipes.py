@@ -25,7 +25,7 @@ from common.files import Refusal, read_json, run_cli
 Recipe = dict[str, Any]
 CONFIGS = Path("configs")
 DATASET = re.compile(
-    r"[A-Za-z0-9._-]+?_(?:study|task|condition|participant)_(sft|sft_reasoning|dpo|validation)"
+    r"[A-Za-z0-9._-]+?_(?:study|task|condition|participant)_(sft|sft_reasoning|sft_validation|dpo)"
 )
 RUN = re.compile(r"outputs/[^/]+/[^/]+/([^/]+)/([^/]+)/?")
 GPU_ONLY_STATES = ("8bit", "4bit", "paged")  # optimizers whose states live on the GPU only
@@ -177,7 +177,7 @@ def conflicts(recipe: Recipe) -> list[str]:
     get = recipe.get
     zero = zero_config(recipe).get("zero_optimization", {})
     optimizer = str(get("optim", "adamw_torch"))
-    wrong_data = {"sft": ("dpo",), "dpo": ("sft", "sft_reasoning", "validation")}
+    wrong_data = {"sft": ("dpo",), "dpo": ("sft", "sft_reasoning", "sft_validation")}
     named = [DATASET.fullmatch(name.strip()) for name in str(get("dataset", "")).split(",")]
     evaluates = get("eval_strategy", "no") not in ("no", False)
     rules = [
@@ -195,7 +195,7 @@ def conflicts(recipe: Recipe) -> list[str]:
         ),
         (
             evaluates and not get("eval_dataset") and not get("val_size"),
-            "eval_strategy is set but there is no evaluation set; set eval_dataset: ..._validation, or "
+            "eval_strategy is set but there is no evaluation set; set eval_dataset: ..._sft_validation, or "
             "eval_strategy: 'no'",
         ),
         (

@@ -52,7 +52,9 @@ class Source:
                 with pq.ParquetFile(path, read_dictionary=list(dictionary)) as file:
                     for groups, more in _group_runs(file.metadata, start, extra):
                         chosen = [*columns, *more]
-                        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=chosen):
+                        for batch in file.iter_batches(
+                            batch_size=rows, row_groups=groups, columns=chosen, use_threads=False
+                        ):
                             yield start, batch
                             start += batch.num_rows
             except (pa.ArrowException, OSError, ValueError) as error:
@@ -200,19 +202,29 @@ def check_text(batch: pa.RecordBatch, names: Sequence[str], start: int, source: 
     for name in names:
         column = batch.column(name)
         values = column.dictionary if pa.types.is_dictionary(column.type) else column
-        try:
-            values.validate(full=True)
-        except pa.ArrowInvalid:
-            raise Refusal(
-                f"{source.place(start)} or one of the {batch.num_rows - 1} rows after it: `{name}` is not "
-                "valid UTF-8 text; write the shard again as UTF-8"
-            ) from None
-        if column.null_count:
-            row = int(np.argmin(column.is_valid().to_numpy(zero_copy_only=False)))
-            raise Refusal(f"{source.place(start + row)}: `{name}` is null; remove the row or fill it in")
-        empty = pc.equal(pc.binary_length(values), 0)
-        if pc.any(empty).as_py():
-            whole = pc.equal(pc.binary_length(column.cast(_value_type(column.type))), 0)
-            row = int(np.argmax(whole.to_numpy(zero_copy_only=False)))
-            if whole[row].as_py():
-                raise Refusal(f"{source.place(start + row)}: `{name}` is empty; remove the row or fill it in")
+        check_utf8(values, name, start, batch.num_rows, source)
+        check_filled(column, name, start, source)
+
+
+def check_utf8(values: pa.Array, name: str, start: int, rows: int, source: Source) -> None:
+    """Refuse texts that aren't UTF-8. `values`: what `rows` rows from number `start` on consist of."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        raise Refusal(
+            f"{source.place(start)} or one of the {rows - 1} rows after it: `{name}` is not valid UTF-8 "
+            "text; write the shard again as UTF-8"
+        ) from None
+
+
+def check_filled(column: pa.Array, name: str, start: int, source: Source) -> None:
+    """Refuse null and empty text, by row."""
+    if column.null_count:
+        row = int(np.argmin(column.is_valid().to_numpy(zero_copy_only=False)))
+        raise Refusal(f"{source.place(start + row)}: `{name}` is null; remove the row or fill it in")
+    values = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if pc.any(pc.equal(pc.binary_length(values), 0)).as_py():
+        whole = pc.equal(pc.binary_length(column.cast(_value_type(column.type))), 0)
+        row = int(np.argmax(whole.to_numpy(zero_copy_only=False)))
+        if whole[row].as_py():
+            raise Refusal(f"{source.place(start + row)}: `{name}` is empty; remove the row or fill it in")

@@ -291,7 +291,9 @@ def tokenise(recipe: recipes.Recipe, workers: int | None = None) -> Path:
     if (folder / "tokens.json").is_file():
         return folder
     if recipe.get("val_size"):
-        raise Refusal("val_size would cut a person's answers apart; set eval_dataset: ..._validation instead")
+        raise Refusal(
+            "val_size would cut a person's answers apart; set eval_dataset: ..._sft_validation instead"
+        )
     workers = workers or len(os.sched_getaffinity(0))
     parts = data_names(recipe)
     counts: dict[str, Any] = {}

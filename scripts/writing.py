@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from common.files import Refusal
-from scripts.assemble import Stimuli, UnknownShape, split_prompts
+from scripts.assemble import Prompts, Stimuli, Texts, UnknownShape, arrow_of, split_prompts
 from scripts.draws import draw
 from scripts.evaluation_rows import EvaluationRows
-from scripts.outputs import BATCH_ROWS, Batch, Lines, Tables, Training, Writer
+from scripts.outputs import BATCH_ROWS, GROUP_ROWS, Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
 from scripts.rows import Rows
 from scripts.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.settings import DataSettings
-from scripts.source import Source, check_text, text_column
+from scripts.source import Source, check_filled, check_utf8, text_column
 
 SAMPLE = 1000  # prompts that the data card measures
 
@@ -43,18 +43,17 @@ class Job:
         self.longest: dict[int, str] = {}  # the longest prompt of each batch, by its first row
         self.sampled: dict[int, str] = {}  # the prompts of `sample`
         used = np.flatnonzero(self.chosen.part <= EVALUATION)
-        order = np.argsort(draw(self.settings.seed, "card", used))
-        self.sample = np.sort(used[order[:SAMPLE]])
-
-    def _shortened(self) -> np.ndarray:
-        return (self.stimuli.longer() < 0)[self.rows.items.text[self.rows.item]]
+        if len(used) > SAMPLE:
+            used = used[np.argpartition(draw(self.settings.seed, "card", used), SAMPLE)[:SAMPLE]]
+        self.sample = np.sort(used)
 
     def counted(self) -> dict[str, int]:
         part, off = self.chosen.part, self.chosen.off_scale
+        shortened = self.stimuli.shortened[self.rows.items.text][self.rows.item]
         found = {
             "off_scale_train": int(np.sum(off & (part == TRAINING))),
             "off_scale_eval": int(np.sum(off & (part == EVALUATION))),
-            "vignettes_shortened": int(np.sum(self._shortened() & (part != DROPPED))),
+            "vignettes_shortened": int(np.sum(shortened & (part != DROPPED))),
         }
         for name in ("prompts_not_ending_with_stimulus", "rows_without_reasoning"):
             found[name] = sum(note.get(name, 0) for note in self.notes.values())
@@ -67,16 +66,13 @@ def write_files(job: Job, folder: Path, workers: int) -> dict[str, Any]:
     lines = settings.format == "jsonl"
     builders: dict[str, Training] = {}
     writers: dict[str, Writer] = {}
-    for name in settings.outputs:
+    held_out = bool(np.any(job.chosen.part == VALIDATION))
+    for name in (*settings.outputs, *(["sft_validation"] if held_out else [])):
         builders[name] = Training(name, settings.form, settings.order, rows, job.stimuli)
-        writers[f"{name}.{settings.format}"] = (
-            Lines(folder / f"{name}.jsonl") if lines else Tables(folder / f"{name}.parquet")
-        )
-    builders["validation"] = Training("sft", settings.form, settings.order, rows, job.stimuli)
-    writers["eval.parquet"] = Tables(folder / "eval.parquet", BATCH_ROWS, plain=("prompt",))
-    if np.any(job.chosen.part == VALIDATION):
-        writers["validation.jsonl"] = Lines(folder / "validation.jsonl")
-        writers["validation.parquet"] = Tables(folder / "validation.parquet", BATCH_ROWS, plain=("prompt",))
+        path = folder / f"{name}.{settings.format}"
+        writers[path.name] = Lines(path) if lines else Tables(path, GROUP_ROWS)
+    for name in ("eval.parquet", *(["validation.parquet"] if held_out else [])):
+        writers[name] = Tables(folder / name, GROUP_ROWS, plain=("prompt",))
     evaluation = EvaluationRows(rows, job.chosen.off_scale, job.source.demographic, job.stimuli)
 
     def build(start: int, batch: pa.RecordBatch) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def stream(
     ):
         for start, batch in job.source.batches(columns, BATCH_ROWS, extra=("demographic", demographic_rows)):
             waiting.append((batch.num_rows, pool.submit(build, start, batch)))
-            if len(waiting) >= workers:
+            if len(waiting) > workers:  # one more than are being built, so that none waits
                 count, done = waiting.popleft()
                 yield done.result()
                 bar.update(count)
@@ -116,31 +112,36 @@ def stream(
             bar.update(count)
 
 
-def remember(job: Job, start: int, column: pa.Array, text: np.ndarray) -> None:
-    """Keep the sampled prompts of a batch, and its longest, as they are written, for the data card.
-
-    `text`: the stimulus text that each prompt of the batch ends with.
-    """
+def remember(job: Job, start: int, prompts: Prompts) -> None:
+    """Keep the sampled prompts of a batch, and its longest, as they are written, for the data card."""
 
     def written(place: int) -> str:
-        source, shown = (part[text[place]].decode() for part in (job.stimuli.source, job.stimuli.raw))
-        return column[place].as_py().removesuffix(source) + shown
+        return (prompts.heads[prompts.head[place]] + job.stimuli.raw[prompts.text[place]]).decode()
 
-    low, high = np.searchsorted(job.sample, [start, start + len(column)])
+    low, high = np.searchsorted(job.sample, [start, start + len(prompts.head)])
     for row in job.sample[low:high].tolist():
         job.sampled[row] = written(row - start)
-    lengths = pc.binary_length(column).to_numpy() + job.stimuli.longer()[text]
+    heads = np.fromiter(map(len, prompts.heads), np.int64, len(prompts.heads))
+    lengths = heads[prompts.head] + job.stimuli.raw.lengths()[prompts.text]
     job.longest[start] = written(int(np.argmax(lengths)))
+
+
+def checked_prompts(job: Job, start: int, batch: pa.RecordBatch) -> Prompts:
+    """The prompts of a batch, taken apart; null, empty and invalid ones are refused."""
+    check_filled(batch.column("prompt"), "prompt", start, job.source)
+    text = job.rows.items.text[job.rows.item[start : start + batch.num_rows]]
+    prompts = split_prompts(text_column(batch, "prompt"), text, job.stimuli)
+    # Stimuli were checked when they were read, so heads are all that can be wrong: a fifth of the bytes.
+    heads = arrow_of(Texts.of(prompts.heads))
+    check_utf8(heads, "prompt", start, batch.num_rows, job.source)
+    return prompts
 
 
 def hash_prompts(job: Job, workers: int) -> None:
     """A pass of its own that only hashes the prompts, for decisions that need them before writing."""
 
     def build(start: int, batch: pa.RecordBatch) -> None:
-        check_text(batch, ("prompt",), start, job.source)
-        number = slice(start, start + batch.num_rows)
-        text = job.rows.items.text[job.rows.item[number]]
-        job.hashes[number] = split_prompts(text_column(batch, "prompt"), text, job.stimuli).hashes
+        job.hashes[start : start + batch.num_rows] = checked_prompts(job, start, batch).hashes
 
     for _ in stream(job, ["prompt"], np.array([], np.int64), workers, build):
         pass
@@ -150,14 +151,13 @@ def build_pieces(
     job: Job, builders: dict[str, Training], evaluation: "EvaluationRows", start: int, batch: pa.RecordBatch
 ) -> dict[str, Any]:
     """What one batch adds to each file."""
-    rows, settings = job.rows, job.settings
-    check_text(batch, ("prompt",), start, job.source)
-    number = np.arange(start, start + batch.num_rows)
-    prompts = split_prompts(text_column(batch, "prompt"), rows.items.text[rows.item[number]], job.stimuli)
+    settings = job.settings
+    number = slice(start, start + batch.num_rows)
+    prompts = checked_prompts(job, start, batch)
     job.hashes[number] = prompts.hashes
     unsplit = int(np.sum(prompts.text == job.stimuli.empty))
     job.notes[start] = {"prompts_not_ending_with_stimulus": unsplit}
-    remember(job, start, text_column(batch, "prompt"), prompts.text)
+    remember(job, start, prompts)
     try:
         before, after = prompts.around(settings.order)
     except UnknownShape as problem:
@@ -166,36 +166,31 @@ def build_pieces(
             "stimulus in the published wording, so its order can't be changed; set `order: persona-first`"
         ) from None
 
-    def sub(at: np.ndarray, answers: list[pa.Array], rejected: np.ndarray | None = None) -> Batch:
-        return Batch(prompts, before, after, at, start + at, answers, rejected)
+    unchanged = settings.order == "persona-first" and not job.stimuli.shortened.any()
+    given = text_column(batch, "prompt") if unchanged else None
 
-    part = job.chosen.part[number]
+    def sub(at: np.ndarray, answers: list[pa.Array], rejected: np.ndarray | None = None) -> Batch:
+        return Batch(prompts, before, after, at, start + at, answers, rejected, given)
+
     pieces: dict[str, Any] = {}
     for name, builder in builders.items():
-        if name == "validation":
-            continue
-        piece = sub(*training_answers(job, name, start, batch, np.flatnonzero(part == TRAINING)))
+        piece = sub(*training_answers(job, name, start, batch))
         if len(piece.at):
             build = builder.lines if settings.format == "jsonl" else builder.table
             pieces[f"{name}.{settings.format}"] = build(piece)
-    held = np.flatnonzero(part == VALIDATION)
-    if len(held):
-        piece = sub(held, [answer_text(rows, start + held)])
-        pieces["validation.jsonl"] = builders["validation"].lines(piece)
-        pieces["validation.parquet"] = evaluation.table(piece, batch)
-    asked = np.flatnonzero(part == EVALUATION)
-    if len(asked):
-        pieces["eval.parquet"] = evaluation.table(sub(asked, []), batch)
+    for name, part in (("validation.parquet", VALIDATION), ("eval.parquet", EVALUATION)):
+        asked = np.flatnonzero(job.chosen.part[number] == part)
+        if len(asked):
+            pieces[name] = evaluation.table(sub(asked, []), batch)
     return pieces
 
 
 def training_answers(
-    job: Job, name: str, start: int, batch: pa.RecordBatch, train: np.ndarray
+    job: Job, name: str, start: int, batch: pa.RecordBatch
 ) -> tuple[np.ndarray, list[pa.Array], np.ndarray | None]:
-    """(places, answer columns, rejected rows) of the rows that a batch adds to one training file.
-
-    `train`: places of the batch's training rows, of which pairs and reasoning may leave some out.
-    """
+    """(places, answer columns, rejected rows) of the rows that a batch adds to one training file."""
+    part = VALIDATION if name == "sft_validation" else TRAINING
+    train = np.flatnonzero(job.chosen.part[start : start + batch.num_rows] == part)
     if name == "dpo" and job.pairs is not None:
         rejected = job.pairs.rejected[start : start + batch.num_rows]
         at = np.flatnonzero(rejected >= 0)

@@ -58,7 +58,7 @@ def test_every_row_is_converted_or_counted_by_a_reason(split):
         counts["dropped"].values()
     )
     seen = []
-    for name in ("sft", "validation"):
+    for name in ("sft", "sft_validation"):
         for line in lines(folder / f"{name}.jsonl"):
             row = ROWS[line["study_id"], line["sample_id"]]
             assert (line["system"], line["instruction"]) == (SYSTEM_PROMPT, row["prompt"])
@@ -175,7 +175,7 @@ def test_every_form_is_read_by_llamafactory_as_the_rows_that_were_meant():
             for order in ("persona-first", "stimulus-first"):
                 outputs = ("sft", "sft_reasoning", "dpo")
                 folder = made(form=form, format=format, order=order, outputs=outputs)
-                for name in (*outputs, "validation"):
+                for name in (*outputs, "sft_validation"):
                     arguments = DataArguments(
                         dataset=f"small_study_{name}", dataset_dir="data", overwrite_cache=True
                     )
@@ -185,7 +185,7 @@ def test_every_form_is_read_by_llamafactory_as_the_rows_that_were_meant():
 
 
 def _check_loaded(loaded, folder, name, form, format, order):
-    path = folder / f"{name}.{'jsonl' if name == 'validation' else format}"
+    path = folder / f"{name}.{format}"
     wanted = lines(path) if path.suffix == ".jsonl" else pq.read_table(path).to_pylist()
     assert len(loaded) == len(wanted) > 0
     for got, line in zip(loaded, wanted, strict=True):

@@ -154,7 +154,7 @@ def test_a_variant_keeps_its_own_folder_and_a_hub_model_its_name():
         recipes.load_recipe("configs/llama3-8b/sft-lora.yaml"), "sample", "task", "llama3-8b", "sft"
     )
     assert resolved["output_dir"] == "outputs/sample/task/llama3-8b/sft-lora"
-    assert resolved["eval_dataset"] == "sample_task_validation"
+    assert resolved["eval_dataset"] == "sample_task_sft_validation"
     assert resolved["model_name_or_path"] == "meta-llama/Meta-Llama-3-8B-Instruct"
 
 

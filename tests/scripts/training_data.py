@@ -57,7 +57,7 @@ def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
 
 
 def write_data(folder: Path, made: list[dict[str, object]]) -> None:
-    """`data/sample/study/` with sft, validation and dpo rows, and LLaMA-Factory's index."""
+    """`data/sample/study/` with sft, sft_validation and dpo rows, and LLaMA-Factory's index."""
     place = folder / "data" / "sample" / "study"
     place.mkdir(parents=True, exist_ok=True)
     pairs = [
@@ -70,12 +70,12 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
         for row in made
         if row["output"] != "4"
     ]
-    for name, lines in {"sft": made, "validation": made[:20], "dpo": pairs}.items():
+    for name, lines in {"sft": made, "sft_validation": made[:20], "dpo": pairs}.items():
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_held_out(place / "validation.parquet", made[:20])
     info = {
         f"sample_study_{name}": {"file_name": f"sample/study/{name}.jsonl", "columns": COLUMNS}
-        for name in ("sft", "validation")
+        for name in ("sft", "sft_validation")
     }
     info["sample_study_dpo"] = {"file_name": "sample/study/dpo.jsonl", "ranking": True, "columns": PAIRS}  # type: ignore[dict-item]
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info))
