@@ -9,6 +9,7 @@ are cached on disk.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -214,9 +215,8 @@ class UnknownShape(Exception):
     """Row `args[0]` of a batch isn't persona, instruction and stimulus, so it can't be reordered."""
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """A batch of prompts as heads (one a run of equal ones) and stimulus texts.
+class Split(NamedTuple):
+    """Neighbouring prompts as heads (one a run of equal ones) and stimulus texts.
 
     `text[i]` is `stimuli.empty` where the prompt doesn't end with its stimulus; its head is then all
     of the prompt.
@@ -225,7 +225,40 @@ class Prompts:
     heads: list[bytes]
     head: np.ndarray  # the head of each row
     text: np.ndarray  # the stimulus text of each row
+
+
+def split_prompts(column: pa.Array, text: np.ndarray, stimuli: Stimuli) -> Split:
+    """Take a piece of the `prompt` column apart. `text`: the stimulus text of each row (int32)."""
+    prompts, known = Texts.of_arrow(column), stimuli.source
+    head_length, new_run = np.empty(len(text), np.int64), np.empty(len(text), np.bool_)
+    _split(prompts.data, prompts.offsets, text, known.data, known.offsets, head_length, new_run)
+    first = np.flatnonzero(new_run)
+    starts = prompts.offsets[first]
+    ends = starts + head_length[first]
+    buffer = prompts.data.data
+    heads = [bytes(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    whole = head_length == prompts.lengths()
+    return Split(heads, np.cumsum(new_run) - 1, np.where(whole, stimuli.empty, text).astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch of prompts, taken apart as in `Split`."""
+
+    heads: list[bytes]
+    head: np.ndarray
+    text: np.ndarray
     hashes: np.ndarray  # uint64, equal for prompts of equal bytes
+
+    @classmethod
+    def of(cls, pieces: Sequence[Split], stimuli: Stimuli) -> "Prompts":
+        """The prompts of neighbouring pieces."""
+        heads = [head for piece in pieces for head in piece.heads]
+        before = np.cumsum([0, *(len(piece.heads) for piece in pieces)]).tolist()
+        head = np.concatenate([piece.head + n for piece, n in zip(pieces, before, strict=False)])
+        text = np.concatenate([piece.text for piece in pieces])
+        hashes, _ = hash_texts(Texts.of(heads))
+        return cls(heads, head, text, hashes[head] * stimuli.powers[text] + stimuli.hashes[text])
 
     def around(self, order: Order) -> tuple[list[bytes], list[bytes]]:
         """What stands before and after the stimulus, for each head. Raises `UnknownShape`."""
@@ -238,22 +271,3 @@ class Prompts:
             persona = head[: -len(HEAD_END)].decode()
             after.append(f"\n\n{persona}\n\n{STIMULUS_FIRST_INSTRUCTION}".encode())
         return [f"{STIMULUS_HEAD}\n\n".encode()] * len(self.heads), after
-
-
-def split_prompts(column: pa.Array, text: np.ndarray, stimuli: Stimuli) -> Prompts:
-    """Take a batch of the `prompt` column apart. `text`: the stimulus text of each row (int32)."""
-    prompts = Texts.of_arrow(column)
-    rows = len(text)
-    head_length, new_run = np.empty(rows, np.int64), np.empty(rows, np.bool_)
-    known = stimuli.source
-    _split(prompts.data, prompts.offsets, text, known.data, known.offsets, head_length, new_run)
-    first = np.flatnonzero(new_run)
-    head = (np.cumsum(new_run) - 1).astype(np.int32)
-    whole = head_length == prompts.lengths()
-    text = np.where(whole, stimuli.empty, text).astype(np.int32)
-    starts = prompts.offsets[first]
-    buffer = prompts.data.data
-    ends = starts + head_length[first]
-    heads = [bytes(buffer[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    hashes, _ = hash_texts(Texts.of(heads))
-    return Prompts(heads, head, text, hashes[head] * stimuli.powers[text] + stimuli.hashes[text])

@@ -11,6 +11,7 @@ The data are streamed: memory doesn't grow with the texts. Says "nothing to do" 
 import argparse
 import ctypes
 import os
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -71,7 +72,7 @@ def convert(
 ) -> Path:
     """Make `data/<dataset>/<split>/` and return it. Raises `Refusal`; then nothing has changed."""
     started = time.monotonic()
-    give_memory_back()
+    tune_process()
     folder = split_dir(data, split)
     source = open_source(source_dir(data), data)
     mapping_file = splits.mapping_path(data, split, settings.mapping)
@@ -132,8 +133,13 @@ def convert(
     return folder
 
 
-def give_memory_back() -> None:
-    """Return freed arrays to the system; by default Arrow and glibc each keep hundreds of megabytes."""
+def tune_process() -> None:
+    """Return freed arrays to the system, and let threads take turns without delay.
+
+    By default Arrow and glibc each keep hundreds of megabytes, and a thread that wants the interpreter
+    waits 5 ms for it, as long as decoding a piece takes.
+    """
+    sys.setswitchinterval(0.001)
     if "jemalloc" in pa.supported_memory_backends():
         pa.set_memory_pool(pa.jemalloc_memory_pool())
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -32,15 +32,15 @@ class EvaluationRows:
             }
         )
 
-    def table(self, batch: Batch, source: pa.RecordBatch) -> pa.Table:
-        """The rows of `batch`; `source` is the batch of the source that they stand in."""
+    def table(self, batch: Batch, source: pa.Table) -> pa.Table:
+        """The rows of `batch`; `source` is the part of the source that they stand in."""
         rows, number = self.rows, batch.number
         item = rows.item[number]
         keys = self.by_item.take(pa.array(item)).combine_chunks()
         text = rows.items.text[item]
         used, place = np.unique(text, return_inverse=True)
         stimuli = pa.DictionaryArray.from_arrays(place.astype(np.int32), self.texts.take(pa.array(used)))
-        people = demographic_column(source.column("demographic").take(pa.array(batch.at)), self.demographic)
+        people = source.column("demographic").combine_chunks().take(pa.array(batch.at))
         system = pa.DictionaryArray.from_arrays(np.zeros(len(number), np.int32), pa.array([SYSTEM_PROMPT]))
         return pa.table(
             {
@@ -51,12 +51,12 @@ class EvaluationRows:
                 "task_num": keys["task_num"],
                 "item_num": keys["item_num"],
                 "system": system,
-                "prompt": prompt_column(batch, self.stimuli).cast(pa.string()),
+                "prompt": prompt_column(batch, self.stimuli),
                 "stimuli": stimuli,
                 "response": rows.response[number].astype(np.int64),
                 **{name: column.take(pa.array(text)) for name, column in self.by_text.items()},
                 "off_scale": self.off_scale[number],
-                "demographic": people,
+                "demographic": demographic_column(people, self.demographic),
             }
         )
 

@@ -21,7 +21,7 @@ from common.prompts import STIMULUS_HEAD, SYSTEM_PROMPT, Order
 from scripts.assemble import BUFFERS, Prompts, Stimuli, Texts, arrow_of, escape, join
 from scripts.rows import Rows
 
-BATCH_ROWS = 4_096  # rows of the source at once: bounded memory
+BATCH_ROWS = 8_192  # rows of the source at once: bounded memory
 GROUP_ROWS = 8_192  # rows of a parquet file read at once, at least
 # What stands before the prompt, and before, between and after the answers, in a line.
 SYSTEM = '{"system":"' + escape(SYSTEM_PROMPT).decode()
@@ -48,7 +48,7 @@ class Batch:
 
     at: places in `prompts`; number: row numbers in the data; answers: one text a row for each answer
     column; rejected: row numbers of the rejected answers (DPO), else None. before, after: what stands
-    around the stimulus, for each head. given: the source's prompts, if they are written as they are there.
+    around the stimulus, for each head.
     """
 
     prompts: Prompts
@@ -58,7 +58,6 @@ class Batch:
     number: np.ndarray
     answers: list[pa.Array]
     rejected: np.ndarray | None = None
-    given: pa.Array | None = None
 
 
 class Writer:
@@ -199,7 +198,7 @@ class Training:
                 zip(("chosen", "rejected") if self.dpo else ("output",), batch.answers, strict=True)
             )
         else:
-            human = _messages("human", prompt_column(batch, self.stimuli).cast(pa.string()))
+            human = _messages("human", prompt_column(batch, self.stimuli))
             gpt = [_messages("gpt", answer) for answer in batch.answers]
             turns = [human] if self.dpo else [human, *gpt]
             columns["conversations"] = _interleave(turns)
@@ -237,15 +236,12 @@ class Training:
         return _unique(heads, head), _unique(texts, text)
 
 
-def prompt_column(batch: Batch, stimuli: Stimuli) -> pa.Array:
+def prompt_column(batch: Batch, stimuli: Stimuli) -> pa.StringArray:
     """The whole prompt of each row, in the order asked for."""
-    if batch.given is not None:
-        whole = len(batch.at) == len(batch.given)
-        return batch.given if whole else batch.given.take(pa.array(batch.at))
     head, text = batch.prompts.head[batch.at], batch.prompts.text[batch.at]
     nothing = Texts(np.zeros(1, np.uint8), np.zeros(len(head) + 1, np.int64))
     before, after = Texts.of(batch.before), Texts.of(batch.after)
-    return arrow_of(join(before, head, stimuli.raw, text, after, head, nothing))
+    return arrow_of(join(before, head, stimuli.raw, text, after, head, nothing)).cast(pa.string())
 
 
 def _text(numbers: np.ndarray) -> pa.Array:

@@ -84,17 +84,18 @@ def read_rows(source: Source) -> Rows:
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*INTEGERS, "study_id", "stimuli")}
     known: dict[str, dict[str, int]] = {"study_id": {}, "stimuli": {}}
     columns = [*INTEGERS, "study_id", "stimuli"]
-    for start, batch in source.batches(columns, READ_ROWS, dictionary=("study_id", "stimuli")):
-        check_text(batch, ("study_id", "stimuli"), start, source)
-        for name in INTEGERS:
-            parts[name].append(_integers(batch.column(name), name, start, source))
-        for name, codes in known.items():
-            column = batch.column(name)
-            if not pa.types.is_dictionary(column.type):
-                column = column.dictionary_encode()
-            local = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
-            indices = column.indices.to_numpy(zero_copy_only=False)
-            parts[name].append(np.array(local, np.int32)[indices])
+    for section in source.sections(READ_ROWS):
+        for start, batch in source.read(section, columns, READ_ROWS, dictionary=("study_id", "stimuli")):
+            check_text(batch, ("study_id", "stimuli"), start, source)
+            for name in INTEGERS:
+                parts[name].append(_integers(batch.column(name), name, start, source))
+            for name, codes in known.items():
+                column = batch.column(name)
+                if not pa.types.is_dictionary(column.type):
+                    column = column.dictionary_encode()
+                local = [codes.setdefault(text, len(codes)) for text in column.dictionary.to_pylist()]
+                indices = column.indices.to_numpy(zero_copy_only=False)
+                parts[name].append(np.array(local, np.int32)[indices])
     columns_of = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     pa.default_memory_pool().release_unused()
     return _tabulate(columns_of, list(known["study_id"]), list(known["stimuli"]), source)

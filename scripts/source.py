@@ -7,9 +7,8 @@ broken text are refused with the place; what the rows say is read by `scripts/ro
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,70 +21,62 @@ TEXTS = ("study_id", "stimuli", "prompt")
 COLUMNS = (*INTEGERS, *TEXTS, "demographic")
 
 
+class Section(NamedTuple):
+    """Neighbouring row groups of one shard, which are read at once."""
+
+    path: Path
+    groups: tuple[int, ...]
+    start: int  # number of its first row in the data
+    rows: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Shards that agree on their columns. `demographic` is the struct type that all of them fit."""
 
     folder: Path
     files: tuple[Path, ...]
-    counts: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]  # rows of each row group of each shard
     demographic: pa.StructType
     has_reasoning: bool
 
     def stamps(self) -> list[Any]:
         return [file_stamp(file) for file in self.files]
 
-    def batches(
-        self,
-        columns: Sequence[str],
-        rows: int,
-        dictionary: Sequence[str] = (),
-        extra: tuple[str, np.ndarray] | None = None,
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield (number of the first row, batch of at most `rows` rows) in the order of the shards.
+    def sections(self, rows: int) -> list[Section]:
+        """All row groups in order, in sections of at least `rows` rows as far as a shard has them."""
+        found, start = [], 0
+        for path, sizes in zip(self.files, self.groups, strict=True):
+            first = 0
+            for group in range(len(sizes)):
+                count = sum(sizes[first : group + 1])
+                if count >= rows or group + 1 == len(sizes):
+                    found.append(Section(path, tuple(range(first, group + 1)), start, count))
+                    first, start = group + 1, start + count
+        return found
 
-        `extra`: a column that is read only where it is wanted, and the (ascending) rows that want it.
-        """
-        start = 0
-        for path in self.files:
-            try:
-                with pq.ParquetFile(path, read_dictionary=list(dictionary)) as file:
-                    for groups, more in _group_runs(file.metadata, start, extra):
-                        chosen = [*columns, *more]
-                        for batch in file.iter_batches(
-                            batch_size=rows, row_groups=groups, columns=chosen, use_threads=False
-                        ):
-                            yield start, batch
-                            start += batch.num_rows
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise _corrupt(path, error) from None
+    def read(
+        self, section: Section, columns: Sequence[str], rows: int, dictionary: Sequence[str] = ()
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield (number of the first row, batch of at most `rows` rows) in order."""
+        start = section.start
+        try:
+            with pq.ParquetFile(section.path, read_dictionary=list(dictionary)) as file:
+                for batch in file.iter_batches(
+                    batch_size=rows, row_groups=section.groups, columns=columns, use_threads=False
+                ):
+                    yield start, batch
+                    start += batch.num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _corrupt(section.path, error) from None
 
     def place(self, row: int) -> str:
         """Where row number `row` stands: the shard and the row inside it."""
-        for path, count in zip(self.files, self.counts, strict=True):
-            if row < count:
+        for path, sizes in zip(self.files, self.groups, strict=True):
+            if row < sum(sizes):
                 return f"{path} row {row}"
-            row -= count
+            row -= sum(sizes)
         raise IndexError(row)
-
-
-def _group_runs(
-    metadata: pq.FileMetaData, start: int, extra: tuple[str, np.ndarray] | None
-) -> list[tuple[list[int], list[str]]]:
-    """Runs of neighbouring row groups that are read with the same columns, and the extra ones of each."""
-    runs: list[tuple[list[int], list[str]]] = []
-    for group in range(metadata.num_row_groups):
-        more: list[str] = []
-        end = start + metadata.row_group(group).num_rows
-        if extra is not None:
-            low, high = np.searchsorted(extra[1], [start, end])
-            more = [extra[0]] if high > low else []
-        start = end
-        if runs and runs[-1][1] == more:
-            runs[-1][0].append(group)
-        else:
-            runs.append(([group], more))
-    return runs
 
 
 def open_source(folder: str | Path, data: str | None = None) -> Source:
@@ -101,16 +92,17 @@ def open_source(folder: str | Path, data: str | None = None) -> Source:
     files = tuple(sorted((folder / "data").glob("*.parquet")))
     if not files:
         raise Refusal(f"{folder}/data holds no .parquet file; {remedy}")
-    schemas, counts = [], []
+    schemas, groups = [], []
     for path in files:
         try:
             with pq.ParquetFile(path) as file:
                 schemas.append(file.schema_arrow)
-                counts.append(file.metadata.num_rows)
+                sizes = (file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))
+                groups.append(tuple(sizes))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _corrupt(path, error) from None
         _check_columns(path, schemas[-1])
-    if sum(counts) == 0:
+    if not any(map(sum, groups)):
         raise Refusal(f"{folder}/data holds no row; {remedy}")
     reasoning = ["reasoning" in schema.names for schema in schemas]
     if len(set(reasoning)) > 1:
@@ -119,7 +111,7 @@ def open_source(folder: str | Path, data: str | None = None) -> Source:
             f"{files[reasoning.index(True)]} has it; write them again with the same columns"
         )
     demographic = _common_struct([schema.field("demographic").type for schema in schemas], files)
-    return Source(folder, files, tuple(counts), demographic, reasoning[0])
+    return Source(folder, files, tuple(groups), demographic, reasoning[0])
 
 
 def _corrupt(path: Path, error: Exception) -> Exception:
@@ -220,11 +212,10 @@ def check_utf8(values: pa.Array, name: str, start: int, rows: int, source: Sourc
 def check_filled(column: pa.Array, name: str, start: int, source: Source) -> None:
     """Refuse null and empty text, by row."""
     if column.null_count:
-        row = int(np.argmin(column.is_valid().to_numpy(zero_copy_only=False)))
+        row = pc.index(column.is_valid(), False).as_py()
         raise Refusal(f"{source.place(start + row)}: `{name}` is null; remove the row or fill it in")
     values = column.dictionary if pa.types.is_dictionary(column.type) else column
     if pc.any(pc.equal(pc.binary_length(values), 0)).as_py():
-        whole = pc.equal(pc.binary_length(column.cast(_value_type(column.type))), 0)
-        row = int(np.argmax(whole.to_numpy(zero_copy_only=False)))
-        if whole[row].as_py():
+        row = pc.index(pc.binary_length(column.cast(_value_type(column.type))), 0).as_py()
+        if row >= 0:  # a dictionary may hold words that no row uses
             raise Refusal(f"{source.place(start + row)}: `{name}` is empty; remove the row or fill it in")

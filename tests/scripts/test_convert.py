@@ -98,12 +98,24 @@ def test_dpo_lines_join_a_persons_answer_with_another_persons():
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
 def test_one_and_two_workers_write_the_same_bytes(monkeypatch, form, format):
-    monkeypatch.setattr("scripts.writing.BATCH_ROWS", 37)
+    for name, rows in (("SECTION", 150), ("BATCH", 37), ("PIECE", 10)):
+        monkeypatch.setattr(f"scripts.writing.{name}_ROWS", rows)
     options = {"form": form, "format": format, "outputs": ("sft", "sft_reasoning", "dpo")}
     one = sums(made(workers=1, **options))
     write_source(Path("again/small"))
     assert one == sums(made(workers=2, data="again/small", **options))
     assert {"eval.parquet", f"dpo.{format}", f"sft_reasoning.{format}", "train_counts.parquet"} <= set(one)
+
+
+def test_files_do_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
+    whole = sums(made(format="jsonl"))
+    for name, rows in (("SECTION", 1), ("BATCH", 50), ("PIECE", 7)):
+        monkeypatch.setattr(f"scripts.writing.{name}_ROWS", rows)
+    write_source(Path("again/small"))
+    parts = sums(made(format="jsonl", data="again/small", workers=2))
+    assert {name: parts[name] for name in ("sft.jsonl", "dpo.jsonl")} == {
+        name: whole[name] for name in ("sft.jsonl", "dpo.jsonl")
+    }
 
 
 def test_json_lines_stay_one_line_a_row_in_every_reader():
@@ -307,6 +319,19 @@ def test_bad_text_in_a_prompt_is_refused_and_the_old_data_set_stays():
     with pytest.raises(Refusal, match="row 70: `prompt` is empty"):
         made()
     assert sums(folder) == before and not list(folder.parent.glob(".study.*"))
+
+
+@pytest.mark.parametrize("prompt", [b"\xff\xfe broken", b"Persona \xe6\x97\n\nRead this.\n\n{stimuli}"])
+def test_a_prompt_that_is_not_utf8_is_refused_in_every_part_of_it(prompt):
+    shard = Path("small/data/train-00000-of-00002.parquet")
+    table = pq.read_table(shard)
+    prompts = [text.encode() for text in table["prompt"].to_pylist()]
+    prompts[5] = prompt.replace(b"{stimuli}", table["stimuli"][5].as_py().encode())
+    place = table.schema.get_field_index("prompt")
+    broken = pa.array(prompts, pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(place, "prompt", broken), shard)
+    with pytest.raises(Refusal, match=r"row 0 or one of the .* rows after it: `prompt` is not valid UTF-8"):
+        made()
 
 
 def test_identical_prompts_across_the_split_are_refused_dropped_or_counted():

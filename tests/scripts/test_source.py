@@ -1,11 +1,12 @@
 """Opening a folder in the hub's layout: what can't be trusted is refused by name."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from common.files import Refusal
-from scripts.rows import read_rows
+from scripts.rows import narrow, read_rows
 from scripts.source import check_text, open_source
 from tests.small_source import small_rows, write_source
 
@@ -35,6 +36,32 @@ def test_rows_are_read_with_cells_items_and_people(tmp_path):
     assert len(set(found.cell.tolist())) == len(cells)
     people = {(r["study_id"], r["participant"]) for r in rows}
     assert len(found.people) == len(people)
+
+
+@pytest.mark.parametrize("least", [1, 150, 10_000])
+def test_sections_hold_every_row_once_and_in_order(tmp_path, least):
+    source = open_source(write_source(tmp_path / "d"))
+    sections = source.sections(least)
+    rows = [
+        (start + number, study, sample)
+        for section in sections
+        for start, batch in source.read(section, ["study_id", "sample_id"], 30)
+        for number, (study, sample) in enumerate(zip(*(c.to_pylist() for c in batch.columns), strict=True))
+    ]
+    wanted = [(row["study_id"], row["sample_id"]) for row in small_rows()]
+    assert rows == [(number, *key) for number, key in enumerate(wanted)]
+    assert [section.start for section in sections[1:]] == [s.start + s.rows for s in sections[:-1]]
+    last = {path: [s for s in sections if s.path == path][-1] for path in source.files}
+    assert all(section.rows >= least for section in sections if section is not last[section.path])
+
+
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [([0, -(2**15)], 16), ([2**15], 32), ([-(2**31)], 32), ([2**31], 64), ([-(2**63)], 64)],
+)
+def test_row_facts_are_kept_in_the_narrowest_integers_that_hold_them(values, bits):
+    found = narrow(np.array(values, np.int64))
+    assert found.dtype.itemsize * 8 == bits and found.tolist() == values
 
 
 def test_items_of_a_cell_are_numbered_by_their_lowest_sample_id(tmp_path):
