@@ -77,7 +77,7 @@ endif
 	@touch $@
 
 .PHONY: data
-data: setup ## data sets for SFT, DPO and evaluation: data/<dataset>/<split>/
+data: setup ## data sets for SFT, DPO and evaluation: data/<dataset>/<split>/ (TOKENIZER=folder or hub id)
 ifeq ($(DATA),sample)
 	@$(PY) -m scripts.sample
 endif
@@ -85,7 +85,7 @@ ifeq ($(DATA),socsci210)
 	@$(PY) -m scripts.fetch
 endif
 	@$(PY) -m scripts.tiny
-	@$(PY) -m scripts.convert $(WHERE) $(OPT_CONFIG)
+	@$(PY) -m scripts.convert $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
 
 .PHONY: tiny-models
 tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (part of `make data`)

@@ -1,7 +1,7 @@
 """Make the data sets of one split: SFT rows, DPO pairs, evaluation rows, their card and manifest.
 
     python -m scripts.convert --data sample|socsci210|<folder> --split study|task|condition|participant
-        [--config configs/data/default.yaml] [--workers 2] [--tokenizer FOLDER] [--force]
+        [--config configs/data/default.yaml] [--workers 2] [--tokenizer FOLDER|HUB_ID] [--force]
 
 Writes `data/<dataset>/<split>/` as a whole (the contract stands in data/README.md), after proof that
 nothing of the evaluation stands in training, and registers it in `data/dataset_info.json`.
@@ -77,11 +77,12 @@ def convert(
     source = open_source(source_dir(data), data)
     mapping_file = splits.mapping_path(data, split, settings.mapping)
     mapping = splits.load_mapping(mapping_file, data) if mapping_file else None
-    inputs = fingerprint([FORMAT, source.stamps(), mapping, settings.model_dump(), split])
+    inputs = fingerprint([FORMAT, source.stamps(), mapping, settings.model_dump(), split, tokenizer])
     if not force and up_to_date(folder / "manifest.json", inputs):
         register(data, split, settings)
         print(f"{folder} is up to date: nothing to do")
         return folder
+    measure = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
     rows = read_rows(source)
     if mapping is None:
         mapping = splits.generate(rows, split, settings.seed, settings.eval_fraction)
@@ -121,7 +122,7 @@ def convert(
         }
         sampled = sorted(job.sampled.items())
         tokens = token_lengths(
-            load_tokenizer(tokenizer),
+            measure,
             [prompt for _, prompt in sampled],
             [str(rows.response[row]) for row, _ in sampled],
             max((job.longest[start] for start in sorted(job.longest)), key=len),

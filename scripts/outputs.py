@@ -153,10 +153,12 @@ class Tables(Writer):
 class Training:
     """Builds one training file's lines or tables from batches."""
 
-    def __init__(self, stage: str, form: str, order: Order, rows: Rows, stimuli: Stimuli) -> None:
+    def __init__(
+        self, stage: str, form: str, order: Order, rows: Rows, off_scale: np.ndarray, stimuli: Stimuli
+    ) -> None:
         self.stage, self.form, self.order = stage, form, order
         self.dpo = stage == "dpo"
-        self.rows, self.stimuli = rows, stimuli
+        self.rows, self.off_scale, self.stimuli = rows, off_scale, stimuli
         opening, *self.around = LINE[(form, "dpo" if self.dpo else "sft")]
         self.opening = (SYSTEM + opening).encode()
         items = rows.items
@@ -178,6 +180,7 @@ class Training:
         tail += [',"participant":', _text(rows.people[rows.person[number]])]
         if batch.rejected is not None:
             tail += [',"rejected_sample_id":', _text(rows.sample[batch.rejected])]
+        tail += [',"off_scale":', pa.array(["false", "true"]).take(pa.array(self._off_scale(batch) * 1))]
         ends = Texts.of_arrow(pc.binary_join_element_wise(*tail, "}\n", ""))
         used, head = np.unique(batch.prompts.head[batch.at], return_inverse=True)
         first = Texts.of([self.opening + escape(batch.before[i]) for i in used])
@@ -212,7 +215,13 @@ class Training:
         columns["participant"] = pa.array(rows.people[rows.person[number]])
         if batch.rejected is not None:
             columns["rejected_sample_id"] = pa.array(rows.sample[batch.rejected], pa.int64())
+        columns["off_scale"] = pa.array(self._off_scale(batch))
         return pa.table(columns)
+
+    def _off_scale(self, batch: Batch) -> np.ndarray:
+        """True where an answer of the row isn't admissible on its item's scale."""
+        off = self.off_scale[batch.number]
+        return off if batch.rejected is None else off | self.off_scale[batch.rejected]
 
     def _halves(self, batch: Batch) -> tuple[pa.Array, pa.Array]:
         """The prompt as `instruction` and `input`: joined by one newline they are it again."""

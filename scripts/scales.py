@@ -29,7 +29,7 @@ _WORD = "|".join(sorted(WORDS, key=len, reverse=True))
 _DIGITS = r"\d{1,3}(?:,\d{3})+(?!\d)|\d+"
 # A number: sign, currency, digits or a word, percent. Not part of a word, a decimal, a date or a time.
 _SIGN = r"(?:(?<![\w)])[-−–+]\s?|\b(?:minus|negative|plus)\s)"
-NUMBER = rf"(?:{_SIGN}?[$€£]?\s?(?:{_DIGITS})(?![\d.:/]\d|\w)\s?%?|{_SIGN}?\b(?:{_WORD})\b(?:\spercent)?)"
+NUMBER = rf"(?:{_SIGN}?[$€£]?\s?(?:{_DIGITS})(?![\d.:/]\d|\w)\s?[%°]?|{_SIGN}?\b(?:{_WORD})\b(?:\spercent)?)"
 _ONLY = re.compile(NUMBER, re.IGNORECASE)
 
 # Where the answer is asked for. The last one in the text counts.
@@ -109,7 +109,7 @@ _REST = re.compile(
     r"No|Just|Your|You|What|How|Choose|Select|Pick)\b).*$",
     re.DOTALL,
 )
-_SEPARATOR = re.compile(r"^[\s\"'“”‘’:;,]+|(?:[\s\"'“”‘’:;,.]|\b(?:and|or|to|while|whereas|with|where)$)+$")
+_SEPARATOR = re.compile(r"^[\s\"'“”‘’:;,]+|(?:[\s\"'“”‘’:;,.(]|\b(?:and|or|to|while|whereas|with|where)$)+$")
 _DEGREE = re.compile(
     r"\b(?:strongly|somewhat|very|extremely|slightly|moderately|completely|totally|not at all|at all|a lot|"
     r"a little|much|more|less|most|least|never|rarely|seldom|sometimes|often|always|usually|definitely|"
@@ -216,8 +216,8 @@ def _value(text: str) -> int:
     """The integer that a match of NUMBER stands for."""
     text = re.sub(r"\s+", " ", text.strip().lower())
     negative = text.startswith(("-", "−", "–", "minus", "negative"))
-    bare = re.sub(r"^(?:[-−–+]|minus|negative|plus)\s?|[$€£%,]| percent$", "", text).strip()
-    bare = bare.replace(",", "").lstrip("$€£ ").rstrip("% ")
+    bare = re.sub(r"^(?:[-−–+]|minus|negative|plus)\s?|[$€£%°,]| percent$", "", text).strip()
+    bare = bare.replace(",", "").lstrip("$€£ ").rstrip("%° ")
     number = WORDS[bare] if bare in WORDS else int(bare)
     return -number if negative else number
 

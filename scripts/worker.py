@@ -22,8 +22,7 @@ from transformers import TrainerCallback
 
 from common.files import Refusal
 from scripts import best_checkpoint, checkpoints
-
-SAY = "[train] "
+from scripts.train import SAY
 
 
 def say(text: str) -> None:

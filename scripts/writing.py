@@ -64,18 +64,18 @@ class Job:
 
 def write_files(job: Job, folder: Path, workers: int) -> dict[str, Any]:
     """The one pass over the prompts: write every file of rows; return their sums by file name."""
-    settings, rows = job.settings, job.rows
+    settings, rows, off_scale = job.settings, job.rows, job.chosen.off_scale
     lines = settings.format == "jsonl"
     builders: dict[str, Training] = {}
     writers: dict[str, Writer] = {}
     held_out = bool(np.any(job.chosen.part == VALIDATION))
     for name in (*settings.outputs, *(["sft_validation"] if held_out else [])):
-        builders[name] = Training(name, settings.form, settings.order, rows, job.stimuli)
+        builders[name] = Training(name, settings.form, settings.order, rows, off_scale, job.stimuli)
         path = folder / f"{name}.{settings.format}"
         writers[path.name] = Lines(path) if lines else Tables(path, GROUP_ROWS)
     for name in ("eval.parquet", *(["validation.parquet"] if held_out else [])):
         writers[name] = Tables(folder / name, GROUP_ROWS, plain=("prompt",))
-    evaluation = EvaluationRows(rows, job.chosen.off_scale, job.source.demographic, job.stimuli)
+    evaluation = EvaluationRows(rows, off_scale, job.source.demographic, job.stimuli)
 
     def build(start: int, prompts: Prompts, batch: pa.Table) -> dict[str, Any]:
         return build_pieces(job, builders, evaluation, start, prompts, batch)

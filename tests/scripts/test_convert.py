@@ -268,7 +268,23 @@ def test_off_scale_answers_are_kept_as_published_and_counted():
     folder = made()
     counted = json.loads((folder / "manifest.json").read_text())["counted"]
     assert counted["off_scale_train"] > 0
-    assert any(line["output"] == "99" for line in lines(folder / "sft.jsonl"))
+    flagged = [line for line in lines(folder / "sft.jsonl") if line["off_scale"]]
+    assert len(flagged) == counted["off_scale_train"] and {line["output"] for line in flagged} == {"99"}
+    for line in lines(folder / "dpo.jsonl"):
+        stated = "dollars" not in line["instruction"]
+        assert line["off_scale"] == (stated and "99" in (line["chosen"], line["rejected"]))
+
+
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_parquet_flags_the_same_answers_as_json_lines(form):
+    flags = {}
+    for format in ("jsonl", "parquet"):
+        folder = made(form=form, format=format)
+        for name in ("sft", "dpo"):
+            read = pl.read_ndjson if format == "jsonl" else pl.read_parquet
+            flags[name, format] = read(folder / f"{name}.{format}")["off_scale"].to_list()
+    assert flags["sft", "jsonl"] == flags["sft", "parquet"] and any(flags["sft", "jsonl"])
+    assert flags["dpo", "jsonl"] == flags["dpo", "parquet"] and any(flags["dpo", "jsonl"])
 
 
 @pytest.mark.parametrize(
