@@ -112,9 +112,8 @@ def audit(train: pl.DataFrame, evaluation: pl.DataFrame, split: str | None, iden
     names = tuple(
         f"({study}, {sample})" for study, sample in shared.head(EXAMPLES).select(KEYS["rows"]).rows()
     )
-    checks.append(
-        Check(PROMPTS, len(train), len(evaluation), len(shared), verdict(len(shared), identical), names)
-    )
+    counts = (train["prompt"].n_unique(), len(evaluation), len(shared))
+    checks.append(Check(PROMPTS, *counts, verdict(len(shared), identical), names))
     return checks
 
 

@@ -68,10 +68,14 @@ def shared(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 def compare_prompts(
     train: np.ndarray, evaluation: np.ndarray, show: Callable[[int], str], allowed: bool
 ) -> Check:
-    """Evaluation rows whose prompt is byte-identical to a training one. Values are 64-bit hashes."""
-    found = np.flatnonzero(shared(evaluation, train))
+    """Evaluation rows whose prompt is byte-identical to a training one. Values are 64-bit hashes.
+
+    The check counts distinct training prompts, and evaluation rows.
+    """
+    known = np.unique(train)
+    found = np.flatnonzero(shared(evaluation, known))
     shown = tuple(show(int(row)) for row in found[:EXAMPLES])
-    return Check(PROMPTS, len(train), len(evaluation), len(found), verdict(len(found), allowed), shown)
+    return Check(PROMPTS, len(known), len(evaluation), len(found), verdict(len(found), allowed), shown)
 
 
 def enforce(checks: Sequence[Check], remedy: str) -> None:

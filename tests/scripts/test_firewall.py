@@ -37,9 +37,10 @@ def test_a_violation_is_refused_with_examples_and_a_remedy():
 
 
 def test_identical_prompts_are_found_by_their_hashes():
-    train = np.array([1, 2, 2**63 + 5], np.uint64)
+    train = np.array([1, 2, 2, 2**63 + 5], np.uint64)
     check = compare_prompts(train, np.array([2**63 + 5, 7], np.uint64), lambda row: f"row {row}", False)
-    assert (check.both, check.examples, check.verdict) == (1, ("row 0",), "violated")
+    assert (check.train, check.eval, check.both) == (3, 2, 1)
+    assert (check.examples, check.verdict) == (("row 0",), "violated")
 
 
 @pytest.fixture(scope="module")
