@@ -106,7 +106,7 @@ def _split(data, offsets, text, stim, stim_offsets, head_length, new_run):  # pr
 @numba.njit(nogil=True, cache=True)
 def _hash(data, offsets, hashes, powers):  # pragma: no cover - compiled
     """Polynomial hash of each text modulo 2**64, and the power that appending the text multiplies by."""
-    # Four bytes a round: their products don't wait for one another, which makes it three times as fast.
+    # Four bytes a round: their products don't wait for one another, which makes it 1.7 times as fast.
     one = np.uint64(0x9E3779B97F4A7C15)
     two, three, four = one * one, one * one * one, one * one * one * one
     for i in range(len(hashes)):
