@@ -104,9 +104,9 @@ def stream(
     that hold one of the (ascending) `demographic_rows`.
     """
 
-    def read(section: Section) -> list[tuple[list[Split], int, pa.Table]]:
+    def read(section: Section) -> deque[tuple[list[Split], int, pa.Table]]:
         low, high = np.searchsorted(demographic_rows, [section.start, section.start + section.rows])
-        return list(split_section(job, section, [*columns, *(["demographic"] if low < high else [])]))
+        return deque(split_section(job, section, [*columns, *(["demographic"] if low < high else [])]))
 
     def complete(batch: tuple[list[Split], int, pa.Table]) -> tuple[int, Any]:
         pieces, start, others = batch
@@ -122,7 +122,7 @@ def stream(
         tqdm(total=len(job.rows), unit="row", unit_scale=True, desc="converting", disable=None) as bar,
     ):
         sections = in_order(pool, read, job.source.sections(SECTION_ROWS), 1)
-        batches = (batch for section in sections for batch in section)
+        batches = (section.popleft() for section in sections for _ in range(len(section)))
         for count, built in in_order(pool, complete, batches, workers + 1):
             yield built
             bar.update(count)
