@@ -204,7 +204,7 @@ def drop_identical(job: Job, workers: int) -> None:
     part = job.chosen.part
     same = np.zeros(len(part), bool)
     train = (part == TRAINING) | (part == VALIDATION)
-    same[train] = shared(job.hashes[train], job.hashes[part == EVALUATION])
+    same[train] = shared(job.hashes[train], np.sort(job.hashes[part == EVALUATION]))
     job.chosen.drop(same, "prompt stands in evaluation")
 
 

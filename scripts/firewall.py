@@ -53,14 +53,13 @@ def compare(
     return Check(name, *counts, verdict(len(both), allowed), shown)
 
 
-def shared(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """True for each of `values` that stands in `among` (for instance hashes of prompts).
+def shared(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """True for each of `values` that stands in the sorted array `ordered` (for instance hashes of prompts).
 
-    By sorting: a hash table of millions of values would take several times their memory.
+    Not through a hash table: one of millions of values takes several times their memory.
     """
-    if not len(among):
+    if not len(ordered):
         return np.zeros(len(values), bool)
-    ordered = np.sort(among)
     place = np.searchsorted(ordered, values)
     return ordered[np.minimum(place, len(ordered) - 1)] == values
 
@@ -72,10 +71,11 @@ def compare_prompts(
 
     The check counts distinct training prompts, and evaluation rows.
     """
-    known = np.unique(train)
-    found = np.flatnonzero(shared(evaluation, known))
+    ordered = np.sort(train)  # np.unique takes ten times as long for millions of values
+    distinct = len(ordered) - int(np.sum(ordered[1:] == ordered[:-1]))
+    found = np.flatnonzero(shared(evaluation, ordered))
     shown = tuple(show(int(row)) for row in found[:EXAMPLES])
-    return Check(PROMPTS, len(known), len(evaluation), len(found), verdict(len(found), allowed), shown)
+    return Check(PROMPTS, distinct, len(evaluation), len(found), verdict(len(found), allowed), shown)
 
 
 def enforce(checks: Sequence[Check], remedy: str) -> None:
