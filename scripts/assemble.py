@@ -248,6 +248,7 @@ class Prompts:
     heads: list[bytes]
     head: np.ndarray
     text: np.ndarray
+    joined: Texts  # the heads again, end to end
     hashes: np.ndarray  # uint64, equal for prompts of equal bytes
 
     @classmethod
@@ -257,8 +258,9 @@ class Prompts:
         before = np.cumsum([0, *(len(piece.heads) for piece in pieces)]).tolist()
         head = np.concatenate([piece.head + n for piece, n in zip(pieces, before, strict=False)])
         text = np.concatenate([piece.text for piece in pieces])
-        hashes, _ = hash_texts(Texts.of(heads))
-        return cls(heads, head, text, hashes[head] * stimuli.powers[text] + stimuli.hashes[text])
+        joined = Texts.of(heads)
+        hashes, _ = hash_texts(joined)
+        return cls(heads, head, text, joined, hashes[head] * stimuli.powers[text] + stimuli.hashes[text])
 
     def around(self, order: Order) -> tuple[list[bytes], list[bytes]]:
         """What stands before and after the stimulus, for each head. Raises `UnknownShape`."""

@@ -82,7 +82,7 @@ def convert(
         register(data, split, settings)
         print(f"{folder} is up to date: nothing to do")
         return folder
-    measure = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
+    named = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
     rows = read_rows(source)
     if mapping is None:
         mapping = splits.generate(rows, split, settings.seed, settings.eval_fraction)
@@ -122,7 +122,7 @@ def convert(
         }
         sampled = sorted(job.sampled.items())
         tokens = token_lengths(
-            measure,
+            named,
             [prompt for _, prompt in sampled],
             [str(rows.response[row]) for row, _ in sampled],
             max((job.longest[start] for start in sorted(job.longest)), key=len),

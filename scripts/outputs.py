@@ -21,8 +21,7 @@ from common.prompts import STIMULUS_HEAD, SYSTEM_PROMPT, Order
 from scripts.assemble import BUFFERS, Prompts, Stimuli, Texts, arrow_of, escape, join
 from scripts.rows import Rows
 
-BATCH_ROWS = 8_192  # rows of the source at once: bounded memory
-GROUP_ROWS = 8_192  # rows of a parquet file read at once, at least
+GROUP_ROWS = 8_192  # rows of a row group, at least: fewer aren't worth reading at once
 # What stands before the prompt, and before, between and after the answers, in a line.
 SYSTEM = '{"system":"' + escape(SYSTEM_PROMPT).decode()
 LINE = {
@@ -111,18 +110,18 @@ class Lines(Writer):
 
 
 class Tables(Writer):
-    """A parquet file. Small tables are gathered into row groups of at least `group_rows`."""
+    """A parquet file. Small tables are gathered into row groups of at least GROUP_ROWS."""
 
-    def __init__(self, path: Path, group_rows: int = 0, plain: tuple[str, ...] = ()) -> None:
+    def __init__(self, path: Path, plain: tuple[str, ...] = ()) -> None:
         super().__init__(path)
-        self._group_rows, self._plain = group_rows, plain
+        self._plain = plain
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
 
     def _put(self, piece: pa.Table) -> None:
         self.rows += piece.num_rows
         self._waiting.append(piece)
-        if sum(part.num_rows for part in self._waiting) >= self._group_rows:
+        if sum(part.num_rows for part in self._waiting) >= GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from common.files import Refusal
-from scripts.assemble import Prompts, Split, Stimuli, Texts, UnknownShape, arrow_of, split_prompts
+from scripts.assemble import Prompts, Split, Stimuli, UnknownShape, arrow_of, split_prompts
 from scripts.draws import draw
 from scripts.evaluation_rows import EvaluationRows
-from scripts.outputs import BATCH_ROWS, GROUP_ROWS, Batch, Lines, Tables, Training, Writer
+from scripts.outputs import Batch, Lines, Tables, Training, Writer
 from scripts.pairs import Pairs
 from scripts.rows import Rows
 from scripts.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
@@ -24,6 +24,7 @@ from scripts.settings import DataSettings
 from scripts.source import Section, Source, check_filled, check_utf8, text_column
 
 SECTION_ROWS = 32_768  # rows of the source read at once, at least
+BATCH_ROWS = 8_192  # rows that are built at once, about
 PIECE_ROWS = 1_024  # rows whose prompts are decoded at once
 SAMPLE = 1000  # prompts that the data card measures
 
@@ -72,9 +73,9 @@ def write_files(job: Job, folder: Path, workers: int) -> dict[str, Any]:
     for name in (*settings.outputs, *(["sft_validation"] if held_out else [])):
         builders[name] = Training(name, settings.form, settings.order, rows, off_scale, job.stimuli)
         path = folder / f"{name}.{settings.format}"
-        writers[path.name] = Lines(path) if lines else Tables(path, GROUP_ROWS)
+        writers[path.name] = Lines(path) if lines else Tables(path)
     for name in ("eval.parquet", *(["validation.parquet"] if held_out else [])):
-        writers[name] = Tables(folder / name, GROUP_ROWS, plain=("prompt",))
+        writers[name] = Tables(folder / name, plain=("prompt",))
     evaluation = EvaluationRows(rows, off_scale, job.source.demographic, job.stimuli)
 
     def build(start: int, prompts: Prompts, batch: pa.Table) -> dict[str, Any]:
@@ -112,8 +113,7 @@ def stream(
         pieces, start, others = batch
         prompts = Prompts.of(pieces, job.stimuli)
         # Stimuli were checked when they were read, so heads are all that can be wrong: a fifth of the bytes.
-        heads = arrow_of(Texts.of(prompts.heads))
-        check_utf8(heads, "prompt", start, len(prompts.head), job.source)
+        check_utf8(arrow_of(prompts.joined), "prompt", start, len(prompts.head), job.source)
         job.hashes[start : start + len(prompts.head)] = prompts.hashes
         return len(prompts.head), build(start, prompts, others)
 
@@ -174,8 +174,7 @@ def remember(job: Job, start: int, prompts: Prompts) -> None:
     low, high = np.searchsorted(job.sample, [start, start + len(prompts.head)])
     for row in job.sample[low:high].tolist():
         job.sampled[row] = written(row - start)
-    heads = np.fromiter(map(len, prompts.heads), np.int64, len(prompts.heads))
-    lengths = heads[prompts.head] + job.stimuli.raw.lengths()[prompts.text]
+    lengths = prompts.joined.lengths()[prompts.head] + job.stimuli.raw.lengths()[prompts.text]
     job.longest[start] = written(int(np.argmax(lengths)))
 
 
