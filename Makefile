@@ -79,45 +79,45 @@ endif
 .PHONY: data
 data: setup ## data sets for SFT, DPO and evaluation: data/<dataset>/<split>/ (TOKENIZER=folder or hub id)
 ifeq ($(DATA),sample)
-	@$(PY) -m scripts.sample
+	@$(PY) -m scripts.sample.draw
 endif
 ifeq ($(DATA),socsci210)
-	@$(PY) -m scripts.fetch
+	@$(PY) -m scripts.data.fetch
 endif
-	@$(PY) -m scripts.tiny
-	@$(PY) -m scripts.convert $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
+	@$(PY) -m scripts.sample.models
+	@$(PY) -m scripts.data.convert $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
 
 .PHONY: tiny-models
 tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (part of `make data`)
-	@$(PY) -m scripts.tiny
+	@$(PY) -m scripts.sample.models
 
 .PHONY: splits
 splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--help")
-	@$(PY) -m scripts.splits --data "$(DATA)" $(ARGS)
+	@$(PY) -m scripts.data.splits --data "$(DATA)" $(ARGS)
 
 .PHONY: audit
 audit: setup ## proof that no row, person, study or prompt of a data set is on both sides
-	@$(PY) -m scripts.audit $(WHERE) $(ARGS)
+	@$(PY) -m scripts.data.audit $(WHERE) $(ARGS)
 
 .PHONY: train-sft
 train-sft: setup ## supervised fine-tuning: outputs/<dataset>/<split>/<model>/sft/
-	@$(PY) -m scripts.train --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
+	@$(PY) -m scripts.training.launch --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
 
 .PHONY: train-dpo
 train-dpo: setup ## preference optimisation: outputs/<dataset>/<split>/<model>/dpo/
-	@$(PY) -m scripts.train --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
+	@$(PY) -m scripts.training.launch --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
 
 .PHONY: eval
 eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file scores predictions made elsewhere)
 ifdef PREDICTIONS
-	@$(PY) -m eval.score $(WHERE) --predictions "$(PREDICTIONS)" $(OPT_EVAL)
+	@$(PY) -m eval.scoring.run $(WHERE) --predictions "$(PREDICTIONS)" $(OPT_EVAL)
 else
-	@$(PY) -m eval.run --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
+	@$(PY) -m eval.evaluate --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
 endif
 
 .PHONY: report
 report: setup ## one HTML page, with CSV and figures: outputs/<dataset>/<split>/report.html
-	@$(PY) -m eval.report $(WHERE)
+	@$(PY) -m eval.reporting.run $(WHERE)
 
 .PHONY: clean
 clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
@@ -126,23 +126,23 @@ clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
 ##@ Before and after a large run
 .PHONY: plan
 plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
-	@$(PY) -m scripts.plan --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
+	@$(PY) -m scripts.training.plan --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder
-	@$(PY) -m scripts.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
+	@$(PY) -m scripts.training.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
 
 .PHONY: simulate
 simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml (ARGS="--pilot FILE.csv", ARGS="--help")
-	@$(PY) -m eval.simulate --experiment "$(or $(EXPERIMENT),configs/experiments/two-arm.yaml)" --model "$(MODEL)" $(WHERE) $(OPT_EVAL) $(ARGS)
+	@$(PY) -m eval.simulation.run --experiment "$(or $(EXPERIMENT),configs/experiments/two-arm.yaml)" --model "$(MODEL)" $(WHERE) $(OPT_EVAL) $(ARGS)
 
 .PHONY: simulate-check
 simulate-check: setup ## simulate the held-out experiments and compare with what their people answered
-	@$(PY) -m eval.simulate_check --model "$(MODEL)" $(WHERE) $(if $(filter sample,$(DATA)),--truth data/sample/source/truth.parquet)
+	@$(PY) -m eval.simulation.check --model "$(MODEL)" $(WHERE) $(if $(filter sample,$(DATA)),--truth data/sample/source/truth.parquet)
 
 .PHONY: reproduce-check
 reproduce-check: setup ## the published control figures come out of this evaluator
-	@$(PY) -m eval.reproduce
+	@$(PY) -m eval.scoring.reproduce
 
 ##@ For developers
 .PHONY: test
@@ -155,14 +155,14 @@ test-all: test ## the fast tests, then the whole runs (about 10 minutes)
 
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m scripts.recipes --check-all
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m scripts.training.recipe --check-all
 
 .PHONY: bench bench-convert bench-train bench-eval
 bench: bench-convert bench-train bench-eval ## every benchmark
 bench-convert: setup ## conversion: rows/s, memory, ratio to the floor and to the plain ways
-	@$(PY) -m scripts.bench_convert $(ARGS)
+	@$(PY) -m scripts.bench.convert $(ARGS)
 bench-train: setup ## training: packing, tokenising, processes
-	@$(PY) -m scripts.bench_train
+	@$(PY) -m scripts.bench.train
 bench-eval: setup ## scores and predictions: seconds, memory, ratio to a scipy loop
-	@$(PY) -m eval.bench_eval
-	@$(PY) -m eval.bench_predict
+	@$(PY) -m eval.bench.score
+	@$(PY) -m eval.bench.predict

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.local_model import LocalModel
+from eval.prediction.local_model import LocalModel
 from eval.settings import LocalSettings
-from tests.eval import tiny_models
+from tests.helpers import tiny_models
 
 
 @pytest.fixture(scope="session", params=["llama", "qwen"])

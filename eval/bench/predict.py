@@ -1,0 +1,120 @@
+"""What exact mode costs: against sampled answers, and with and without reading shared beginnings once.
+
+    python -m eval.bench.predict [--model outputs/models/tiny] [--people 64] [--repeats 3]
+
+Seven questions a person, on a scale of 1-7 and on one of 0-100, persona first and stimulus first. A
+sampled answer is two tokens (a number and the end of the turn), the least that it can be; the prompt is
+read once however many answers are drawn from it. Each figure is the fastest of the repeats, which take
+turns. Prints seconds, rows a second, and what exact mode costs in sampled answers a row.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from common.files import Refusal, run_cli
+from common.prompts import SYSTEM_PROMPT, Order, user_prompt
+from common.scale import Scale
+from eval.prediction.asking import Request, Sampling
+from eval.prediction.backends.local import LocalGenerator
+from eval.prediction.exact import exact_distributions
+from eval.prediction.local_model import LocalModel
+from eval.prediction.trie import TrieBuilder
+from eval.settings import LocalSettings
+
+LIMITS = {"1-7": 2.0, "0-100": 20.0}  # sampled answers a row that exact mode must cost less than
+SCALES = {"1-7": Scale("ordinal", 1, 7), "0-100": Scale("bounded", 0, 100)}
+TASKS = 7
+
+
+def requests(people: int, order: Order, scale: Scale) -> list[Request]:
+    """Each person's answers to the same seven questions, worded as in SocSci210."""
+    regions = ("Northeast", "Midwest", "South", "West")
+    personas = [
+        {"age": 18 + n % 70, "gender": ("Female", "Male")[n % 2], "education": f"{n % 9} years after school",
+         "employment": "Working full time", "marital_status": "Married", "location": regions[n % 4],
+         "income": f"${n % 20 * 10}k", "household_size": 1 + n % 5, "ideology": f"{n % 7} of 7"}
+        for n in range(people)
+    ]  # fmt: skip
+    stories = [
+        f"Here is proposal number {task}. " + "Economists expect it to create many jobs in the region. " * 4
+        for task in range(TASKS)
+    ]
+    asked = []
+    for n, persona in enumerate(personas):
+        for task, story in enumerate(stories):
+            text = f"{story}How much do you support it? {scale.sentence()}"
+            asked.append(Request(SYSTEM_PROMPT, user_prompt(persona, text, order), (n, task)))
+    return asked
+
+
+def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The fastest of `repeats` runs of each; they take turns, so that other load falls on all alike."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(repeats):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def bench(model: LocalModel, people: int, repeats: int, order: Order, scale_name: str) -> bool:
+    """Measure one prompt order and scale; True if exact mode costs less than the limit."""
+    tries = TrieBuilder(model.tokenizer)
+    asked = requests(people, order, SCALES[scale_name])
+    prompts = model.encoder.encode([r.system for r in asked], [r.prompt for r in asked])
+    trie = tries.build(SCALES[scale_name].answers() or ())
+    generator = LocalGenerator(model, tries)
+    shared, apart = model.settings, model.settings.model_copy(update={"reuse_prefixes": False})
+
+    def exact(settings: LocalSettings) -> None:
+        model.settings = settings
+        exact_distributions(model, prompts, [trie] * len(prompts))
+        model.settings = shared
+
+    works: dict[str, Callable[[], object]] = {
+        "exact": lambda: exact(shared),
+        "exact, nothing shared": lambda: exact(apart),
+    }
+    for samples in (1, 2, 20):
+        works[f"{samples} sampled"] = lambda k=samples: generator.replies(asked, Sampling(k, 1.0, 1.0, 2))  # type: ignore[misc]
+    found = seconds(works, repeats)
+    length = sum(map(len, prompts)) / len(prompts)
+    print(f"\n{order}, {scale_name}: {len(asked)} rows of {length:.0f} tokens, {len(trie)} nodes in the trie")
+    for name, took in found.items():
+        relative = took / found["1 sampled"]
+        print(f"  {name:22} {took:7.2f} s  {len(asked) / took:7.0f} rows/s  {relative:6.2f} x one sampled")
+    ratio, limit = found["exact"] / found["1 sampled"], LIMITS[scale_name]
+    gain = found["exact, nothing shared"] / found["exact"]
+    verdict = "ok" if ratio < limit else "MISSED"
+    print(f"  sharing beginnings makes exact mode {gain:.2f} times as fast")
+    print(f"  exact costs {ratio:.2f} sampled answers a row; the limit is {limit:g}: {verdict}")
+    return ratio < limit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="outputs/models/tiny")
+    parser.add_argument("--people", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    if not Path(args.model).is_dir():
+        raise Refusal(
+            f"the model {args.model} is missing; `python -m scripts.sample.models` makes the tiny ones"
+        )
+    model = LocalModel(args.model, LocalSettings())
+    print(f"{args.model} on {model.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    orders: tuple[Order, ...] = ("persona-first", "stimulus-first")
+    kept = [bench(model, args.people, args.repeats, order, scale) for order in orders for scale in SCALES]
+    if not all(kept):
+        raise Refusal("exact mode costs more than its limit; the figures are above")
+
+
+if __name__ == "__main__":
+    run_cli(main)

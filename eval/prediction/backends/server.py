@@ -1,0 +1,181 @@
+"""Replies from any OpenAI-compatible server: vLLM, LLaMA-Factory's own API, a hosted model.
+
+Requests run concurrently up to a limit. The openai client retries what a moment's wait can mend (rate
+limits, 5xx, time-outs, lost connections) with growing pauses, or as long as the server asks for. When
+that doesn't help the run stops, and the same command goes on from the last saved shard.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import openai
+
+from common.files import Refusal
+from eval.prediction.asking import Reply, Request, Sampling
+from eval.settings import ServerSettings, Settings
+
+KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
+CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
+SECONDS_PER_REQUEST = 1.0  # likewise
+
+
+class ServerGenerator:
+    """`Generator` for a server. `usage` counts the tokens that it said it read and wrote."""
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self.model, self.settings = model, settings.server
+        self.url = self.settings.url or os.environ.get(URL)
+        if not self.url:
+            raise Refusal(f"no server is named; give --url http://host:port/v1, or set {URL}")
+        if settings.sampled.constrained and settings.mode != "verbalised":
+            raise Refusal(
+                "a server can't constrain replies; set sampled.constrained to false, or use --backend vllm"
+            )
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
+        self._loop = asyncio.new_event_loop()  # one for all shards: connections live in it
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._client = openai.AsyncOpenAI(
+            base_url=self.url,
+            api_key=os.environ.get(KEY) or "none",
+            timeout=self.settings.timeout_s,
+            max_retries=self.settings.retries,
+        )
+        self._slots = asyncio.Semaphore(self.settings.concurrency)
+
+    def replies(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
+        """See `Generator`. A request that the server calls wrong has unfinished, empty replies.
+
+        Raises `Refusal` when the server can't be reached, wants another key or knows no such model,
+        goes on failing after all retries, or calls every request wrong.
+        """
+        lost = [Reply("", finished=False)] * sampling.samples
+        found = self._run([self._replies(request, sampling) for request in requests])
+        return [replies if replies else lost for replies in found]
+
+    def first_token_masses(
+        self, requests: Sequence[Request], answers: Sequence[tuple[int, ...]]
+    ) -> list[np.ndarray | None]:
+        """The probability of each one-character answer as a reply's first token, from `logprobs`.
+
+        float64 (A,) for each request, or None where the server calls it wrong. A server shows the
+        TOP_LOGPROBS likeliest tokens only; an answer that isn't among them gets 0. Raises `Refusal` as
+        `replies` does, and when the server gives no logprobs.
+        """
+        asked = Sampling(1, 1.0, 1.0, 1)
+        found = self._run([self._first_token(request, asked) for request in requests])
+        masses: list[np.ndarray | None] = []
+        for tokens, choices in zip(found, answers, strict=True):
+            seen = {text: np.exp(logprob) for text, logprob in reversed(tokens or [])}
+            masses.append(None if tokens is None else np.array([seen.get(str(a), 0.0) for a in choices]))
+        return masses
+
+    def _run(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        return asyncio.run_coroutine_threadsafe(self._all(works), self._loop).result()
+
+    async def _all(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """What each work gives; None for one that the server calls wrong."""
+        tasks = [asyncio.ensure_future(work) for work in works]
+        wrong: list[openai.BadRequestError] = []
+
+        async def tolerate(task: asyncio.Future[Any]) -> Any:
+            try:
+                return await task
+            except openai.BadRequestError as error:
+                return wrong.append(error)
+
+        try:
+            found = await asyncio.gather(*map(tolerate, tasks))
+        except openai.OpenAIError as error:
+            raise Refusal(self._remedy(error)) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+        if wrong and len(wrong) == len(found):
+            raise Refusal(f"{self.url} calls every request wrong: {_message(wrong[0])}")
+        return found
+
+    async def _replies(self, request: Request, sampling: Sampling) -> list[Reply]:
+        """All replies to one request. A server that gives fewer than asked for at once is asked again."""
+        replies: list[Reply] = []
+        while len(replies) < sampling.samples:
+            answer = await self._ask(request, sampling, len(replies))
+            if not answer.choices:
+                break
+            for choice in answer.choices:
+                replies.append(Reply(choice.message.content or "", choice.finish_reason == "stop"))
+        return replies[: sampling.samples]
+
+    async def _first_token(self, request: Request, sampling: Sampling) -> list[tuple[str, float]]:
+        """The likeliest first tokens of a reply and their log-probabilities, in falling order."""
+        answer = await self._ask(request, sampling, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        content = (
+            answer.choices[0].logprobs.content if answer.choices and answer.choices[0].logprobs else None
+        )
+        if not content:
+            raise Refusal(f"{self.url} gives no logprobs, so exact mode can't be; use --mode sampled")
+        return [(token.token, token.logprob) for token in content[0].top_logprobs]
+
+    async def _ask(self, request: Request, sampling: Sampling, had: int = 0, **more: Any) -> Any:
+        messages: list[Any] = [{"role": "system", "content": request.system}] if request.system else []
+        async with self._slots:
+            answer = await self._client.chat.completions.create(
+                model=self.model,
+                messages=[*messages, {"role": "user", "content": request.prompt}],
+                n=sampling.samples - had,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                seed=(hash(request.seed) + had) & 0x7FFFFFFF,
+                **more,
+            )
+        if answer.usage:
+            self.usage["prompt_tokens"] += answer.usage.prompt_tokens
+            self.usage["completion_tokens"] += answer.usage.completion_tokens
+        return answer
+
+    def _remedy(self, error: openai.OpenAIError) -> str:
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            return f"{self.url} doesn't accept the key; set {KEY} to one that may use {self.model}"
+        if isinstance(error, openai.NotFoundError):
+            return f"{self.url} knows no model {self.model}, or no such address; {self.url}/models lists them"
+        if isinstance(error, openai.APITimeoutError):
+            return (
+                f"{self.url} took over {self.settings.timeout_s:g} s each of {self.settings.retries + 1} "
+                "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
+            )
+        if isinstance(error, openai.APIConnectionError):
+            return (
+                f"no server answers at {self.url}; start it or mend --url, and run the same command to go on"
+            )
+        return (
+            f"{self.url} went on failing after {self.settings.retries} retries: {_message(error)}; "
+            "lower server.concurrency or wait, and run the same command to go on"
+        )
+
+
+def _message(error: openai.OpenAIError) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def estimate(
+    characters: int, requests: int, sampling: Sampling, settings: ServerSettings
+) -> tuple[float, str]:
+    """Cost, and a sentence with cost and time, of `requests` that hold `characters` in all.
+
+    Tokens are estimated from characters and every reply is taken to be as long as it may be, so the
+    cost is an upper bound as far as the first estimate holds.
+    """
+    tokens_in = characters / CHARACTERS_PER_TOKEN
+    tokens_out = requests * sampling.samples * sampling.max_new_tokens
+    cost = (tokens_in * settings.price_input + tokens_out * settings.price_output) / 1e6
+    minutes = requests * SECONDS_PER_REQUEST / settings.concurrency / 60
+    return cost, (
+        f"{requests:,} requests, about {tokens_in / 1e6:.2f} million tokens in and at most "
+        f"{tokens_out / 1e6:.2f} million out: at most about {cost:.2f} at the settings' prices, "
+        f"about {minutes:.0f} min at {SECONDS_PER_REQUEST:g} s a request"
+    )

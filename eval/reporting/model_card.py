@@ -1,0 +1,159 @@
+"""Model cards: README.md beside each checkpoint, with what it was trained on and how well it predicts people.
+
+    python -m eval.reporting.model_card --data sample --split study
+
+Replaces the card that the trainer writes, which knows the losses but no evaluation. `eval.reporting.run` writes
+the cards too.
+"""
+
+import argparse
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from common.files import atomic_path, run_cli
+from common.page.render import environment, estimate, num
+from eval.reporting.headline import headline
+from eval.reporting.results import MAIN, Json, Results, leaders, load
+from eval.reporting.sections import command_line
+from eval.scoring import glossary
+
+STAGES = {"sft": "supervised fine-tuning", "dpo": "direct preference optimisation"}
+SHOWN = (MAIN, "wasserstein_stated", "total_variation", "accuracy_observed", "correlation", "entropy_ratio")
+CONTROLS = ("uniform_observed", "pooled_others", "training_marginal")
+RECIPE = (
+    "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "cutoff_len", "finetuning_type", "pref_beta", "pref_loss", "optim", "seed",
+)  # fmt: skip
+SOCSCI210 = "socratesft/SocSci210"
+
+
+def write_cards(found: Results) -> list[Path]:
+    """Write one card a training run, evaluated or not, and return their paths."""
+    written = []
+    for (model, stage), run in found.runs.items():
+        path = found.folder / model / stage / "README.md"
+        with atomic_path(path) as partial:
+            partial.write_text(model_card(found, model, stage, run), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def model_card(found: Results, model: str, stage: str, run: Json) -> str:
+    """The card's text: YAML for the hub, then Markdown. Texts from data are escaped for both."""
+    name = f"{model}-{stage}"
+    scores = found.scores.get(name)
+    made = environment(Path(__file__).parent / "templates")
+    made.filters["line"] = _line
+    text = made.get_template("card.md.j2").render(
+        front=Markup(yaml.safe_dump(front_matter(found, name, run), sort_keys=False, allow_unicode=True)),
+        name=name,
+        stage=STAGES.get(run["arguments"]["stage"], run["arguments"]["stage"]),
+        found=found,
+        headline=headline(found, name) if scores else [],
+        scores=scores,
+        basis=leaders(found)[1],
+        table=_table(found, name) if scores else [],
+        effects=_effects(scores) if scores else [],
+        base=run["arguments"].get("model_name_or_path"),
+        recipe={key: run["arguments"][key] for key in RECIPE if run["arguments"].get(key) is not None},
+        losses=_losses(run),
+        command=command_line(run["command"]),
+        run=run,
+        manifest=found.manifest,
+        firewall=found.manifest.get("firewall", []),
+        same_data=run.get("data_manifest") == found.manifest.get("inputs"),
+        columns=[glossary.name_of(key) for key in SHOWN],
+        distance=glossary.METRICS[MAIN],
+        skill=glossary.SKILL,
+    )  # fmt: skip
+    return text.strip() + "\n"
+
+
+def front_matter(found: Results, name: str, run: Json) -> Json:
+    """The hub's metadata. A base model or data set is named only if the hub knows it by that name."""
+    made: Json = {"library_name": "transformers", "pipeline_tag": "text-generation", "language": ["en"]}
+    base = str(run["arguments"].get("model_name_or_path") or "")
+    if base.count("/") == 1 and not Path(base).exists():
+        made["base_model"] = base
+    if found.dataset == "socsci210":
+        made["datasets"] = [SOCSCI210]
+    made["tags"] = ["llama-factory", "social-science", "human-behavior-prediction"]
+    rows = {row["name"]: row for row in leaders(found)[0]}
+    value = rows[name]["metrics"][MAIN]["value"] if name in rows else None
+    if value is not None:
+        made["model-index"] = [{
+            "name": name,
+            "results": [{
+                "task": {"type": "text-generation", "name": "prediction of human answers"},
+                "dataset": {"name": f"{found.dataset}, split by {found.split}", "type": found.dataset},
+                "metrics": [{"type": MAIN, "name": glossary.METRICS[MAIN].name, "value": round(value, 4)}],
+            }],
+        }]  # fmt: skip
+    return made
+
+
+def _table(found: Results, name: str) -> list[tuple[str, list[Markup | str]]]:
+    """Rows (predictor, metrics) of this model, its base, controls and ceiling, on the same answers."""
+    base = f"{name.rpartition('-')[0]}-base"
+    rows = {row["name"]: row for row in leaders(found)[0]}
+    ceiling = next((key for key in rows if key.startswith("split_half") and "raw" not in key), "")
+    return [
+        (
+            glossary.name_of(key),
+            [_shown(rows[key]["metrics"][one]) if one in rows[key]["metrics"] else "" for one in SHOWN],
+        )
+        for key in (name, base, *CONTROLS, ceiling)
+        if key in rows
+    ]
+
+
+def _effects(scores: Json) -> list[tuple[str, Markup, Markup | str]]:
+    """Rows (statistic, model, half of the people) of treatment effects; none where no arms were compared."""
+    model, half = scores["effects"]["model"], scores["effects"]["half_sample"]
+    terms = glossary.EFFECTS if scores["effects"]["contrasts"] else {}
+    return [
+        (term.name, _shown(model.get(key), 2), _shown(half[key], 2) if key in half else "")
+        for key, term in terms.items()
+    ]
+
+
+def _losses(run: Json) -> dict[str, str]:
+    """First and last training loss, and the last validation loss."""
+    losses = [entry["loss"] for entry in run["losses"] if entry.get("loss") is not None]
+    validation = [entry["eval_loss"] for entry in run["losses"] if entry.get("eval_loss") is not None]
+    made = {"training loss": f"{num(losses[0])} at the start, {num(losses[-1])} at the end"} if losses else {}
+    return made | ({"validation loss": f"{num(validation[-1])} at the end"} if validation else {})
+
+
+def _shown(value: Json | None, digits: int = 3) -> Markup:
+    """An estimate with its interval, or why there is none, for a cell of a table."""
+    value = value or {"value": None, "reason": "not computed"}
+    return _line(value["reason"] if value["value"] is None else estimate(value, digits))
+
+
+def _line(value: Any) -> Markup:
+    """Text as one line of Markdown: no markup, no table cell, no link, no emphasis comes out of it."""
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    special = r"[\\`|*\[\]~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"  # an underscore inside a word is plain
+    return Markup(re.sub(special, lambda found: f"&#{ord(found[0])};", text))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
+    parser.add_argument("--split", default="study", help="study, task, condition or participant")
+    options = parser.parse_args()
+    cards = write_cards(load(options.data, options.split))
+    for path in cards:
+        print(path)
+    if not cards:
+        print("nothing to do: no training run lies beside these scores (make train-sft)")
+
+
+if __name__ == "__main__":
+    run_cli(main)

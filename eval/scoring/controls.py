@@ -1,0 +1,174 @@
+"""Predictions that need no model: what a score must beat before it means anything.
+
+Every control gives one answer distribution to everybody of a cell. An *oracle* has seen the cell's own
+answers; the others have not. All but the uniform ones are blind to the condition.
+
+uniform_observed, uniform_stated   every answer of the observed (stated) range equally likely
+pooled_others                      people's answers to the same outcome in the study's other conditions,
+                                   training rows included
+pooled_oracle                      the same with this cell's own answers; not where no other condition is
+other_outcomes                     people's answers to the study's other outcomes with the same scale
+training_marginal                  training answers of the study with the same scale; of a study without
+                                   training rows, those of all studies with the same scale
+most_frequent_others               the most frequent answer of pooled_others (the lowest of several)
+most_frequent_oracle               the most frequent answer of the cell itself
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from common.files import Refusal
+from common.scale import MAX_ANSWERS
+from eval.scoring.align import CELL
+
+CONTROLS = (
+    "uniform_observed",
+    "uniform_stated",
+    "pooled_others",
+    "pooled_oracle",
+    "other_outcomes",
+    "training_marginal",
+    "most_frequent_others",
+    "most_frequent_oracle",
+)
+SCALE = ["scale_low", "scale_high"]
+TRAIN_COLUMNS = [*CELL, *SCALE, "response", "count"]
+
+
+@dataclass(frozen=True)
+class CellAnswers:
+    """An answer distribution for each of C cells, laid end to end: offsets (C + 1), answers, weights.
+
+    A cell without any entry has no such control.
+    """
+
+    offsets: np.ndarray
+    answers: np.ndarray
+    weights: np.ndarray
+
+
+def controls(rows: pl.DataFrame, cells: pl.DataFrame, train_counts: Path | None) -> dict[str, CellAnswers]:
+    """All controls for the C rows of `cells` (see `inputs.group_frame`), from evaluation rows.
+
+    train_counts: `train_counts.parquet` of data/README.md; None leaves `training_marginal` empty.
+    """
+    keyed = cells.with_row_index("cell").select(pl.col("cell").cast(pl.Int64), *CELL, *SCALE)
+    per_cell = rows.group_by(*CELL, "response").agg(pl.len().cast(pl.Int64).alias("weight"))
+    own = keyed.join(per_cell, on=CELL).select("cell", "response", "weight")
+    train = _read_train(train_counts)
+    everyone = pl.concat([per_cell, train.select(per_cell.columns)])
+    pooled = keyed.join(_sums(everyone, ["study_id", "task_num"]), on=["study_id", "task_num"])
+    of_cell = keyed.join(_sums(everyone, CELL), on=CELL)
+    others = _minus(pooled, of_cell)
+    pooled = pooled.join(others, on="cell", how="semi").select("cell", "response", "weight")
+    answers = {
+        "uniform_observed": _uniform_observed(rows, keyed, cells),
+        "uniform_stated": _uniform_stated(rows, keyed),
+        "pooled_others": others,
+        "pooled_oracle": pooled,
+        "other_outcomes": _other_outcomes(rows, keyed),
+        "training_marginal": _training(keyed, train),
+        "most_frequent_others": _most_frequent(others),
+        "most_frequent_oracle": _most_frequent(own),
+    }
+    return {name: _lay_out(answers[name], len(cells)) for name in CONTROLS}
+
+
+def _sums(counts: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    return counts.group_by(*keys, "response").agg(pl.col("weight").sum())
+
+
+def _minus(all_answers: pl.DataFrame, without: pl.DataFrame) -> pl.DataFrame:
+    left = all_answers.join(without, on=["cell", "response"], how="left", suffix="_less")
+    less = left.with_columns(pl.col("weight") - pl.col("weight_less").fill_null(0)).filter(
+        pl.col("weight") > 0
+    )
+    return less.select("cell", "response", "weight")
+
+
+def _uniform_observed(rows: pl.DataFrame, keyed: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Whole numbers from the smallest to the largest human answer, in the scale's steps."""
+    steps = rows.group_by(CELL).agg(pl.col("scale_step").min().fill_null(1).alias("step"))
+    ranges = keyed.join(cells.select(*CELL, "observed_low", "observed_high"), on=CELL).join(steps, on=CELL)
+    return _grid(
+        ranges.select(
+            "cell", pl.col("observed_low").alias("low"), pl.col("observed_high").alias("high"), "step"
+        )
+    )
+
+
+def _uniform_stated(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
+    """Every admissible answer of the stated scale: the labelled ones of a choice, else the whole range."""
+    first = pl.col("scale_step").first().fill_null(1).alias("step"), pl.col("scale_labels").first()
+    kind = pl.when(pl.col("scale_kind").n_unique() == 1).then(pl.col("scale_kind").first()).alias("kind")
+    scales = keyed.filter(pl.col("scale_low").is_not_null()).join(
+        rows.group_by(CELL).agg(*first, kind), on=CELL
+    )
+    listed = (pl.col("kind") == "choice").fill_null(False) & (
+        pl.col("scale_labels").list.len().fill_null(0) > 0
+    )
+    labelled = scales.filter(listed).select("cell", "scale_labels").explode("scale_labels")
+    choices = labelled.select(
+        "cell", pl.col("scale_labels").struct.field("value").alias("response"), weight=pl.lit(1)
+    )
+    ranged = scales.filter(~listed)
+    ranges = _grid(
+        ranged.select("cell", pl.col("scale_low").alias("low"), pl.col("scale_high").alias("high"), "step")
+    )
+    return pl.concat([choices.cast(ranges.schema), ranges])
+
+
+def _grid(ranges: pl.DataFrame) -> pl.DataFrame:
+    """Answers low, low + step, ... high of each cell; of a very wide range evenly spaced ones."""
+    step = pl.max_horizontal("step", (pl.col("high") - pl.col("low")) // MAX_ANSWERS, pl.lit(1)).cast(
+        pl.Int64
+    )
+    answers = pl.int_ranges("low", pl.col("high") + 1, step, dtype=pl.Int64).alias("response")
+    return ranges.select("cell", answers).explode("response").with_columns(weight=pl.lit(1, pl.Int64))
+
+
+def _other_outcomes(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
+    per_outcome = rows.filter(pl.col("scale_low").is_not_null()).group_by(
+        "study_id", "task_num", *SCALE, "response"
+    )
+    counts = per_outcome.agg(pl.len().cast(pl.Int64).alias("weight"))
+    same_scale = keyed.join(_sums(counts, ["study_id", *SCALE]), on=["study_id", *SCALE])
+    own = keyed.join(counts, on=["study_id", "task_num", *SCALE])
+    return _minus(same_scale.select("cell", "response", "weight"), own.select("cell", "response", "weight"))
+
+
+def _read_train(path: Path | None) -> pl.DataFrame:
+    """Training answers with their `weight`; none without a file."""
+    schema: dict[Any, Any] = {name: pl.String if name == "study_id" else pl.Int64 for name in TRAIN_COLUMNS}
+    if path is None or not path.is_file():
+        return pl.DataFrame(schema=schema).rename({"count": "weight"})
+    train = pl.read_parquet(path)
+    if absent := [name for name in TRAIN_COLUMNS if name not in train.columns]:
+        raise Refusal(f"{path} has no column {', '.join(absent)}; see data/README.md, train_counts.parquet")
+    return train.select(TRAIN_COLUMNS).cast(schema).rename({"count": "weight"})
+
+
+def _training(keyed: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    train = train.filter(pl.col("scale_low").is_not_null())
+    own = keyed.join(_sums(train, ["study_id", *SCALE]), on=["study_id", *SCALE])
+    rest = keyed.join(own.select("cell").unique(), on="cell", how="anti")
+    anywhere = rest.join(_sums(train, SCALE), on=SCALE)
+    return pl.concat([part.select("cell", "response", "weight") for part in (own, anywhere)])
+
+
+def _most_frequent(counts: pl.DataFrame) -> pl.DataFrame:
+    ranked = counts.sort("cell", "weight", "response", descending=[False, True, False])
+    return ranked.group_by("cell", maintain_order=True).first()
+
+
+def _lay_out(entries: pl.DataFrame, cells: int) -> CellAnswers:
+    entries = entries.sort("cell", "response")
+    sizes = np.bincount(entries["cell"].to_numpy(), minlength=cells)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return CellAnswers(
+        offsets, entries["response"].to_numpy(), entries["weight"].to_numpy().astype(np.float64)
+    )

@@ -1,0 +1,169 @@
+"""Do our scores come out where published ones, or the known truth, say they must?
+
+    python -m eval.scoring.reproduce [--data socsci210] [--predictions FILE --published 0.151]
+
+With SocSci210 converted (split `study`): the uniform guess on the unseen studies must come out at the
+published 0.203 by the observed range (arXiv 2509.05830), within 0.005; --predictions checks those of a
+released model against its published figure (Qwen2.5-14B SFT 0.151, LLaMA3-8B SFT 0.153) alike.
+
+Without it, or with --data sample: the same code on the synthetic sample, whose truth is known. The uniform
+guess must equal a plain loop over scipy, and lie as far from the true distributions as from people's
+answers, within 0.02; a perfect model, exact and sampled, must have a corrected skill of 1 within its
+interval over people. Exit code 1 if a check fails.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.stats import wasserstein_distance
+
+from common.files import Refusal, run_cli
+from common.paths import source_dir, split_dir
+from eval.scoring.align import CELL, KEY, Aligned, Predictions, align, load_predictions, load_rows
+from eval.scoring.controls import controls
+from eval.scoring.model import ModelScores, score_model
+from eval.settings import DEFAULT, Settings, load_settings
+
+PUBLISHED_UNIFORM = 0.203
+TOLERANCE = 0.005
+TRUTH_TOLERANCE = 0.02  # the sampling noise that a cell of some 50 people adds to a distance
+UNIFORM, METRIC = "uniform_observed", "wasserstein_observed"
+Check = tuple[bool, str]
+
+
+def main() -> None:
+    """Run the checks, print each with its figures, and end with exit code 1 if one fails."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="default: socsci210 if it is converted, else sample")
+    parser.add_argument("--predictions", help="predictions of a released model, to compare with --published")
+    parser.add_argument("--published", type=float, help="its published Wasserstein distance")
+    parser.add_argument("--config", default=str(DEFAULT))
+    args = parser.parse_args()
+    if (args.predictions is None) != (args.published is None):
+        raise Refusal("give --predictions and --published together")
+    converted = (split_dir("socsci210", "study") / "eval.parquet").is_file()
+    data = args.data or ("socsci210" if converted else "sample")
+    settings = load_settings(args.config)
+    path = split_dir(data, "study") / "eval.parquet"
+    rows = load_rows(path, f"run `make data DATA={data} SPLIT=study` first")
+    cells, studies = rows.select(CELL).n_unique(), rows["study_id"].n_unique()
+    print(f"{path}: {len(rows):,} rows, {cells} cells, {studies} studies")
+    if data == "sample":
+        checks = sample_checks(rows, settings)
+    else:
+        checks = published_checks(rows, args.predictions, args.published, settings)
+    failed = 0
+    for passed, said in checks:
+        failed += not passed
+        print(f"{'ok  ' if passed else 'FAIL'} {said}", flush=True)
+    if failed:
+        sys.exit(1)
+
+
+def published_checks(
+    rows: pl.DataFrame, predictions: str | None, published: float | None, settings: Settings
+) -> Iterator[Check]:
+    """The uniform guess, and one released model's predictions, against published figures."""
+    some = _score(rows, _answers_as_predictions(rows), settings)
+    yield _near(
+        some.report["controls"][UNIFORM][METRIC]["value"], PUBLISHED_UNIFORM, TOLERANCE, "uniform guess"
+    )
+    if predictions is not None and published is not None:
+        found = _score(rows, load_predictions(Path(predictions), "give an existing file"), settings)
+        value = found.report["metrics"][METRIC]["value"]
+        yield _near(value, published, TOLERANCE, f"{predictions} ({found.report['rows']['scored']:,} rows)")
+
+
+def sample_checks(rows: pl.DataFrame, settings: Settings) -> Iterator[Check]:
+    """Uniform guess and perfect model on the sample."""
+    path = source_dir("sample") / "truth_rows.parquet"
+    truth = pl.read_parquet(path) if path.is_file() else None
+    if truth is None:
+        raise Refusal(f"{path} is missing; run `make data DATA=sample SPLIT=study` first")
+    truth = truth.join(rows.select(KEY), on=KEY, how="semi", maintain_order="left")
+    exact = _predictions(truth, "exact")
+    scores = _score(rows, exact, settings)
+    uniform = scores.report["controls"][UNIFORM][METRIC]["value"]
+    people, true = _uniform_by_scipy(rows, align(rows, exact, "truth"))
+    yield abs(uniform - people) < 1e-12, f"uniform guess {uniform:.6f}, by a loop over scipy {people:.6f}"
+    yield _near(
+        uniform, true, TRUTH_TOLERANCE, "uniform guess against people, and against the true distributions"
+    )
+    yield _skill_is_one(scores, "perfect model, exact probabilities")
+    yield _skill_is_one(
+        _score(rows, _predictions(truth, "sampled"), settings), "perfect model, sampled once a person"
+    )
+
+
+def _near(value: float, wanted: float, tolerance: float, what: str) -> Check:
+    said = f"{what}: {METRIC} {value:.4f}, expected {wanted:.4f} within {tolerance}"
+    return abs(value - wanted) <= tolerance, said
+
+
+def _skill_is_one(scores: ModelScores, what: str) -> Check:
+    skill = scores.report["skill"][METRIC]["corrected"]
+    ends = [skill[end] for end in ("low", "high", "low_people", "high_people")]
+    within = ends[2] <= 1 <= ends[3]  # the sample's studies are the whole truth: people are what is drawn
+    distance = scores.report["metrics"][METRIC]["value"]
+    over = "no interval over studies" if ends[0] is None else f"[{ends[0]:.3f}, {ends[1]:.3f}] over studies"
+    return within, (
+        f"{what}: {METRIC} {distance:.4f}, corrected skill {skill['value']:.3f} {over}, "
+        f"[{ends[2]:.3f}, {ends[3]:.3f}] over people; must hold 1"
+    )
+
+
+def _score(rows: pl.DataFrame, predictions: Predictions, settings: Settings) -> ModelScores:
+    return score_model(
+        rows, align(rows, predictions, "check"), None, settings.score, settings.seed, whole=False
+    )
+
+
+def _answers_as_predictions(rows: pl.DataFrame) -> Predictions:
+    """Something to score where only the controls are of interest."""
+    keys = rows.select(KEY).with_columns(mode=pl.lit("sampled"), n_draws=pl.lit(1, pl.Int64))
+    return Predictions(keys, np.arange(len(rows) + 1), rows["response"].to_numpy(), np.ones(len(rows)))
+
+
+def _predictions(truth: pl.DataFrame, mode: str) -> Predictions:
+    """A perfect model: every row's true distribution, or one answer drawn from it."""
+    offsets = np.concatenate([[0], truth["answers"].list.len().cum_sum().to_numpy()]).astype(np.int64)
+    answers = truth["answers"].explode().to_numpy()
+    probs = truth["probs"].explode().cast(pl.Float64).to_numpy()
+    probs = probs / np.repeat(np.add.reduceat(probs, offsets[:-1]), np.diff(offsets))
+    keys = truth.select(KEY).with_columns(mode=pl.lit(mode), n_draws=pl.lit(int(mode == "sampled"), pl.Int64))
+    if mode == "exact":
+        return Predictions(keys, offsets, answers, probs)
+    before = np.concatenate([[0.0], probs.cumsum()])
+    draws = before[offsets[:-1]] + np.random.default_rng(0).random(len(truth))
+    at = np.clip(np.searchsorted(before, draws, side="right") - 1, offsets[:-1], offsets[1:] - 1)
+    return Predictions(keys, np.arange(len(truth) + 1), answers[at], np.ones(len(truth)))
+
+
+def _uniform_by_scipy(rows: pl.DataFrame, truth: Aligned) -> tuple[float, float]:
+    """The uniform guess's distance from people's answers and from the true distributions, cell by cell."""
+    uniform = controls(rows, truth.cells, None)[UNIFORM]
+    cell, response = truth.rows["cell"].to_numpy(), truth.rows["response"].to_numpy()
+    starts = np.searchsorted(cell, np.arange(len(truth.cells) + 1))
+    found = []
+    for c, (low, high) in enumerate(truth.cells.select("observed_low", "observed_high").iter_rows()):
+        guess = uniform.answers[uniform.offsets[c] : uniform.offsets[c + 1]]
+        mine = slice(truth.offsets[starts[c]], truth.offsets[starts[c + 1]])
+        true, weights = np.clip(truth.answers[mine], low, high), truth.probs[mine]
+        if high > low:
+            people = wasserstein_distance(response[starts[c] : starts[c + 1]], guess) / (high - low)
+            found.append((people, wasserstein_distance(true, guess, u_weights=weights) / (high - low), c))
+    table = pl.DataFrame(found, schema=["people", "true", "cell"], orient="row")
+    studies = table.with_columns(study=truth.cells["study_id"].gather(table["cell"].cast(pl.UInt32)))
+    means = studies.group_by("study").agg(pl.col("people", "true").mean())
+    people_mean, true_mean = means.select(pl.col("people", "true").mean()).row(0)
+    return float(people_mean), float(true_mean)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,295 @@
+"""Measure the converter on data in the real proportions, against the floor and the plain ways.
+
+    python -m scripts.bench.convert [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
+
+Generates 210 studies, 5,998 cells and 400,491 people (fewer people and rows with smaller --rows), then
+runs each way in a process of its own: whole time with start and sync, peak memory of the process (and
+of a quarter of the rows).
+Floor: read the parquet columns that a conversion must read while another thread writes as many bytes.
+The plain ways (`datasets.map` and `to_json`, a pandas loop) run on the first --plain-rows rows and are
+compared by rows per second. Every figure is of this run on this machine; the folder is removed after.
+"""
+
+import argparse
+import json
+import os
+import platform
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.files import run_cli, write_json
+from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
+
+FULL_ROWS, PEOPLE, STUDIES, CELLS, SHARDS = 2_901_390, 400_491, 210, 5_998, 17
+ARMS = 6  # arms of a study; outcomes fill up the cells
+GROUP_ROWS = 50_000
+WORDS = (
+    "the policy would raise taxes on families and firms while public services in the city improve and "
+    "people who read the news say that leaders should listen to citizens before they decide what to do"
+)
+COLUMNS = (
+    "study_id", "sample_id", "participant", "demographic", "stimuli", "condition_num", "task_num", "prompt",
+)  # fmt: skip
+
+
+@dataclass
+class World:
+    """What the generated rows are drawn from."""
+
+    study_of: np.ndarray  # the study of each person
+    turns: np.ndarray  # rows of each person
+    names: list[str]
+    outcomes: list[int]  # outcomes of each study
+    stimuli: dict[tuple[int, int, int, int], str]  # by study, arm, outcome and one of two texts
+
+
+def generate(folder: Path, rows: int) -> None:
+    """Write `rows` rows in the hub's layout: shards in the order of studies and people, as the real ones."""
+    (folder / "data").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    world = _world(rng, rows)
+    bounds = np.linspace(0, len(world.study_of), SHARDS + 1).astype(int)
+    sample = [0] * STUDIES
+    for shard in range(SHARDS):
+        path = folder / f"data/train-{shard:05d}-of-{SHARDS:05d}.parquet"
+        _write_shard(path, world, range(bounds[shard], bounds[shard + 1]), sample, rng)
+    (folder / "metadata").mkdir()
+    mapping = {"seen": world.names[:170], "unseen": world.names[170:]}
+    write_json(folder / "metadata/participant_mapping.json", mapping)
+
+
+def _world(rng: np.random.Generator, rows: int) -> World:
+    people = max(STUDIES, PEOPLE * rows // FULL_ROWS)
+    names = [f"st{number:03d}" for number in range(STUDIES)]
+    least, more = divmod(CELLS // ARMS, STUDIES)
+    outcomes = [least + (number < more) for number in range(STUDIES)]
+    turns = np.full(people, rows // people)
+    turns[: rows - int(turns.sum())] += 1
+    stimuli = {
+        (study, arm, task, text): _stimulus(rng, f"{task}.{text} of arm {arm} of {names[study]}")
+        for study in range(STUDIES)
+        for arm in range(ARMS)
+        for task in range(outcomes[study])
+        for text in range(2)
+    }
+    study_of = np.sort(np.r_[np.arange(STUDIES), rng.integers(0, STUDIES, people - STUDIES)])
+    return World(study_of, turns, names, outcomes, stimuli)
+
+
+def _stimulus(rng: np.random.Generator, name: str) -> str:
+    length = int(np.clip(rng.lognormal(6.35, 0.75), 30, 4500))
+    vocabulary = WORDS.split()
+    words = " ".join(vocabulary[n] for n in rng.integers(0, len(vocabulary), length // 5))[:length]
+    return (
+        f'{words}\n\n"Question {name}": do you agree? Only return an integer from 1 to 7, where 1 means '
+        "strongly disagree and 7 means strongly agree, nothing else."
+    )
+
+
+def _write_shard(
+    path: Path, world: World, people: range, sample: list[int], rng: np.random.Generator
+) -> None:
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    writer: pq.ParquetWriter | None = None
+    for person in people:
+        study = int(world.study_of[person])
+        arm = person % ARMS
+        demographic: dict[str, Any] = {name: f"{name} {person % 17} of a kind" for name in DEMOGRAPHIC_FIELDS}
+        demographic |= {"age": 18 + person % 70, "ethnicity": None, "education": f"degree number {person}"}
+        for turn in range(int(world.turns[person])):
+            task, text = turn % world.outcomes[study], turn // world.outcomes[study] % 2
+            stimulus = world.stimuli[study, arm, task, text]
+            prompt = user_prompt(demographic, stimulus)
+            row = (world.names[study], sample[study], person, demographic, stimulus, arm, task, prompt)
+            sample[study] += 1
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+        if len(columns["prompt"]) >= GROUP_ROWS or person == people[-1]:
+            count = len(columns["prompt"])
+            reasoning = ["Somebody like this would answer so."] * count
+            table = pa.table(columns | {"response": rng.integers(1, 8, count), "reasoning": reasoning})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            columns = {name: [] for name in COLUMNS}
+    if writer:
+        writer.close()
+
+
+def floor(folder: str, total: int) -> None:
+    """Read what a conversion must read; write `total` bytes of it meanwhile; sync."""
+    waiting: queue.Queue[Any] = queue.Queue(4)
+    target = Path(folder, "floor.bin")
+
+    def write() -> None:
+        left = total
+        with target.open("wb", buffering=0) as file:
+            while (data := waiting.get()) is not None:
+                while left > 0 and len(data):
+                    written = file.write(data[: min(left, len(data))])
+                    data, left = data[written:], left - written
+            while left > 0:
+                left -= file.write(b"x" * min(left, 2**24))
+            os.fsync(file.fileno())
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    columns = [
+        "study_id",
+        "sample_id",
+        "participant",
+        "response",
+        "condition_num",
+        "task_num",
+        "prompt",
+        "stimuli",
+    ]
+    for path in sorted(Path(folder, "data").glob("*.parquet")):
+        for batch in pq.ParquetFile(path, read_dictionary=["stimuli"]).iter_batches(16_384, columns=columns):
+            waiting.put(memoryview(batch.column("prompt").buffers()[2]))
+    waiting.put(None)
+    thread.join()
+    target.unlink()
+
+
+def plain_datasets(folder: str, rows: int) -> None:
+    """`datasets.map`, row by row, then `to_json`: what most people write first."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    table = datasets.load_dataset("parquet", data_files=_first_shard(folder), split=f"train[:{rows}]")
+    lines = table.map(
+        lambda row: {"system": SYSTEM_PROMPT, "instruction": row["prompt"], "output": str(row["response"])},
+        remove_columns=table.column_names,
+    )
+    lines.to_json(str(Path(folder, "datasets.jsonl")))
+
+
+def plain_pandas(folder: str, rows: int) -> None:
+    """A pandas loop with `json.dumps`."""
+    import pandas
+
+    frame = pandas.read_parquet(_first_shard(folder)).head(rows)
+    with Path(folder, "pandas.jsonl").open("w") as file:
+        for _, row in frame.iterrows():
+            line = {"system": SYSTEM_PROMPT, "instruction": row["prompt"], "output": str(row["response"])}
+            file.write(json.dumps(line) + "\n")
+
+
+def _first_shard(folder: str) -> str:
+    return str(min(Path(folder, "data").glob("*.parquet")))
+
+
+def converted(folder: str, settings: str, workers: int) -> None:
+    """The converter itself, on the study split."""
+    from scripts.data.convert import convert
+    from scripts.data.settings import DataSettings
+
+    convert(folder, "study", DataSettings.model_validate_json(settings), workers, force=True)
+
+
+Figures = tuple[float, float, float]  # seconds, CPU seconds, peak MB
+WAYS: dict[str, Callable[..., None]] = {
+    way.__name__: way for way in (floor, plain_datasets, plain_pandas, converted)
+}
+
+
+def measure(way: str, folder: Path, *arguments: Any) -> Figures:
+    """(seconds, CPU seconds, peak MB) of one way, in a process of its own."""
+    script = f"from scripts.bench.convert import WAYS; WAYS[{way!r}]({str(folder)!r}, *{arguments!r})"
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "HF_DATASETS_CACHE": str(folder / "cache")}
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=folder.parent, env=environment,
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - started
+    if process.returncode:
+        raise RuntimeError(f"{way} ended with exit code {process.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def written(folder: Path) -> int:
+    """Bytes of the data set that the converter wrote."""
+    out = folder.parent / "data" / folder.name / "study"
+    return sum(file.stat().st_size for file in out.iterdir())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=FULL_ROWS)
+    parser.add_argument("--folder", type=Path, help="where to work, default a temporary folder")
+    parser.add_argument("--plain-rows", type=int, default=50_000)
+    parser.add_argument("--runs", type=int, default=2, help="the best of so many runs is printed")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="bench-convert-", dir=args.folder)).resolve()
+    try:
+        bench(home, args.rows, args.plain_rows, args.runs, args.workers)
+    finally:
+        shutil.rmtree(home)
+
+
+def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> None:
+    """Generate, measure and print; the last line of each block says what it was measured on."""
+    folder, part = home / "bench", home / "quarter"
+    started = time.monotonic()
+    pid = os.fork()  # the generator's memory must not count as the children's
+    if pid == 0:
+        generate(folder, rows)
+        generate(part, rows // 4)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    size = sum(file.stat().st_size for file in (folder / "data").iterdir())
+    print(f"generated {rows:,} rows, {size / 1e6:,.0f} MB of parquet, in {time.monotonic() - started:.0f} s")
+    print(f"{'way':28}{'s':>7}{'CPU s':>7}{'rows/s':>11}{'x floor':>9}{'CPU x':>7}{'peak MB':>9}{'MB':>8}")
+    for form in ("jsonl", "parquet"):
+        best = {}
+        for stage in ("sft", "dpo"):
+            settings = json.dumps({"format": form, "outputs": [stage]})
+            ours, bases = [], []
+            for _ in range(runs):  # by turns, so that other work on the machine meets both
+                ours.append(measure("converted", folder, settings, workers))
+                total = written(folder)
+                bases.append(measure("floor", folder, total))
+            best[stage], base = min(ours), min(bases)
+            _line(f"{stage} to {form}", best[stage], rows, base, rows, total)
+            _line("  its floor", base, rows, base, rows, total)
+        print(f"{form}: DPO takes {best['dpo'][0] / best['sft'][0]:.2f} times SFT")
+        most = max(peak for _, _, peak in best.values())
+        less = measure("converted", part, json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
+        grown = (most - less) * 1e6 / (rows - rows // 4)
+        sizes = f"{less:.0f} MB at {rows // 4:,} rows, {most:.0f} MB at {rows:,}"
+        print(f"{form}: peak {sizes}: {grown:.0f} bytes a row")
+    for way in ("plain_datasets", "plain_pandas"):
+        count = min(plain_rows, rows // SHARDS)
+        _line(f"{way}, {count:,} rows", measure(way, folder, count), count, base, rows, 0)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
+        f"{platform.python_version()}, pyarrow {pa.__version__}; best of {runs} whole processes, {workers} "
+        "workers; the plain ways are compared by row with the parquet floor"
+    )
+
+
+def _line(name: str, figures: Figures, rows: int, base: Figures, base_rows: int, total: int) -> None:
+    seconds, cpu, peak = figures
+    ratio, cpu_ratio = (figures[n] / rows / (base[n] / base_rows) for n in (0, 1))
+    size = f"{total / 1e6:8,.0f}" if total else ""
+    rate = f"{rows / seconds:11,.0f}"
+    print(f"{name:28}{seconds:7.1f}{cpu:7.1f}{rate}{ratio:9.2f}{cpu_ratio:7.2f}{peak:9.0f}{size}", flush=True)
+
+
+if __name__ == "__main__":
+    run_cli(main)

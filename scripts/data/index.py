@@ -1,0 +1,54 @@
+"""LLaMA-Factory's index `data/dataset_info.json`: gains a data set's entries, keeps everybody else's."""
+
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from common.files import Refusal, read_json, write_json
+from common.paths import dataset_name
+from scripts.data.settings import DataSettings
+
+STAGES = ("sft", "sft_reasoning", "sft_validation", "dpo")  # the training files that there can be
+INDEX = Path("data/dataset_info.json")
+
+
+def register(data: str, split: str, settings: DataSettings) -> None:
+    """Put the entries of one data set into the index, under a lock; stale ones of the same split go."""
+    dataset = dataset_name(data)
+    prefix = f"{dataset}_{split}_"
+    folder = INDEX.parent / dataset / split
+    held_out = (folder / f"sft_validation.{settings.format}").exists()
+    names = [*settings.outputs, *(["sft_validation"] if held_out else [])]
+    entries = {f"{prefix}{name}": entry(f"{dataset}/{split}", name, settings) for name in names}
+    INDEX.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(INDEX.with_name(".dataset_info.lock")):
+        index: Any = {}
+        if INDEX.exists():
+            index = read_json(INDEX, "mend it or delete it; `make data` writes its entries again")
+        if not isinstance(index, dict):
+            raise Refusal(f"{INDEX} must hold an object; delete it, `make data` writes its entries again")
+        others = {k: v for k, v in index.items() if k not in {f"{prefix}{name}" for name in STAGES}}
+        if index != others | entries:
+            write_json(INDEX, others | entries)
+
+
+def entry(folder: str, name: str, settings: DataSettings) -> dict[str, Any]:
+    """One entry. The `columns` are explicit: without them LLaMA-Factory drops the system prompt."""
+    columns = {"system": "system"}
+    if settings.form == "alpaca":
+        columns["prompt"] = "instruction"
+        if settings.format == "parquet":
+            columns["query"] = "input"
+        if name != "dpo":
+            columns["response"] = "output"
+    else:
+        columns["messages"] = "conversations"
+    if name == "dpo":
+        columns |= {"chosen": "chosen", "rejected": "rejected"}
+    found: dict[str, Any] = {"file_name": f"{folder}/{name}.{settings.format}", "columns": columns}
+    if settings.form == "sharegpt":
+        found["formatting"] = "sharegpt"
+    if name == "dpo":
+        found["ranking"] = True
+    return found

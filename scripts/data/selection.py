@@ -1,0 +1,114 @@
+"""Which rows train, validate and evaluate, and why the others don't: every row is accounted for."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.draws import draw, lowest, study_keys
+from common.files import Refusal
+from scripts.data.facts import Rows, combine, first_rows
+from scripts.data.settings import DataSettings
+from scripts.data.splits import EVAL, UNMAPPED, Assignment, validation_rows
+
+TRAINING, VALIDATION, EVALUATION, DROPPED = 0, 1, 2, 3
+PARTS = ("train", "validation", "eval")
+
+
+@dataclass
+class Selection:
+    """`part` of each row (TRAINING, VALIDATION, EVALUATION or DROPPED), and rows dropped by reason."""
+
+    part: np.ndarray
+    off_scale: np.ndarray
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def rows(self, part: int) -> np.ndarray:
+        return np.flatnonzero(self.part == part)
+
+    def drop(self, rows: np.ndarray, reason: str) -> None:
+        """Drop the rows that the mask `rows` names; they must be training rows."""
+        count = int(rows.sum())
+        if count:
+            self.part[rows] = DROPPED
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def counts(self) -> dict[str, int]:
+        found = np.bincount(self.part, minlength=4)
+        return {name: int(found[part]) for part, name in enumerate(PARTS)}
+
+
+def select(rows: Rows, split: str, assignment: Assignment, settings: DataSettings) -> Selection:
+    """Divide the rows as the settings say."""
+    side = assignment.side
+    part = np.where(side == EVAL, EVALUATION, TRAINING).astype(np.int8)
+    chosen = Selection(part, off_scale(rows))
+    if settings.unmapped == "drop":
+        chosen.drop(side == UNMAPPED, "not named by the mapping")
+    keys = study_keys(rows.studies)
+    person = draw(settings.seed, "participants", keys[rows.people_study], rows.people)
+    if settings.participants_fraction < 1:
+        kept = _share(rows, part == TRAINING, person, settings.participants_fraction)
+        chosen.drop((part == TRAINING) & ~kept[rows.person], "beyond participants_fraction")
+    if settings.off_scale == "drop":
+        chosen.drop((part == TRAINING) & chosen.off_scale, "answer outside the stated scale")
+    held = validation_rows(rows, part == TRAINING, split, settings.seed, settings.validation_fraction)
+    part[held] = VALIDATION
+    if settings.respondents_per_cell:
+        spare = _beyond(rows, part == TRAINING, person, settings.respondents_per_cell)
+        chosen.drop(spare, "beyond respondents_per_cell")
+    return chosen
+
+
+def refuse_empty_side(chosen: Selection, split: str) -> None:
+    """Refuse a data set without training or without evaluation rows."""
+    for name, part in (("training", TRAINING), ("evaluation", EVALUATION)):
+        if not np.any(chosen.part == part):
+            reasons = [f"{count:,} dropped: {reason}" for reason, count in chosen.dropped.items()]
+            dropped = ", ".join(reasons) or "none dropped"
+            raise Refusal(
+                f"the {split} split leaves no {name} rows of {len(chosen.part):,} ({dropped}); "
+                "give a mapping that names both sides (`make splits`) or change the settings that drop"
+            )
+
+
+def _share(rows: Rows, train: np.ndarray, person: np.ndarray, fraction: float) -> np.ndarray:
+    """True for the people of each study that the fraction keeps: at least one, lowest draws first."""
+    people = np.unique(rows.person[train])
+    study = rows.people_study[people]
+    most = np.maximum(1, np.round(fraction * np.bincount(study, minlength=len(rows.studies)))).astype(int)
+    kept = np.zeros(len(rows.people), bool)
+    kept[people[lowest(person[people], study, most)]] = True
+    return kept
+
+
+def _beyond(rows: Rows, train: np.ndarray, person: np.ndarray, most: int) -> np.ndarray:
+    """True for training rows of people beyond the `most` with the lowest draws of their cell."""
+    chosen = np.flatnonzero(train)
+    pair = combine(rows.cell[chosen], rows.person[chosen])
+    first = first_rows(pair)
+    kept = lowest(person[rows.person[chosen[first]]], rows.cell[chosen[first]], most)
+    spare = np.zeros(len(rows), bool)
+    spare[chosen[~kept[pair]]] = True
+    return spare
+
+
+def off_scale(rows: Rows) -> np.ndarray:
+    """True for rows whose answer their item's scale doesn't admit (never for open or unstated scales)."""
+    scales = rows.items.scales
+    stated = np.array([scale.low is not None and scale.high is not None for scale in scales])
+    low = np.array([scale.low or 0 for scale in scales], np.int64)
+    high = np.array([scale.high or 0 for scale in scales], np.int64)
+    step = np.array([scale.step for scale in scales], np.int64)
+    item, answer = rows.item, rows.response
+    off = (answer < low[item]) | (answer > high[item])
+    inside = ~off & (step[item] > 1)
+    off[inside] = (answer[inside] - low[item[inside]]) % step[item[inside]] != 0
+    gaps = [
+        number
+        for number, scale in enumerate(scales)
+        if scale.kind == "choice" and scale.labels and len(scale.labels) != high[number] - low[number] + 1
+    ]
+    for number in gaps:
+        here = np.flatnonzero(item == number)
+        off[here] = ~np.isin(answer[here], [value for value, _ in scales[number].labels])
+    return off & stated[item]

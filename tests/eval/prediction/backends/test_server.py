@@ -1,0 +1,294 @@
+"""A server back end: what a server may do to us, and the real one of LLaMA-Factory."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from common.files import Refusal
+from eval.prediction.asking import Request, Sampling
+from eval.prediction.backends.server import ServerGenerator, estimate
+from eval.prediction.predictor import Predictor, predict_rows
+from eval.prediction.run import main
+from eval.settings import ExactSettings, SampledSettings, ServerSettings, Settings
+from tests.helpers import tiny_models
+from tests.helpers.rows import make_rows
+
+Answer = tuple[int, dict[str, Any]]  # status, body
+
+
+def completion(*texts: str, reason: str = "stop") -> Answer:
+    choices = [
+        {"index": i, "finish_reason": reason, "message": {"role": "assistant", "content": text}}
+        for i, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": len(texts), "total_tokens": 10 + len(texts)}
+    body = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": choices,
+        "usage": usage,
+    }
+    return 200, body
+
+
+class FakeServer:
+    """Answers each request with what `behave(body, number of the request)` returns."""
+
+    def __init__(self) -> None:
+        self.behave: Callable[[dict[str, Any], int], Answer] = lambda body, number: completion(
+            *["5"] * body["n"]
+        )
+        self.seen: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.busy = self.most_busy = 0
+        lock, outer = threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with lock:
+                    outer.seen.append(body)
+                    outer.keys.add(self.headers["authorization"])
+                    outer.busy += 1
+                    outer.most_busy = max(outer.most_busy, outer.busy)
+                    number = len(outer.seen)
+                status, answer = outer.behave(body, number)
+                with lock:
+                    outer.busy -= 1
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    yield fake
+    fake.http.shutdown()
+
+
+def settings(url: str, samples: int = 1, **server: Any) -> Settings:
+    return Settings(
+        mode="sampled",
+        backend="server",
+        sampled=SampledSettings(samples=samples),
+        server=ServerSettings(url=url, **{"retries": 2, "timeout_s": 5, "concurrency": 4} | server),
+    )
+
+
+def test_the_published_way_of_sampling_is_what_is_asked_for(server: FakeServer, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
+    table = predict_rows(make_rows(7), "some-model", settings(server.url, samples=3))
+    assert table["draws"].to_list() == [[5, 5, 5]] * 7
+    body = server.seen[0]
+    assert (body["temperature"], body["top_p"], body["n"], body["model"]) == (0.6, 0.9, 3, "some-model")
+    assert [turn["role"] for turn in body["messages"]] == ["system", "user"]
+    assert {turn["content"] for turn in (seen["messages"][1] for seen in server.seen)} == set(
+        make_rows(7)["prompt"]
+    )
+    assert server.keys == {"Bearer from-the-environment"}
+    assert len({seen["seed"] for seen in server.seen}) == 7
+
+
+def test_requests_run_together_but_no_more_than_allowed(server: FakeServer) -> None:
+    def slowly(body: dict[str, Any], number: int) -> Answer:
+        time.sleep(0.05)
+        return completion("5")
+
+    server.behave = slowly
+    predict_rows(make_rows(21), "m", settings(server.url, concurrency=3))
+    assert server.most_busy == 3
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_rate_limit_or_a_failure_is_waited_out(server: FakeServer, status: int) -> None:
+    server.behave = lambda body, number: (status, {"error": "busy"}) if number <= 2 else completion("5")
+    table = predict_rows(make_rows(4), "m", settings(server.url, retries=4))
+    assert table["n_parsed"].to_list() == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (429, "went on failing after 0 retries"),
+        (401, "OPENAI_API_KEY"),
+        (404, "knows no model"),
+        (400, "every request"),
+    ],
+)
+def test_what_waiting_cannot_mend_is_refused(server: FakeServer, status: int, reason: str) -> None:
+    server.behave = lambda body, number: (status, {"error": {"message": "no"}})
+    with pytest.raises(Refusal, match=reason):
+        predict_rows(make_rows(4), "m", settings(server.url, retries=0))
+
+
+def test_a_server_that_does_not_answer_in_time_or_at_all_is_refused(server: FakeServer) -> None:
+    server.behave = lambda body, number: (time.sleep(1), completion("5"))[1]
+    with pytest.raises(Refusal, match="timeout_s"):
+        predict_rows(make_rows(2), "m", settings(server.url, retries=0, timeout_s=0.2))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(Refusal, match="no server answers"):
+        predict_rows(make_rows(2), "m", settings(nobody, retries=0))
+
+
+def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
+    def picky(body: dict[str, Any], number: int) -> Answer:
+        return (
+            (400, {"error": "too long"})
+            if "Question 3" in body["messages"][1]["content"]
+            else completion("5")
+        )
+
+    server.behave = picky
+    table = predict_rows(make_rows(7), "m", settings(server.url))
+    assert table["n_parsed"].to_list() == [1, 1, 1, 0, 1, 1, 1]
+    assert table["answers"].to_list()[3] == []
+
+
+def test_cut_off_and_empty_replies_are_not_parsed(server: FakeServer) -> None:
+    replies = [completion("5", reason="length"), completion("five"), (200, completion()[1]), completion("5")]
+    server.behave = lambda body, number: replies[(number - 1) % 4]
+    table = predict_rows(make_rows(4), "m", settings(server.url, concurrency=1))
+    assert sorted(table["n_parsed"].to_list()) == [0, 0, 0, 1]
+
+
+def test_a_server_that_gives_one_reply_at_a_time_is_asked_again(server: FakeServer) -> None:
+    server.behave = lambda body, number: completion("5")
+    generator = ServerGenerator("m", settings(server.url))
+    ((*replies,),) = generator.replies([Request(None, "p", (1,))], Sampling(3, 1.0, 1.0, 5))
+    assert [reply.text for reply in replies] == ["5"] * 3
+    assert [body["n"] for body in server.seen] == [3, 2, 1]
+    assert len({body["seed"] for body in server.seen}) == 3
+    assert generator.usage == {"prompt_tokens": 30, "completion_tokens": 3}
+
+
+def test_what_a_server_cannot_do_is_refused(server: FakeServer, monkeypatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(Refusal, match="--url"):
+        Predictor("m", settings(server.url).model_copy(update={"server": ServerSettings()}))
+    with pytest.raises(Refusal, match="gives no logprobs"):
+        predict_rows(make_rows(1), "m", settings(server.url).model_copy(update={"mode": "exact"}))
+    warm = {"mode": "exact", "exact": ExactSettings(temperature=0.6)}
+    with pytest.raises(Refusal, match="temperature 1"):
+        Predictor("m", settings(server.url).model_copy(update=warm))
+
+
+def test_one_character_answers_are_read_from_logprobs_and_the_others_sampled(server: FakeServer) -> None:
+    shares = {"1": 0.2, "7": 0.5, "8": 0.1, " 7": 0.05, "70": 0.05}
+
+    def behave(body: dict[str, Any], number: int) -> Answer:
+        status, answer = completion("5")
+        if body.get("logprobs"):
+            assert (body["top_logprobs"], body["max_tokens"], body["temperature"]) == (20, 1, 1)
+            top = [
+                {"token": text, "logprob": float(np.log(share)), "bytes": None}
+                for text, share in shares.items()
+            ]
+            answer["choices"][0]["logprobs"] = {"content": [{**top[1], "top_logprobs": top}]}
+        return status, answer
+
+    server.behave = behave
+    rows = make_rows(4)  # 1-7, -10 to 20, a choice of 1, 2 and 9, open
+    table = predict_rows(rows, "m", settings(server.url).model_copy(update={"mode": "exact"}))
+    assert table["mode"].to_list() == ["exact", "sampled", "exact", "sampled"]
+    assert table["answers"].to_list() == [[1, 2, 3, 4, 5, 6, 7], [5], [1, 2, 9], [5]]
+    assert table["probs"].to_list()[0] == pytest.approx([2 / 7, 0, 0, 0, 0, 0, 5 / 7])
+    assert table["off_scale_mass"].to_list()[0] == pytest.approx(0.3)
+    assert table["probs"].to_list()[2] == pytest.approx([1, 0, 0])
+
+
+def test_a_paid_run_shows_its_cost_and_needs_a_yes(server: FakeServer, tmp_path: Path, capsys) -> None:
+    make_rows(30).write_parquet(tmp_path / "rows.parquet")
+    config = tmp_path / "settings.yaml"
+    config.write_text("mode: sampled\nserver: {price_input: 3, price_output: 15}\n")
+    call = ["--model", "m", "--url", server.url, "--rows", str(tmp_path / "rows.parquet")]
+    call += ["--config", str(config), "--out", str(tmp_path / "out")]
+    with pytest.raises(Refusal, match="--yes"):
+        main(call)
+    assert server.seen == []
+    main([*call, "--yes"])
+    assert "at most about" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert record["usage"] == {"prompt_tokens": 300, "completion_tokens": 30}
+    assert record["counts"]["replies_parsed"] == 30
+
+
+def test_the_estimate_multiplies_prices_and_tokens() -> None:
+    prices = ServerSettings(price_input=2, price_output=10, concurrency=10)
+    cost, sentence = estimate(4_000_000, 1200, Sampling(5, 0.6, 0.9, 16), prices)
+    assert cost == pytest.approx(2 + 1200 * 5 * 16 * 10 / 1e6)
+    assert "1,200 requests" in sentence
+    assert "2 min" in sentence
+
+
+@pytest.mark.whole
+def test_llamafactorys_own_server_draws_what_exact_mode_computes(tmp_path: Path) -> None:
+    model = tiny_models.make("llama", tmp_path / "model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("llamafactory-cli"), "api", "--model_name_or_path", model]
+    command += ["--template", "llama3", "--infer_backend", "huggingface", "--infer_dtype", "float32"]
+    environment = os.environ | {"API_HOST": "127.0.0.1", "API_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    log = (tmp_path / "log").open("w")
+    running = subprocess.Popen(list(map(str, command)), env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        for _ in range(240):
+            assert running.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            try:
+                urllib.request.urlopen(f"{url}/models", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        rows = (
+            make_rows(7)
+            .filter(pl.col("scale_kind") == "ordinal")
+            .with_columns(prompt=" \n" + pl.col("prompt") + "\n")
+        )
+        sampled = SampledSettings(samples=1500, temperature=1, top_p=1)
+        drawn = predict_rows(
+            rows, "tiny", settings(url, concurrency=2, timeout_s=120).model_copy(update={"sampled": sampled})
+        )
+        with pytest.raises(Refusal, match="gives no logprobs"):
+            predict_rows(rows, "tiny", settings(url).model_copy(update={"mode": "exact"}))
+    finally:
+        running.terminate()
+        running.wait(20)
+        log.close()
+    exact = predict_rows(rows, str(model), Settings())
+    assert len(rows) == 2
+    for sample, truth in zip(drawn.iter_rows(named=True), exact.iter_rows(named=True), strict=True):
+        for answer, prob in zip(truth["answers"], truth["probs"], strict=True):
+            mass = prob * (1 - truth["off_scale_mass"])
+            error = np.sqrt(mass * (1 - mass) / sample["n_requested"])
+            assert abs(sample["draws"].count(answer) / sample["n_requested"] - mass) < 4.5 * error

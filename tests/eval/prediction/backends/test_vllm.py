@@ -1,0 +1,81 @@
+"""What vLLM is asked for, with a stand-in for it: vLLM pins other versions and can't be installed beside."""
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from common.files import Refusal
+from eval.prediction.encode import PromptEncoder
+from eval.prediction.predictor import predict_rows
+from eval.settings import SampledSettings, Settings
+from tests.helpers.rows import make_rows
+
+
+class Record(types.SimpleNamespace):
+    """Keeps whatever it is made with."""
+
+
+class Engine:
+    """The part of `vllm.LLM` that is used."""
+
+    made: "Engine"
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.asked = options, []
+        Engine.made = self
+
+    def get_tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.options["model"])
+
+    def generate(self, prompts: list[Any], parameters: list[Any], use_tqdm: bool) -> list[Any]:
+        self.asked = list(zip(prompts, parameters, strict=True))
+        return [Record(outputs=[Record(text="5", finish_reason="stop")] * p.n) for p in parameters]
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = types.ModuleType("vllm")
+    module.LLM, module.SamplingParams = Engine, Record
+    module.sampling_params = types.SimpleNamespace(StructuredOutputsParams=Record)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+
+
+def settings(**sampled: Any) -> Settings:
+    return Settings(mode="sampled", backend="vllm", sampled=SampledSettings(**sampled))
+
+
+def test_it_is_given_the_token_ids_of_training(vllm: None, model_folder: Path) -> None:
+    rows = make_rows(7)
+    table = predict_rows(rows, str(model_folder), settings(samples=3))
+    assert table["draws"].to_list() == [[5, 5, 5]] * 7
+    encoder = PromptEncoder(AutoTokenizer.from_pretrained(model_folder), "tiny")
+    asked = Engine.made.asked
+    assert [prompt["prompt_token_ids"] for prompt, _ in asked] == encoder.encode(
+        rows["system"], rows["prompt"]
+    )
+    first = asked[0][1]
+    assert (first.n, first.temperature, first.top_p, first.stop_token_ids) == (3, 0.6, 0.9, encoder.stop_ids)
+    assert len({parameters.seed for _, parameters in asked}) == 7
+    assert Engine.made.options["enable_prefix_caching"] is True
+
+
+def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Path) -> None:
+    predict_rows(make_rows(7), str(model_folder), settings(constrained=True))
+    choices = [getattr(p, "structured_outputs", Record(choice=None)).choice for _, p in Engine.made.asked]
+    assert choices[0] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert choices[2] == ["1", "2", "9"]
+    assert choices[3] is None
+
+
+def test_without_vllm_it_says_what_to_do(model_folder: Path) -> None:
+    with pytest.raises(Refusal, match="environment of its own"):
+        predict_rows(make_rows(7), str(model_folder), settings())
+
+
+def test_exact_mode_is_refused(vllm: None, model_folder: Path) -> None:
+    with pytest.raises(Refusal, match="--backend transformers"):
+        predict_rows(make_rows(7), str(model_folder), Settings(mode="exact", backend="vllm"))

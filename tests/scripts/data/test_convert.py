@@ -1,0 +1,443 @@
+"""The whole conversion: every row accounted for, every form read as it was meant, old or new after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.files import Refusal, sha256_file
+from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
+from scripts.data.convert import convert
+from scripts.data.index import INDEX
+from scripts.data.settings import DataSettings, load_settings
+from tests.helpers.small_source import mappings, small_rows, write_source
+
+ROOT = Path(__file__).parents[3]
+ROWS = {(row["study_id"], row["sample_id"]): row for row in small_rows()}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Work in a folder of its own, with the small data set in `small/`."""
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path / "small")
+
+
+def made(split="study", workers=1, data="small", **options) -> Path:
+    return convert(data, split, DataSettings(**options), workers)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def sums(folder: Path) -> dict:
+    return {
+        name: file["sha256"]
+        for name, file in json.loads((folder / "manifest.json").read_text())["files"].items()
+    }
+
+
+@pytest.mark.parametrize("split", ["study", "task", "condition", "participant"])
+def test_every_row_is_converted_or_counted_by_a_reason(split):
+    folder = made(split, identical_prompts="count", validation_fraction=0.1)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    counts = manifest["rows"]
+    assert counts["read"] == len(ROWS)
+    assert counts["read"] == sum(counts[n] for n in ("train", "validation", "eval")) + sum(
+        counts["dropped"].values()
+    )
+    seen = []
+    for name in ("sft", "sft_validation"):
+        for line in lines(folder / f"{name}.jsonl"):
+            row = ROWS[line["study_id"], line["sample_id"]]
+            assert (line["system"], line["instruction"]) == (SYSTEM_PROMPT, row["prompt"])
+            assert line["output"] == str(row["response"])
+            assert all(line[key] == row[key] for key in ("participant", "condition_num", "task_num"))
+            seen.append((line["study_id"], line["sample_id"]))
+    table = pl.read_parquet(folder / "eval.parquet")
+    for row in table.iter_rows(named=True):
+        source = ROWS[row["study_id"], row["sample_id"]]
+        for key in ("prompt", "stimuli", "response", "participant", "condition_num", "task_num"):
+            assert row[key] == source[key]
+        assert {k: v for k, v in row["demographic"].items() if v is not None} == {
+            k: v for k, v in source["demographic"].items() if v is not None
+        }
+        assert row["off_scale"] == (
+            source["response"] == 99 and row["scale_kind"] not in ("open", "unstated")
+        )
+        seen.append((row["study_id"], row["sample_id"]))
+    assert len(seen) == len(set(seen)) == counts["read"] - sum(counts["dropped"].values())
+
+
+def test_rows_keep_the_order_of_the_shards():
+    keys = [(line["study_id"], line["sample_id"]) for line in lines(made() / "sft.jsonl")]
+    order = {key: number for number, key in enumerate(ROWS)}
+    assert keys == sorted(keys, key=lambda key: order[key])
+
+
+def test_dpo_lines_join_a_persons_answer_with_another_persons():
+    for line in lines(made() / "dpo.jsonl"):
+        chosen = ROWS[line["study_id"], line["sample_id"]]
+        rejected = ROWS[line["study_id"], line["rejected_sample_id"]]
+        assert line["instruction"] == chosen["prompt"] and chosen["stimuli"] == rejected["stimuli"]
+        assert (line["chosen"], line["rejected"]) == (str(chosen["response"]), str(rejected["response"]))
+        assert line["chosen"] != line["rejected"] and chosen["participant"] != rejected["participant"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_one_and_two_workers_write_the_same_bytes(monkeypatch, form, format):
+    for name, rows in (("SECTION", 150), ("BATCH", 37), ("PIECE", 10)):
+        monkeypatch.setattr(f"scripts.data.writing.{name}_ROWS", rows)
+    options = {"form": form, "format": format, "outputs": ("sft", "sft_reasoning", "dpo")}
+    one = sums(made(workers=1, **options))
+    write_source(Path("again/small"))
+    assert one == sums(made(workers=2, data="again/small", **options))
+    assert {"eval.parquet", f"dpo.{format}", f"sft_reasoning.{format}", "train_counts.parquet"} <= set(one)
+
+
+def test_files_do_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
+    whole = sums(made(format="jsonl"))
+    for name, rows in (("SECTION", 1), ("BATCH", 50), ("PIECE", 7)):
+        monkeypatch.setattr(f"scripts.data.writing.{name}_ROWS", rows)
+    write_source(Path("again/small"))
+    parts = sums(made(format="jsonl", data="again/small", workers=2))
+    assert {name: parts[name] for name in ("sft.jsonl", "dpo.jsonl")} == {
+        name: whole[name] for name in ("sft.jsonl", "dpo.jsonl")
+    }
+
+
+def test_json_lines_stay_one_line_a_row_in_every_reader():
+    content = (made() / "sft.jsonl").read_bytes()
+    count = json.loads((Path("data/small/study/manifest.json")).read_text())["rows"]["train"]
+    assert len(content.decode().splitlines()) == content.count(b"\n") == count
+    assert len(pl.read_ndjson(content)) == count
+
+
+def test_the_reasoning_form_ends_with_the_answer_and_counts_rows_without_reasoning():
+    folder = made(outputs=("sft_reasoning",))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    found = lines(folder / "sft_reasoning.jsonl")
+    assert len(found) == manifest["rows"]["train"] - manifest["counted"]["rows_without_reasoning"] > 0
+    assert manifest["counted"]["rows_without_reasoning"] > 0
+    for line in found:
+        row = ROWS[line["study_id"], line["sample_id"]]
+        assert line["output"] == f"{row['reasoning']}\n\nAnswer: {row['response']}"
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_stimulus_first_prompts_are_those_that_the_shared_builder_makes(format):
+    folder = made(order="stimulus-first", format=format)
+    files = [(folder / "eval.parquet", "prompt")] + (
+        [(folder / "sft.jsonl", "instruction")] if format == "jsonl" else []
+    )
+    for path, column in files:
+        table = lines(path) if path.suffix == ".jsonl" else pl.read_parquet(path).to_dicts()
+        for line in table:
+            row = ROWS[line["study_id"], line["sample_id"]]
+            assert line[column] == user_prompt(row["demographic"], row["stimuli"], "stimulus-first")
+    if format == "parquet":
+        for line in pl.read_parquet(folder / "sft.parquet").to_dicts():
+            row = ROWS[line["study_id"], line["sample_id"]]
+            prompt = f"{line['instruction']}\n{line['input']}"
+            assert prompt == user_prompt(row["demographic"], row["stimuli"], "stimulus-first")
+
+
+def test_a_prompt_that_does_not_end_with_its_stimulus_is_kept_as_it_is_and_counted():
+    rows = small_rows()
+    rows[3]["prompt"] = "Something else entirely?"
+    write_source(Path("odd"), rows)
+    folder = made(data="odd", format="parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counted"]["prompts_not_ending_with_stimulus"] == 1
+    line = pl.read_parquet(folder / "sft.parquet").filter(study_id="st0", sample_id=3).to_dicts()[0]
+    assert (line["instruction"], line["input"]) == ("Something else entirely?", "")
+    with pytest.raises(Refusal, match=r"row 3.*persona-first"):
+        made(data="odd", order="stimulus-first")
+
+
+def test_texts_kept_as_dictionaries_give_the_same_files():
+    plain = sums(made())
+    kind = pa.dictionary(pa.int32(), pa.string())
+    write_source(Path("again/small"), prompt=kind, stimuli=kind, study_id=kind, reasoning=kind)
+    assert sums(made(data="again/small")) == plain
+
+
+@pytest.mark.whole
+def test_every_form_is_read_by_llamafactory_as_the_rows_that_were_meant():
+    from llamafactory.data.loader import _get_merged_dataset
+    from llamafactory.hparams import DataArguments, ModelArguments
+    from transformers import Seq2SeqTrainingArguments
+
+    training = Seq2SeqTrainingArguments(output_dir="out", report_to=[])
+    model = ModelArguments(model_name_or_path="none")
+    for form in ("alpaca", "sharegpt"):
+        for format in ("jsonl", "parquet"):
+            for order in ("persona-first", "stimulus-first"):
+                outputs = ("sft", "sft_reasoning", "dpo")
+                folder = made(form=form, format=format, order=order, outputs=outputs)
+                for name in (*outputs, "sft_validation"):
+                    arguments = DataArguments(
+                        dataset=f"small_study_{name}", dataset_dir="data", overwrite_cache=True
+                    )
+                    stage = "rm" if name == "dpo" else "sft"
+                    loaded = _get_merged_dataset(arguments.dataset, model, arguments, training, stage=stage)
+                    _check_loaded(loaded, folder, name, form, format, order)
+
+
+def _check_loaded(loaded, folder, name, form, format, order):
+    path = folder / f"{name}.{format}"
+    wanted = lines(path) if path.suffix == ".jsonl" else pq.read_table(path).to_pylist()
+    assert len(loaded) == len(wanted) > 0
+    for got, line in zip(loaded, wanted, strict=True):
+        row = ROWS[line["study_id"], line["sample_id"]]
+        assert got["_system"] == SYSTEM_PROMPT
+        prompt = user_prompt(row["demographic"], row["stimuli"], order)
+        assert got["_prompt"] == [{"role": "user", "content": prompt}]
+        answers = [str(row["response"])]
+        if name == "dpo":
+            answers.append(str(ROWS[line["study_id"], line["rejected_sample_id"]]["response"]))
+        if name == "sft_reasoning":
+            answers = [f"{row['reasoning']}\n\nAnswer: {row['response']}"]
+        assert [message["content"] for message in got["_response"]] == answers
+
+
+def test_train_counts_are_the_distribution_of_training_answers():
+    folder = made()
+    found = pl.read_parquet(folder / "train_counts.parquet")
+    keys = ["study_id", "condition_num", "task_num"]
+    train = pl.DataFrame(lines(folder / "sft.jsonl")).with_columns(response=pl.col("output").cast(pl.Int64))
+    wanted = train.group_by(*keys, "response").len().sort(pl.all())
+    got = found.group_by(*keys, "response").agg(pl.col("count").sum()).sort(pl.all())
+    assert wanted.rows() == got.rows()
+
+
+def test_the_manifest_tells_the_sums_of_all_files():
+    folder = made()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json", "card.html"}
+    for name, facts in manifest["files"].items():
+        assert (
+            facts["sha256"] == sha256_file(folder / name) and facts["bytes"] == (folder / name).stat().st_size
+        )
+
+
+def test_a_second_run_has_nothing_to_do_until_settings_or_input_change(capsys):
+    folder = made()
+    stamp = (folder / "manifest.json").stat().st_ino
+    made()
+    assert "nothing to do" in capsys.readouterr().out
+    assert (folder / "manifest.json").stat().st_ino == stamp
+    made(seed=1)
+    assert "nothing to do" not in capsys.readouterr().out
+    mapping = mappings()["participant"] | {"seen": ["st0", "st1"], "unseen": ["st2", "st3"]}
+    Path("small/metadata/participant_mapping.json").write_text(json.dumps(mapping))
+    made(seed=1)
+    assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_settings_thin_the_training_rows_and_count_what_they_drop():
+    full = json.loads((made() / "manifest.json").read_text())["rows"]
+    for options, reason in (
+        ({"participants_fraction": 0.5}, "beyond participants_fraction"),
+        ({"respondents_per_cell": 4}, "beyond respondents_per_cell"),
+        ({"off_scale": "drop"}, "answer outside the stated scale"),
+    ):
+        folder = made(**options)
+        rows = json.loads((folder / "manifest.json").read_text())["rows"]
+        assert rows["dropped"][reason] > 0 and rows["eval"] == full["eval"]
+        if "respondents_per_cell" in options:
+            cells = pl.DataFrame(lines(folder / "sft.jsonl")).group_by(
+                "study_id", "condition_num", "task_num"
+            )
+            assert cells.agg(pl.col("participant").n_unique())["participant"].max() == 4
+
+
+def test_off_scale_answers_are_kept_as_published_and_counted():
+    folder = made()
+    counted = json.loads((folder / "manifest.json").read_text())["counted"]
+    assert counted["off_scale_train"] > 0
+    flagged = [line for line in lines(folder / "sft.jsonl") if line["off_scale"]]
+    assert len(flagged) == counted["off_scale_train"] and {line["output"] for line in flagged} == {"99"}
+    for line in lines(folder / "dpo.jsonl"):
+        stated = "dollars" not in line["instruction"]
+        assert line["off_scale"] == (stated and "99" in (line["chosen"], line["rejected"]))
+
+
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_parquet_flags_the_same_answers_as_json_lines(form):
+    flags = {}
+    for format in ("jsonl", "parquet"):
+        folder = made(form=form, format=format)
+        for name in ("sft", "dpo"):
+            read = pl.read_ndjson if format == "jsonl" else pl.read_parquet
+            flags[name, format] = read(folder / f"{name}.{format}")["off_scale"].to_list()
+    assert flags["sft", "jsonl"] == flags["sft", "parquet"] and any(flags["sft", "jsonl"])
+    assert flags["dpo", "jsonl"] == flags["dpo", "parquet"] and any(flags["dpo", "jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("seeed: 1", "unknown key `seeed`; did you mean `seed`"),
+        ("pairs: {schema: uniform}", "unknown key `pairs.schema`; did you mean `scheme`"),
+        ("format: csv", "`format`"),
+        ("validation_fraction: 2", "`validation_fraction`"),
+        ("a: [", "not valid YAML"),
+        ("- 1", "key: value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(text, cause):
+    Path("settings.yaml").write_text(text)
+    with pytest.raises(Refusal, match=cause):
+        load_settings("settings.yaml")
+
+
+def test_the_settings_of_the_project_are_valid():
+    assert load_settings(ROOT / "configs/data/default.yaml") == DataSettings()
+    for path in (ROOT / "configs/data").glob("*.yaml"):
+        load_settings(path)
+
+
+def test_an_empty_side_is_refused():
+    mapping = {"seen": ["st0", "st1", "st2", "st3"], "unseen": []}
+    Path("small/metadata/participant_mapping.json").write_text(json.dumps(mapping))
+    with pytest.raises(Refusal, match="no evaluation rows"):
+        made()
+    Path("small/metadata/participant_mapping.json").write_text(json.dumps({"seen": [], "unseen": ["st0"]}))
+    with pytest.raises(Refusal, match="no training rows"):
+        made()
+
+
+def test_a_missing_mapping_is_refused_with_a_remedy():
+    Path("small/metadata/task_mapping.json").unlink()
+    with pytest.raises(Refusal, match=r"task_mapping.json is missing; .*make splits"):
+        made("task")
+
+
+def test_bad_text_in_a_prompt_is_refused_and_the_old_data_set_stays():
+    folder = made()
+    before = sums(folder)
+    rows = small_rows()
+    rows[70]["prompt"] = ""
+    write_source(Path("small"), rows)
+    with pytest.raises(Refusal, match="row 70: `prompt` is empty"):
+        made()
+    assert sums(folder) == before and not list(folder.parent.glob(".study.*"))
+
+
+@pytest.mark.parametrize("prompt", [b"\xff\xfe broken", b"Persona \xe6\x97\n\nRead this.\n\n{stimuli}"])
+def test_a_prompt_that_is_not_utf8_is_refused_in_every_part_of_it(prompt):
+    shard = Path("small/data/train-00000-of-00002.parquet")
+    table = pq.read_table(shard)
+    prompts = [text.encode() for text in table["prompt"].to_pylist()]
+    prompts[5] = prompt.replace(b"{stimuli}", table["stimuli"][5].as_py().encode())
+    place = table.schema.get_field_index("prompt")
+    broken = pa.array(prompts, pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(place, "prompt", broken), shard)
+    with pytest.raises(Refusal, match=r"row 0 or one of the .* rows after it: `prompt` is not valid UTF-8"):
+        made()
+
+
+def test_identical_prompts_across_the_split_are_refused_dropped_or_counted():
+    rows = small_rows()
+    for row in rows:  # the last study repeats the first one's texts
+        if row["study_id"] == "st3":
+            twin = ROWS["st0", row["sample_id"]]
+            row["stimuli"], row["prompt"] = twin["stimuli"], twin["prompt"]
+    write_source(Path("twins"), rows)
+    with pytest.raises(Refusal, match=r"prompt stands in training.*\(st3, 0\).*identical_prompts"):
+        made(data="twins")
+    manifest = json.loads((made(data="twins", identical_prompts="drop") / "manifest.json").read_text())
+    assert manifest["rows"]["dropped"]["prompt stands in evaluation"] > 0
+    assert manifest["firewall"][-1]["verdict"] == "passed"
+    manifest = json.loads((made(data="twins", identical_prompts="count") / "manifest.json").read_text())
+    assert manifest["firewall"][-1]["both"] > 0 and manifest["firewall"][-1]["verdict"] == "allowed"
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+
+
+@given(st.lists(st.tuples(TEXT, st.integers(-(2**63), 2**63 - 1), TEXT), min_size=4, max_size=12))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_and_any_integer_come_back_as_they_were(entries):
+    rows = []
+    for number, (stimuli, response, gender) in enumerate(entries):
+        demographic = dict.fromkeys(DEMOGRAPHIC_FIELDS) | {"gender": gender, "age": number}
+        rows.append(
+            {
+                "study_id": f"st{number % 4}", "sample_id": number, "participant": number,
+                "demographic": demographic, "stimuli": stimuli, "response": response, "condition_num": 0,
+                "task_num": 0, "prompt": user_prompt(demographic, stimuli), "reasoning": None,
+            }
+        )  # fmt: skip
+    write_source(Path("any"), rows)
+    folder = convert("any", "study", DataSettings(outputs=("sft",), validation_fraction=0), 1, force=True)
+    found = {(line["study_id"], line["sample_id"]): line for line in lines(folder / "sft.jsonl")}
+    for row in rows:
+        if row["study_id"] != "st3":
+            line = found[row["study_id"], row["sample_id"]]
+            assert (line["instruction"], line["output"]) == (row["prompt"], str(row["response"]))
+    assert len((folder / "sft.jsonl").read_text().splitlines()) == len(found)
+
+
+@pytest.mark.whole
+def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
+    folder = made()
+    old = sums(folder)
+    command = [sys.executable, "-m", "scripts.data.convert", "--data", "small", "--split", "study", "--force"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    Path("settings.yaml").write_text("seed: 1")
+    command += ["--config", "settings.yaml"]
+    outcomes = set()
+    for delay in (0.3, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.2, 4.0):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = sums(folder)
+        for name, digest in found.items():
+            assert sha256_file(folder / name) == digest
+        outcomes.add("old" if found == old else "new")
+        assert json.loads(INDEX.read_text())["small_study_sft"]
+    assert subprocess.run(command, env=environment, check=True, capture_output=True).returncode == 0
+    assert sums(folder) != old and not list(folder.parent.glob(".study.*"))
+    assert "old" in outcomes
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_shortened_vignettes_are_the_same_text_in_training_and_evaluation_rows(tmp_path, form):
+    story = "A long story about a neighbour and a heavy box on the stairs. " * 10
+    rows = small_rows()
+    for row in rows:
+        if row["task_num"] == 1:
+            row["stimuli"] = f"{story}\n\n{row['stimuli']}"
+            row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
+    write_source(tmp_path / "long", rows)
+    folder = made(data="long", format=form, vignette_most_characters=300, validation_fraction=0)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    long_rows = sum(row["task_num"] == 1 for row in rows)
+    assert manifest["counted"]["vignettes_shortened"] == long_rows
+    table = pl.read_parquet(folder / "eval.parquet").filter(pl.col("task_num") == 1)
+    assert len(table) and table["stimuli"].str.len_chars().max() <= 300
+    for prompt, stimuli, demographic in table.select("prompt", "stimuli", "demographic").iter_rows():
+        assert prompt == user_prompt(demographic, stimuli) and "[...]\n\nStory" in stimuli
+    if form == "jsonl":
+        trained = [line["instruction"] for line in lines(folder / "sft.jsonl") if line["task_num"] == 1]
+    else:
+        part = pl.read_parquet(folder / "sft.parquet").filter(pl.col("task_num") == 1)
+        trained = [f"{head}\n{text}" for head, text in part.select("instruction", "input").iter_rows()]
+    assert trained and all("[...]\n\nStory" in prompt for prompt in trained)

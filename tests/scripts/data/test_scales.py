@@ -1,0 +1,104 @@
+"""The scale parser: a table of wordings that a person can extend, and what rendering implies."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.scale import Scale
+from scripts.data.scales import ORDINAL_POINTS, parse_scale
+
+WORDINGS = yaml.safe_load((Path(__file__).parent / "wordings.yaml").read_text())
+FILLER = "In 2019 a town of 40,000 people, 18 to 65 years old, voted on 3 plans between 5 and 9 pm. "
+
+
+def facts(scale: Scale) -> tuple:
+    return scale.kind, scale.low, scale.high, scale.step, dict(scale.labels)
+
+
+def expected(wording: dict) -> tuple:
+    low, high = wording.get("low"), wording.get("high")
+    return wording["kind"], low, high, wording.get("step", 1), wording.get("labels", {})
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: json.dumps(wording["text"])[:60])
+def test_a_wording_of_the_table_is_understood(wording):
+    assert facts(parse_scale(wording["text"])) == expected(wording)
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: json.dumps(wording["text"])[:60])
+def test_numbers_of_a_vignette_before_it_change_nothing(wording):
+    assert facts(parse_scale(FILLER + "Long story. " * 300 + wording["text"])) == expected(wording)
+
+
+def test_the_table_holds_at_least_eighty_different_wordings():
+    assert len({wording["text"] for wording in WORDINGS}) >= 80
+
+
+LABELS = st.lists(
+    st.text("abcdefghij klmnop", min_size=3, max_size=14).map(lambda t: " ".join(t.split()) or "abc"),
+    min_size=10,
+    max_size=10,
+    unique=True,
+).filter(lambda labels: not any(word in {"a", "and", "or", "an"} for text in labels for word in text.split()))
+
+
+@st.composite
+def scales(draw):
+    labels = draw(LABELS)
+    kind = draw(st.sampled_from(["binary", "choice", "ordinal", "bounded", "open", "unstated"]))
+    low = draw(st.integers(-50, 50))
+    if kind == "unstated":
+        return Scale(kind)
+    if kind == "open":
+        return Scale(kind, labels=((0, labels[0]),))
+    if kind == "binary":
+        return Scale(kind, low, low + 1, labels=((low, labels[0]), (low + 1, labels[1])))
+    if kind == "choice":
+        count = draw(st.integers(3, 9))
+        pairs = tuple((low + n, labels[n]) for n in range(count))
+        return Scale(kind, low, low + count - 1, labels=pairs)
+    if kind == "ordinal":
+        high = low + draw(st.integers(3, ORDINAL_POINTS - 1))
+    else:
+        high = low + draw(st.integers(ORDINAL_POINTS, 2_000_000))
+    return Scale(kind, low, high, labels=((low, labels[0]), (high, labels[1])))
+
+
+@given(scales())
+def test_a_scale_that_is_rendered_is_parsed_back(scale):
+    text = FILLER + "How much?\n\n" + scale.sentence()
+    parsed = parse_scale(text)
+    assert facts(parsed) == facts(scale)
+    if parsed.span is not None:
+        assert text.index("Only return") <= parsed.span[0] < parsed.span[1] <= len(text)
+
+
+RENDERINGS = [
+    "Only return an integer from {a} to {b}.",
+    "Respond with a number between {a} and {b}, nothing else.",
+    "Please rate it from {a} ({x}) to {b} ({y}).",
+    "Answer with an integer from {a} to {b}, with {a} meaning {x} and {b} meaning {y}.",
+    "Use a scale from {b} to {a} where {b} is {y}, {a} is {x}.",
+    "Give an integer of at least {a} and at most {b}.",
+]
+
+
+@given(st.integers(-1000, 1000), st.integers(2, 5000), st.sampled_from(RENDERINGS), st.booleans())
+def test_a_range_is_parsed_back_from_every_rendering(low, width, rendering, commas):
+    shown = [f"{value:,}" if commas else str(value) for value in (low, low + width)]
+    text = rendering.format(a=shown[0], b=shown[1], x="dull", y="bright")
+    parsed = parse_scale(FILLER + text)
+    assert (parsed.low, parsed.high) == (low, low + width)
+    assert parsed.kind == ("ordinal" if width < ORDINAL_POINTS else "bounded")
+    if "{x}" in rendering:
+        assert parsed.labels == ((low, "dull"), (low + width, "bright"))
+
+
+@given(st.text(max_size=400))
+def test_no_text_makes_the_parser_fail(text):
+    scale = parse_scale(text)
+    assert scale.low is None or scale.high is None or scale.low <= scale.high

@@ -1,0 +1,153 @@
+"""Mappings in either meaning, refused when they fit neither; generated ones keyed by seed."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.files import Refusal
+from scripts.data.convert import convert
+from scripts.data.facts import read_rows
+from scripts.data.settings import DataSettings
+from scripts.data.source import open_source
+from scripts.data.splits import EVAL, TRAIN, UNMAPPED, assign, generate, main, validation_rows
+from tests.helpers.small_source import mappings, small_rows, write_source
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return read_rows(open_source(write_source(tmp_path_factory.mktemp("source") / "d")))
+
+
+def sides(rows, mapping, split):
+    side = assign(rows, split, mapping).side
+    keys = [(rows.studies[study], int(sample)) for study, sample in zip(rows.study, rows.sample, strict=True)]
+    return {number: {keys[row] for row in np.flatnonzero(side == number)} for number in (0, 1, 2)}
+
+
+def expected(split, name, entries):
+    column = f"{split}_num"
+    named = [row for row in small_rows() if row[column] in entries.get(row["study_id"], {}).get(name, [])]
+    return {(row["study_id"], row["sample_id"]) for row in named}
+
+
+@pytest.mark.parametrize("split", ["task", "condition"])
+def test_lists_of_numbers_are_read_as_numbers(rows, split):
+    mapping = mappings()[split]
+    assert assign(rows, split, mapping).meaning == f"{split} numbers"
+    found = sides(rows, mapping, split)
+    assert found[TRAIN] == expected(split, "train", mapping)
+    assert found[EVAL] == expected(split, "eval", mapping)
+    assert {study for study, _ in found[UNMAPPED]} == {"st3"}
+
+
+@pytest.mark.parametrize("split", ["task", "condition"])
+def test_lists_of_sample_ids_are_read_as_sample_ids_and_divide_the_same_rows(rows, split):
+    numbers = mappings()[split]
+    by_id = {
+        study: {name: sorted(s for t, s in expected(split, name, {study: lists})) for name in lists}
+        for study, lists in numbers.items()
+    }
+    assert assign(rows, split, by_id).meaning == "sample ids"
+    assert sides(rows, by_id, split) == sides(rows, numbers, split)
+
+
+def test_the_study_mapping_divides_studies(rows):
+    found = sides(rows, mappings()["participant"], "study")
+    assert {study for study, _ in found[EVAL]} == {"st3"}
+    assert not found[UNMAPPED]
+
+
+@pytest.mark.parametrize(
+    ("split", "mapping", "cause"),
+    [
+        (
+            "task",
+            {"st0": {"train": [0, 77777], "eval": [1]}},
+            "neither task numbers .*77777.* nor sample ids",
+        ),
+        ("task", {"nowhere": {"train": [0], "eval": [1]}}, "studies that the data lacks: nowhere"),
+        ("task", {"st0": {"train": [0, 1], "eval": [1]}}, "names 1 on both sides"),
+        ("task", {"st0": {"train": ["0"], "eval": [1]}}, "list of integers"),
+        ("task", {"st0": {"train": [0], "test": [1]}}, '"train"'),
+        ("task", {"st0": [0, 1]}, '"train"'),
+        ("task", {}, "mapping must be"),
+        ("task", [], "mapping must be"),
+        ("study", {"seen": ["st0", "st1"], "unseen": ["st9"]}, "lacks: st9"),
+        ("study", {"seen": ["st0", "st1"], "unseen": ["st1"]}, "seen and unseen: st1"),
+        ("study", {"train": ["st0"], "eval": ["st1"]}, "seen"),
+        ("study", {"seen": "st0", "unseen": ["st1"]}, "list of study ids"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused_by_name(rows, split, mapping, cause):
+    with pytest.raises(Refusal, match=cause):
+        assign(rows, split, mapping)
+
+
+@pytest.mark.parametrize("split", ["study", "task", "condition", "participant"])
+def test_a_generated_mapping_has_the_released_layout_and_both_sides(rows, split):
+    mapping = json.loads(json.dumps(generate(rows, split, 0, 0.25)))
+    found = sides(rows, mapping, split)
+    assert found[TRAIN] and found[EVAL] and not found[UNMAPPED]
+    if split == "participant":
+        rows_held = [row for row in small_rows() if (row["study_id"], row["sample_id"]) in found[EVAL]]
+        held = {(row["study_id"], row["participant"]) for row in rows_held}
+        assert len(held) == 4 * 6  # a quarter of 24 people in each of 4 studies
+    assert generate(rows, split, 0, 0.25) == mapping
+    assert any(generate(rows, split, seed, 0.25) != mapping for seed in range(1, 6))
+
+
+def test_a_smaller_share_of_participants_is_part_of_a_larger_one(rows):
+    shares = [generate(rows, "participant", 0, 0.25, fraction) for fraction in (0.1, 0.5, 1.0)]
+    for smaller, larger in pairwise(shares):
+        for study in larger:
+            assert set(smaller[study]["train"]) < set(larger[study]["train"])
+            assert smaller[study]["eval"] == larger[study]["eval"]
+
+
+@given(st.integers(0, 10**6), st.floats(0.001, 0.9), st.sampled_from(["study", "participant"]))
+def test_validation_takes_whole_units_at_least_one_and_never_all(rows, seed, fraction, split):
+    train = rows.study != 3
+    held = validation_rows(rows, train, split, seed, fraction)
+    unit = rows.person if split == "participant" else rows.cell
+    taken = set(unit[held].tolist())
+    assert taken and not np.any(held & ~train)
+    assert not taken & set(unit[train & ~held].tolist())
+    assert np.any(train & ~held)
+
+
+def test_no_validation_is_taken_when_none_is_asked_for(rows):
+    assert not validation_rows(rows, np.ones(len(rows), bool), "study", 0, 0.0).any()
+
+
+def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path / "small")
+    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", "--split", "participant", "--name", "mine"])
+    main()
+    assert "metadata/small/mine.json: " in capsys.readouterr().out
+    options = DataSettings(mapping="metadata/small/mine.json", outputs=("sft",))
+    manifest = json.loads((convert("small", "participant", options) / "manifest.json").read_text())
+    assert manifest["mapping"] == {"file": "mine.json", "meaning": "participant numbers"}
+    assert manifest["rows"]["eval"] == len(small_rows()) // 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--split", "studdy"], "unknown SPLIT=studdy"),
+        (["--name", "../up"], "can't name a file"),
+        (["--eval-fraction", "1"], "between 0 and 1"),
+        (["--participants-fraction", "0"], "above 0"),
+        (["--split", "task", "--participants-fraction", "0.5"], "belongs to"),
+    ],
+)
+def test_a_wrong_argument_of_the_command_is_refused(tmp_path, monkeypatch, arguments, cause):
+    monkeypatch.chdir(tmp_path)
+    write_source(tmp_path / "small")
+    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", *arguments])
+    with pytest.raises(Refusal, match=cause):
+        main()

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+
+from scripts.training import memory, plan
+from scripts.training import recipe as recipes
+
+FULL = {
+    "stage": "sft",
+    "finetuning_type": "full",
+    "bf16": True,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 32,
+}
+LLAMA, QWEN = Path("configs/llama3-8b/architecture.json"), Path("configs/qwen2.5-14b/architecture.json")
+
+
+def states(parts):
+    return parts["weights"] + parts["gradients"] + parts["optimizer"]
+
+
+@pytest.mark.parametrize(("place", "parameters"), [(LLAMA, 8_030_261_248), (QWEN, 14_770_033_664)])
+def test_the_shipped_figures_give_the_models_known_sizes(place, parameters):
+    assert memory.architecture(place).parameters == parameters
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 8, 64])
+@pytest.mark.parametrize("place", [LLAMA, QWEN])
+def test_model_states_agree_with_deepspeeds_own_estimators(place, gpus):
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    arch = memory.architecture(place)
+    two = memory.memory(arch, FULL, "ZeRO-2", gpus, 1, 1)
+    _, expected = estimate_zero2_model_states_mem_needs(arch.parameters, gpus, 1, cpu_offload=False)
+    assert states(two) == pytest.approx(expected, rel=1e-6)
+    three = memory.memory(arch, FULL, "ZeRO-3", gpus, 1, 1)
+    _, expected, gathered = estimate_zero3_model_states_mem_needs(
+        arch.parameters, arch.largest, gpus, 1, False, False
+    )
+    assert states(three) + gathered == pytest.approx(expected, rel=1e-6)
+
+
+def peak_allocation(run):
+    """Bytes that `run` has allocated at most at one time, as PyTorch's own profiler saw it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    events = profiled.profiler.kineto_results.events()
+    now = top = 0
+    for _, size in sorted(
+        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
+    ):
+        now += size
+        top = max(top, now)
+    return top
+
+
+@pytest.mark.parametrize("sizes", [(64, 256, 4, 100), (128, 128, 2, 4000), (64, 128, 8, 1000)])
+def test_activations_and_logits_agree_with_what_a_small_model_allocates(sizes):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, mlp, layers, vocabulary = sizes
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers, vocab_size=vocabulary,
+            num_attention_heads=4, num_key_value_heads=2, use_cache=False,
+        )
+    ).train()  # fmt: skip
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    model.enable_input_require_grads()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    ids = torch.randint(0, vocabulary, (4, 128))
+    labels = torch.full_like(ids, -100)
+    labels[:, -2:] = ids[:, -2:]
+    measured = peak_allocation(
+        lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.backward()
+    )
+    arch = memory.Architecture(
+        parameters=0,
+        largest=0,
+        embeddings=0,
+        hidden=hidden,
+        layers=layers,
+        mlp=mlp,
+        heads=4,
+        vocabulary=vocabulary,
+    )
+    parts = memory.memory(arch, {"stage": "sft", "finetuning_type": "full"}, "no ZeRO", 1, 4, 128)
+    assert parts["activations"] + parts["logits"] == pytest.approx(measured, rel=0.1)
+
+
+def test_less_is_needed_the_more_is_split():
+    arch = memory.architecture(QWEN)
+    sums = [sum(memory.memory(arch, FULL, setting, 8, 4, 2048).values()) for setting in memory.SETTINGS]
+    assert sums == sorted(sums, reverse=True)
+
+
+def test_dpo_adds_a_reference_model_unless_adapters_can_be_switched_off():
+    arch = memory.architecture(LLAMA, lora_rank=16)
+    dpo = FULL | {"stage": "dpo"}
+    assert memory.memory(arch, dpo, "ZeRO-2", 8, 1, 512)["reference"] == 2 * arch.parameters
+    assert memory.memory(arch, dpo, "ZeRO-3", 8, 1, 512)["reference"] == 2 * arch.parameters / 8
+    assert memory.memory(arch, dpo | {"finetuning_type": "lora"}, "no ZeRO", 1, 1, 512)["reference"] == 0
+
+
+def test_the_first_setting_that_fits_keeps_the_rows_a_gpu_and_avoids_offload():
+    arch = memory.architecture(QWEN)
+    recipe = FULL | {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 64}
+    assert plan.first_fit(arch, recipe, 8, 2048, 69 * plan.GIB) == ("ZeRO-3", 4)
+    assert plan.first_fit(arch, recipe, 8, 2048, 300 * plan.GIB) == ("no ZeRO", 4)
+    assert plan.first_fit(arch, recipe, 1, 2048, 69 * plan.GIB)[0] == "ZeRO-3 offload"
+    assert plan.first_fit(arch, recipe, 1, 2048, 1 * plan.GIB) is None
+
+
+def test_the_published_recipes_fit_on_eight_gpus_of_80_gb():
+    for model, place in (("llama3-8b", LLAMA), ("qwen2.5-14b", QWEN)):
+        arch = memory.architecture(place)
+        for stage in ("sft", "dpo"):
+            recipe = recipes.load_recipe(f"configs/{model}/{stage}.yaml")
+            stage_number = recipes.zero_config(recipe)["zero_optimization"]["stage"]
+            size, _ = recipes.divide_batch(recipe, 8)
+            parts = memory.memory(arch, recipe, f"ZeRO-{stage_number}", 8, size, 1400)
+            assert sum(parts.values()) < 80e9 * 0.92, (model, stage, parts)
+
+
+def test_a_plan_without_a_data_set_says_that_its_tokens_are_assumed(monkeypatch, capsys):
+    argv = ["plan", "--model", "llama3-8b", "--data", "socsci210", "--split", "task", "--gpus", "8"]
+    monkeypatch.setattr("sys.argv", argv)
+    plan.main()
+    out = capsys.readouterr().out
+    assert "8.03 B parameters, 8 x h100-80gb" in out and "assumed (no data set is there)" in out
+    assert "first that fits: ZeRO-2 with per_device_train_batch_size 8; the batch stays 256" in out
