@@ -1,52 +1,17 @@
-"""Files that are never half-written, and errors that a person can act on.
-
-Every output is written beside its place and renamed when whole. Every mistake of a user's is a
-`Refusal`: one line with the cause and the remedy, exit code 2, no traceback.
-"""
+"""Files that are never half-written: every output is written beside its place and renamed when whole."""
 
 import contextlib
 import ctypes
-import errno
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
-class Refusal(Exception):
-    """A mistake that the user can mend. The message names the cause and the remedy in one line."""
-
-
-def run_cli(main: Callable[[], Any]) -> None:
-    """Run a command line's `main` and turn what a user can mend into one line and an exit code.
-
-    Exit codes: 0 done, 1 the machine failed (full disk, no permission), 2 refused, 130 interrupted.
-    """
-    try:
-        main()
-    except Refusal as refusal:
-        line, code = f"error: {refusal}", 2
-    except KeyboardInterrupt:
-        line, code = "stopped: nothing half-written was left; run the same command to go on", 130
-    except BrokenPipeError:
-        sys.exit(141)
-    except OSError as error:
-        place = error.filename or "while writing"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            line, code = f"error: the disk is full ({place}); free some space and run again", 1
-        elif error.errno in (errno.EACCES, errno.EROFS):
-            line, code = f"error: no permission ({place}); change its owner or choose another folder", 1
-        else:
-            raise
-    else:
-        return
-    print(line, file=sys.stderr)
-    sys.exit(code)
+from common.errors import Refusal
 
 
 @contextlib.contextmanager

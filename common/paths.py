@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from common.files import Refusal
+from common.errors import Refusal
 
 SPLITS = ("study", "task", "condition", "participant")
 BUILT_IN = ("sample", "socsci210")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.files import Refusal
+from common.errors import Refusal
 
 
 class Section(BaseModel):

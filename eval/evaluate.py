@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from common.files import Refusal, run_cli
+from common.errors import Refusal, run_cli
 from common.paths import output_dir, safe_name, split_dir
 from eval.prediction import run as predict
 from eval.scoring import run as score

@@ -9,7 +9,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from common.files import run_cli
+from common.errors import run_cli
 from common.paths import dataset_name, output_dir, split_dir
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from common.files import Refusal, run_cli
+from common.errors import Refusal, run_cli
 from common.prompts import SYSTEM_PROMPT, Order, user_prompt
 from common.scale import Scale
 from eval.prediction.asking import Request, Sampling

@@ -21,7 +21,7 @@ import polars as pl
 from scipy.stats import wasserstein_distance
 
 from common.distances import distances, histograms
-from common.files import run_cli
+from common.errors import run_cli
 from eval.scoring.align import KEY, Aligned, Predictions, align
 from eval.scoring.groups import group_ranges
 from eval.scoring.model import score_model

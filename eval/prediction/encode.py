@@ -8,7 +8,7 @@ real texts are put where these stood. tests/eval/prediction/test_encode.py compa
 from collections.abc import Sequence
 from typing import Any
 
-from common.files import Refusal
+from common.errors import Refusal
 
 # Mixed case and no white space at the ends: a template that changes more than the ends is found out.
 _SYSTEM, _USER, _ANSWER = "SystemPlaceHolder", "UserPlaceHolder", "AnswerPlaceHolder"

@@ -14,7 +14,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from common.files import Refusal, read_json
+from common.errors import Refusal
+from common.files import read_json
 from eval.prediction.encode import PromptEncoder
 from eval.settings import LocalSettings
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.scale import Scale
 from eval.prediction.asking import Generator, Request, Sampling, row_seed
 from eval.prediction.sampled import sampled_records

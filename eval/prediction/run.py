@@ -1,6 +1,6 @@
 """Predict the answer distribution of every evaluation row.
 
-    python -m eval.prediction.run --model outputs/sample/study/tiny/sft --name tiny-sft --data sample --split study
+    python -m eval.prediction.run --model outputs/sample/study/tiny/sft --name tiny-sft
 
 writes outputs/<data>/<split>/eval/<name>/predictions.parquet and, last, predictions.json. A killed run
 goes on where it stopped; a finished one isn't repeated. Modes: `exact` (every admissible answer's
@@ -20,7 +20,8 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from common.files import Refusal, file_stamp, fingerprint, run_cli, up_to_date
+from common.errors import Refusal, run_cli
+from common.files import file_stamp, fingerprint, up_to_date
 from common.paths import output_dir, safe_name, split_dir
 from eval.prediction.backends.server import estimate
 from eval.prediction.predictor import ROW_COLUMNS, Predictor, reply_sampling

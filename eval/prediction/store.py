@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 from filelock import FileLock, Timeout
 
-from common.files import Refusal, atomic_path, write_json
+from common.errors import Refusal
+from common.files import atomic_path, write_json
 
 TABLE, RECORD = "predictions.parquet", "predictions.json"
 

@@ -2,8 +2,8 @@
 
     python -m eval.reporting.model_card --data sample --split study
 
-Replaces the card that the trainer writes, which knows the losses but no evaluation. `eval.reporting.run` writes
-the cards too.
+Replaces the card that the trainer writes, which knows the losses but no evaluation. `eval.reporting.run`
+writes the cards too.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from common.files import atomic_path, run_cli
+from common.errors import run_cli
+from common.files import atomic_path
 from common.page.render import environment, estimate, num
 from eval.reporting.headline import headline
 from eval.reporting.results import MAIN, Json, Results, leaders, load

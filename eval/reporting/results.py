@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from common.files import Refusal, file_stamp, fingerprint, read_json
+from common.errors import Refusal
+from common.files import file_stamp, fingerprint, read_json
 from common.page.render import count
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from common.files import Refusal, atomic_path, file_stamp, fingerprint, run_cli, up_to_date, write_json
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, file_stamp, fingerprint, up_to_date, write_json
 from common.page.figures import save
 from common.page.render import TEMPLATES as PARTS
 from common.page.render import count, render

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from common.files import Refusal
+from common.errors import Refusal
 
 KEY = ["study_id", "sample_id"]
 CELL = ["study_id", "condition_num", "task_num"]

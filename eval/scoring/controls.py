@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.scale import MAX_ANSWERS
 from eval.scoring.align import CELL
 

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import wasserstein_distance
 
-from common.files import Refusal, run_cli
+from common.errors import Refusal, run_cli
 from common.paths import source_dir, split_dir
 from eval.scoring.align import CELL, KEY, Aligned, Predictions, align, load_predictions, load_rows
 from eval.scoring.controls import controls

@@ -19,16 +19,8 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from common.files import (
-    Refusal,
-    atomic_path,
-    file_stamp,
-    fingerprint,
-    read_json,
-    run_cli,
-    up_to_date,
-    write_json,
-)
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, file_stamp, fingerprint, read_json, up_to_date, write_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 from eval.scoring.align import (
     CELL,

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 import yaml
 
-from common.files import Refusal, atomic_path, run_cli, write_json
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, write_json
 from common.paths import output_dir, safe_name, split_dir
 from common.scale import Scale
 from eval.simulation.run import Job, resolve_model, simulate

@@ -107,7 +107,7 @@ def arm_means(answers: Answers, value: np.ndarray, weight: np.ndarray, arms: int
 
 @dataclass(frozen=True)
 class Effect:
-    """One treatment effect in units of the measure. spread: S of `eval/simulation/power.py`; sd: of the answers."""
+    """One treatment effect in units of the measure. spread: S of `power.py`; sd: of the answers."""
 
     value: float
     se_sampling: float

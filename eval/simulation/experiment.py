@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.paths import safe_name
 from common.scale import Scale
 from eval.simulation.experiment_file import ExperimentFile, Mistake, Place, line_of, read_file, suggestion

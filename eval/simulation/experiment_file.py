@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.scale import MAX_ANSWERS, Kind, Scale
 from common.settings import Section, explain, first_problem
 from eval.simulation.population import PopulationSpec, Word

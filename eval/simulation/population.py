@@ -16,7 +16,7 @@ import polars as pl
 from ipfn import ipfn
 from pydantic import BeforeValidator, Field
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.prompts import DEMOGRAPHIC_FIELDS
 from common.settings import Section
 

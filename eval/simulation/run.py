@@ -20,17 +20,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.files import (
-    Refusal,
-    atomic_path,
-    file_stamp,
-    fingerprint,
-    read_json,
-    run_cli,
-    sha256_file,
-    up_to_date,
-    write_json,
-)
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, file_stamp, fingerprint, read_json, sha256_file, up_to_date, write_json
 from common.paths import dataset_name, output_dir, split_dir
 from eval.prediction import run as predict
 from eval.reporting.tables import harmless
@@ -155,7 +146,7 @@ def _real(job: Job) -> dict[str, Path]:
 
 
 def _predict(job: Job, tables: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], str]:
-    """Predict all rows with `eval.prediction.run` (which resumes, and skips what is done): by kind, fingerprint."""
+    """Predict all rows (a stopped prediction goes on, a finished one is kept): by kind, fingerprint."""
     folder = job.out / "predictions"
     sizes = [len(table) for table in tables.values()]
     item = {name: pl.lit(0, pl.Int64) for name in ("condition_num", "task_num", "item_num")}

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from common.files import Refusal, read_json
+from common.errors import Refusal
+from common.files import read_json
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
 from common.scale import Scale
 from eval.simulation.effects import Answers

@@ -30,7 +30,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.files import run_cli, write_json
+from common.errors import run_cli
+from common.files import write_json
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
 
 FULL_ROWS, PEOPLE, STUDIES, CELLS, SHARDS = 2_901_390, 400_491, 210, 5_998, 17

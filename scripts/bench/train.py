@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.files import Refusal, run_cli, write_json
+from common.errors import Refusal, run_cli
+from common.files import write_json
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from scripts.training import recipe as recipes
 from scripts.training import tokens as tokenise

@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from common.files import Refusal, read_json, run_cli, sha256_file
+from common.errors import Refusal, run_cli
+from common.files import read_json, sha256_file
 from common.paths import SPLITS, split_dir
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
 from scripts.data.index import STAGES

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from tokenizers import Tokenizer
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
 from scripts.data.facts import Rows, first_rows

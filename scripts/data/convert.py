@@ -21,16 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.files import (
-    Refusal,
-    atomic_path,
-    file_stamp,
-    fingerprint,
-    run_cli,
-    sha256_file,
-    up_to_date,
-    write_json,
-)
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, file_stamp, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import SPLITS, dataset_name, source_dir, split_dir
 from scripts.data import splits
 from scripts.data.assemble import Stimuli

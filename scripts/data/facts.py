@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.paths import safe_name
 from common.scale import Scale
 from scripts.data.scales import parse_scale

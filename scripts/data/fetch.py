@@ -26,7 +26,8 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from common.files import Refusal, fingerprint, run_cli, sha256_file, up_to_date, write_json
+from common.errors import Refusal, run_cli
+from common.files import fingerprint, sha256_file, up_to_date, write_json
 from common.paths import source_dir
 
 REPO = "socratesft/SocSci210"

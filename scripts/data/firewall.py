@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import Refusal
+from common.errors import Refusal
 
 EXAMPLES = 5
 # What must not stand on both sides, beside rows, for each split.

@@ -5,7 +5,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from common.files import Refusal, read_json, write_json
+from common.errors import Refusal
+from common.files import read_json, write_json
 from common.paths import dataset_name
 from scripts.data.settings import DataSettings
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.draws import draw, lowest, study_keys
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.facts import Rows, combine, first_rows
 from scripts.data.settings import DataSettings
 from scripts.data.splits import EVAL, UNMAPPED, Assignment, validation_rows

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from common.files import Refusal, file_stamp
+from common.errors import Refusal
+from common.files import file_stamp
 from common.paths import BUILT_IN
 
 INTEGERS = ("sample_id", "participant", "response", "condition_num", "task_num")

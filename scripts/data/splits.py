@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from common.draws import draw, lowest, study_keys
-from common.files import Refusal, read_json, run_cli, write_json
+from common.errors import Refusal, run_cli
+from common.files import read_json, write_json
 from common.paths import SPLITS, dataset_name, safe_name, source_dir, split_dir
 from scripts.data.facts import Rows, first_rows, read_rows
 from scripts.data.source import open_source

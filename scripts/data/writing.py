@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from common.draws import draw
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.assemble import Prompts, Split, Stimuli, UnknownShape, arrow_of, split_prompts
 from scripts.data.evaluation_rows import EvaluationRows
 from scripts.data.facts import Rows

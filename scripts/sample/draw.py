@@ -42,7 +42,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.files import atomic_path, fingerprint, read_json, run_cli, sha256_file, up_to_date, write_json
+from common.errors import run_cli
+from common.files import atomic_path, fingerprint, read_json, sha256_file, up_to_date, write_json
 from common.paths import source_dir
 from common.prompts import DEMOGRAPHIC_FIELDS, user_prompt
 from scripts.sample.answers import PERSON_SD, draw_answers

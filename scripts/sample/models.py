@@ -23,7 +23,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from common.files import atomic_path, fingerprint, run_cli, sha256_file, up_to_date, write_json
+from common.errors import run_cli
+from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
 from common.prompts import SYSTEM_PROMPT
 from scripts.sample.draw import SEED, draw_study, source_sums
 from scripts.sample.studies import STUDIES

@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 from scipy.stats import wasserstein_distance
 
-from common.files import Refusal, atomic_path, write_json
+from common.errors import Refusal
+from common.files import atomic_path, write_json
 from scripts.training import checkpoints
 
 CELL = ["study_id", "condition_num", "task_num"]

@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from common.files import Refusal, atomic_path, read_json, run_cli, sha256_file
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, read_json, sha256_file
 from common.paths import SPLITS, output_dir, safe_name
 from scripts.training import checkpoints
 from scripts.training import recipe as recipes

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.files import Refusal, file_stamp, fingerprint, read_json, run_cli, up_to_date, write_json
+from common.errors import Refusal, run_cli
+from common.files import file_stamp, fingerprint, read_json, up_to_date, write_json
 from common.paths import SPLITS, dataset_name, safe_name, split_dir
 from scripts.training import checkpoints
 from scripts.training import choose as best_checkpoint

@@ -9,7 +9,8 @@ counts were fitted to, and are tested against, the allocations of small models.
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import Refusal, read_json
+from common.errors import Refusal
+from common.files import read_json
 from scripts.training.recipe import Recipe
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")

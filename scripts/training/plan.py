@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from common.files import Refusal, run_cli
+from common.errors import Refusal, run_cli
 from scripts.training import launch as train
 from scripts.training import memory
 from scripts.training import recipe as recipes

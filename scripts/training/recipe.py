@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from common.files import Refusal, read_json, run_cli
+from common.errors import Refusal, run_cli
+from common.files import read_json
 
 Recipe = dict[str, Any]
 CONFIGS = Path("configs")

@@ -19,16 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.files import (
-    Refusal,
-    atomic_path,
-    file_stamp,
-    fingerprint,
-    read_json,
-    run_cli,
-    sha256_file,
-    write_json,
-)
+from common.errors import Refusal, run_cli
+from common.files import atomic_path, file_stamp, fingerprint, read_json, sha256_file, write_json
 from scripts.training import recipe as recipes
 
 CACHE = Path("outputs/tokenised")

@@ -1,6 +1,6 @@
 """One training process: LLaMA-Factory's `run_exp` with the callbacks that watch over a run.
 
-    python -m scripts.training.worker launch.json     # started by scripts.training.launch, also through torchrun
+    python -m scripts.training.worker launch.json  # started by scripts.training.launch, also by torchrun
 
 Lines that begin with `[train]` are for the person who waits; everything else goes to the log file.
 """
@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.training import checkpoints
 from scripts.training import choose as best_checkpoint
 from scripts.training.launch import SAY

@@ -1,6 +1,5 @@
-"""Files that are never half-written, and errors that a person can act on."""
+"""Files that are never half-written."""
 
-import errno
 import json
 import subprocess
 import sys
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal, atomic_path, fingerprint, read_json, run_cli, up_to_date, write_json
+from common.errors import Refusal
+from common.files import atomic_path, fingerprint, read_json, up_to_date, write_json
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path):
@@ -59,31 +59,6 @@ def test_a_living_process_keeps_its_partial_file(tmp_path: Path):
         with atomic_path(target) as second:
             second.write_text("second")
     assert target.read_text() == "first"
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
-        (Refusal("no data; run: make data"), 2, "error: no data; run: make data"),
-        (KeyboardInterrupt(), 130, "run the same command to go on"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 1, "the disk is full (/x/y)"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "no permission (/x/y)"),
-    ],
-)
-def test_what_a_user_can_mend_is_one_line_and_an_exit_code(error, code, words, capsys):
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(SystemExit) as stop:
-        run_cli(fail)
-    assert stop.value.code == code
-    printed = capsys.readouterr().err
-    assert words in printed and printed.count("\n") == 1
-
-
-def test_a_fault_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run_cli(lambda: 1 // 0)
 
 
 def test_nan_is_never_written_as_json(tmp_path: Path):

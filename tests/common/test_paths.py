@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.paths import dataset_name, output_dir, safe_name, source_dir, split_dir
 
 

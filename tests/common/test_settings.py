@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.settings import Section, read_settings
 
 

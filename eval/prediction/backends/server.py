@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import openai
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction.asking import Reply, Request, Sampling
 from eval.settings import ServerSettings, Settings
 

@@ -1,13 +1,13 @@
 """Replies from vLLM in this process, in an environment of its own (`pip install vllm`).
 
-The prompts' token ids come from `eval.prediction.encode`, so that they are those of training here, too; vLLM is
-given ids, never text. It caches shared beginnings itself.
+The prompts' token ids come from `eval.prediction.encode`, so that they are those of training here, too;
+vLLM is given ids, never text. It caches shared beginnings itself.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction.asking import Reply, Request, Sampling
 from eval.prediction.encode import PromptEncoder
 from eval.settings import Settings

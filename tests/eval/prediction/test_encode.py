@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from eval.prediction.encode import PromptEncoder
 

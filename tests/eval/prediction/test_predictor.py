@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction.predictor import PREDICTION_SCHEMA, Predictor, exact_record, predict_rows
 from eval.settings import LocalSettings, SampledSettings, Settings, VerbalisedSettings
 from tests.helpers.rows import make_rows

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction import run as predict
 from eval.prediction.run import ITEM, main, read_rows, select_rows
 from eval.settings import ExactSettings, LocalSettings, ServerSettings, Settings

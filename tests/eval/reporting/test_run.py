@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from eval.reporting import cell_browser as report_cells
 from eval.reporting import charts as report_figures

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.scoring.align import align, load_predictions, load_rows
 from tests.helpers.scored_samples import exact, population, sampled
 

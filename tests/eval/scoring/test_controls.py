@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.scoring.align import CELL, group_frame
 from eval.scoring.controls import CONTROLS, controls
 from tests.helpers.scored_samples import LABELS

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.bench import score as bench_eval
 from eval.scoring import reproduce
 from tests.helpers.scored_samples import exact, population, write_split

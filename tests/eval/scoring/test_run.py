@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from common.distances import DISTANCES
-from common.files import Refusal
+from common.errors import Refusal
 from eval.scoring import run as score
 from eval.scoring.controls import CONTROLS
 from eval.scoring.groups import METRICS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.scale import Scale
 from eval.simulation.experiment import fill, join_texts, load_experiment
 

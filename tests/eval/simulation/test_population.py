@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.simulation.population import (
     PopulationSpec,
     draw_people,

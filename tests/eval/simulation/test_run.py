@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from markupsafe import Markup
 
-from common.files import Refusal, write_json
+from common.errors import Refusal
+from common.files import write_json
 from common.page import figures
 from common.prompts import SYSTEM_PROMPT
 from eval.prediction import run as predict

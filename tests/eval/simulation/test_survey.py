@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from eval.simulation.experiment import Experiment, load_experiment
 from eval.simulation.population import People

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.files import Refusal, write_json
+from common.errors import Refusal
+from common.files import write_json
 from eval.simulation.trust import Pairs, compare, fit, load_pairs, measure_coverage
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data import audit
 from scripts.data.convert import convert
 from scripts.data.settings import DataSettings

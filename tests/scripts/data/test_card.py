@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.card import bars, load_tokenizer, token_lengths
 from scripts.data.convert import convert
 from scripts.data.settings import DataSettings

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.files import Refusal, sha256_file
+from common.errors import Refusal
+from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
 from scripts.data.convert import convert
 from scripts.data.index import INDEX

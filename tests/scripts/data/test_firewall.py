@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.convert import check_keys, check_pairs, convert
 from scripts.data.facts import read_rows
 from scripts.data.firewall import compare, compare_prompts, enforce

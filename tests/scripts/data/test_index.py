@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.index import INDEX, register
 from scripts.data.settings import DataSettings
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.data.facts import narrow, read_rows
 from scripts.data.source import check_text, open_source
 from tests.helpers.small_source import small_rows, write_source

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.training import checkpoints
 from scripts.training import choose as best_checkpoint
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.training import checkpoints, export
 from scripts.training import launch as train
 from scripts.training import recipe as recipes

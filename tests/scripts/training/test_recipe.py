@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.training import recipe as recipes
 
 GOOD = {

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from scripts.training import recipe as recipes
 from scripts.training import tokens as tokenise
 from tests.helpers.training_data import RECIPE, make_workplace, rows, write_data

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction.asking import Request, Sampling
 from eval.prediction.backends.server import ServerGenerator, estimate
 from eval.prediction.predictor import Predictor, predict_rows

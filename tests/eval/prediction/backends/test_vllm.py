@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from common.files import Refusal
+from common.errors import Refusal
 from eval.prediction.encode import PromptEncoder
 from eval.prediction.predictor import predict_rows
 from eval.settings import SampledSettings, Settings
