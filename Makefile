@@ -70,6 +70,7 @@ ifeq ($(ACCELERATOR),cpu)
 	$(PY) -m pip install -q $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements-cpu.txt
 endif
 	$(PY) -m pip install -q -r requirements.txt
+	$(PY) -m pip install -q --no-deps -e .
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready requirements-dev.txt
@@ -155,7 +156,7 @@ test-all: test ## the fast tests, then the whole runs (about 10 minutes)
 
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && $(PY) -m scripts.training.recipe --check-all
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo 2>/dev/null && $(PY) -m scripts.training.recipe --check-all
 
 .PHONY: bench bench-convert bench-train bench-eval
 bench: bench-convert bench-train bench-eval ## every benchmark
