@@ -91,7 +91,7 @@ def load_stimuli(path: Path, level: list[str]) -> pl.DataFrame:
 def load_predictions(path: Path, remedy: str) -> Predictions:
     """Read predictions (parquet, or JSON lines if the name ends in .jsonl) and check every row.
 
-    Own files follow the contract of `eval/README.md`; foreign ones have `prediction`, `answers` with
+    Own files follow the contract of `eval/scoring/README.md`; foreign ones have `prediction`, `answers` with
     `probs`, or `draws`. Raises `Refusal` naming the file, the key and the remedy.
     """
     frame = _read(path, remedy)
@@ -278,7 +278,7 @@ def _flatten(frame: pl.DataFrame, name: str, path: Path) -> tuple[np.ndarray, pl
     if series.dtype == pl.Null:
         return np.empty(0, np.int64), pl.Series(name, [], pl.Int64)
     if not isinstance(series.dtype, pl.List):
-        raise Refusal(f"{path}: column {name} holds {series.dtype}, not lists; see eval/README.md")
+        raise Refusal(f"{path}: column {name} holds {series.dtype}, not lists; see eval/scoring/README.md")
     lengths = series.list.len().fill_null(0).to_numpy().astype(np.int64)
     values = series.filter(lengths > 0).explode()
     row = np.repeat(np.arange(len(series)), lengths)

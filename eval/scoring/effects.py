@@ -164,7 +164,7 @@ def _finish(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def effect_scores(people: pl.DataFrame, cells: pl.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
-    """The `effects` block of scores.json (see eval/README.md)."""
+    """The `effects` block of scores.json (see eval/scoring/README.md)."""
     found = contrasts(people, cells)
     pairs = found.pairs
     clear = (pairs["z"].abs() >= CLEAR).fill_null(False)

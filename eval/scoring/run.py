@@ -6,7 +6,7 @@
 
 Writes scores.json, cells.parquet and items.parquet beside each model's predictions in
 outputs/<data>/<split>/eval/<name>/, and comparison.json one folder above. What is up to date isn't
-computed again. eval/README.md explains every figure and the columns of --predictions.
+computed again. eval/scoring/README.md explains every figure and the columns of --predictions.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def import_predictions(path: Path, name: str | None, folder: Path) -> str:
 
 
 def _contract(found: Predictions) -> pl.DataFrame:
-    """Predictions as the columns of predictions.parquet (see eval/README.md)."""
+    """Predictions as the columns of predictions.parquet (see eval/scoring/README.md)."""
     lists = pl.DataFrame({"answers": found.answers, "probs": found.probs}).with_columns(
         row=pl.Series(np.repeat(np.arange(len(found.rows)), np.diff(found.offsets)), dtype=pl.UInt32)
     )

@@ -42,7 +42,7 @@ NO_GAP = "no study has two groups with enough people"
 def subgroup_scores(
     aligned: Aligned, scores: GroupScores, paired: PairedRows, studies: Studies, min_group: int, seed: int
 ) -> dict[str, Any]:
-    """The `subgroups` block of scores.json (see eval/README.md).
+    """The `subgroups` block of scores.json (see eval/scoring/README.md).
 
     A group counts in a cell (for distances) and in a study (for means) with at least `min_group` rows.
     """

@@ -1,6 +1,6 @@
 """An experiment: its arms, outcomes and contrasts, made from the experiment file and checked.
 
-Whatever is wrong in the file (see `configs/experiments/` and eval/README.md) is refused with the number
+Whatever is wrong in the file (see `configs/experiments/` and eval/simulation/README.md) is refused with the number
 of its line. Texts hold placeholders such as `{arm}` or the name of a factor; only plain names are
 replaced, so that a text can't reach anything else.
 """

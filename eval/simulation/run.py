@@ -6,7 +6,7 @@ writes outputs/<data>/<split>/simulations/<experiment>/: simulation.html (the pa
 and .csv (one row a simulated respondent and outcome), effects.csv, subgroups.csv, arms.csv, cells.csv
 (distributions), figures, and simulation.json, written last. People come from the data set's evaluated
 participants, or from --people. --pilot combines real answers with the predictions; --observed sets real
-answers beside them. Calibration comes from the same model's `make eval`; see eval/README.md.
+answers beside them. Calibration comes from the same model's `make eval`; see eval/simulation/README.md.
 """
 
 import argparse
