@@ -1,7 +1,7 @@
 """An experiment: its arms, outcomes and contrasts, made from the experiment file and checked.
 
-Whatever is wrong in the file (see `configs/experiments/` and eval/simulation/README.md) is refused with the number
-of its line. Texts hold placeholders such as `{arm}` or the name of a factor; only plain names are
+Whatever is wrong in the file (see `configs/experiments/` and eval/simulation/README.md) is refused with
+the number of its line. Texts hold placeholders such as `{arm}` or the name of a factor; only plain names are
 replaced, so that a text can't reach anything else.
 """
 
