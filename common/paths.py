@@ -1,5 +1,10 @@
-"""Where everything lies: stable names that people can script against (see data/README.md)."""
+"""Where everything lies: stable names that people can script against (see data/README.md).
 
+Every folder of the project (`configs`, `data`, `outputs`, `metadata`) is `root() / its name`, looked up when
+it is needed and never at import. So commands and notebooks work from any folder.
+"""
+
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +13,19 @@ from common.errors import Refusal
 SPLITS = ("study", "task", "condition", "participant")
 BUILT_IN = ("sample", "socsci210")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def root() -> Path:
+    """The project's folder: `SOCRATES_HOME`, else the folder that holds pyproject.toml.
+
+    It is relative (`Path()`) where it is the working folder, so that messages and records stay short.
+    Raises `Refusal` if `SOCRATES_HOME` isn't a folder.
+    """
+    home = os.environ.get("SOCRATES_HOME")
+    folder = Path(home) if home else Path(__file__).resolve().parent.parent
+    if not folder.is_dir():
+        raise Refusal(f"SOCRATES_HOME={home} is not a folder; unset it, or give the project's folder")
+    return Path() if folder.resolve() == Path.cwd() else folder.absolute()
 
 
 def dataset_name(data: str) -> str:
@@ -34,19 +52,19 @@ def dataset_name(data: str) -> str:
 
 def source_dir(data: str) -> Path:
     """The folder in the hub's layout (`data/*.parquet`, `metadata/*.json`) that `DATA` stands for."""
-    return Path("data", data, "source") if data in BUILT_IN else Path(data)
+    return root() / "data" / data / "source" if data in BUILT_IN else Path(data)
 
 
 def split_dir(data: str, split: str) -> Path:
     """`data/<dataset>/<split>/`: the data sets of one split, and its manifest."""
     if split not in SPLITS:
         raise Refusal(f"unknown SPLIT={split}; choose one of {', '.join(SPLITS)}")
-    return Path("data", dataset_name(data), split)
+    return root() / "data" / dataset_name(data) / split
 
 
 def output_dir(data: str, split: str) -> Path:
     """`outputs/<dataset>/<split>/`: checkpoints under `<model>/`, scores under `eval/`, `report.html`."""
-    return Path("outputs") / split_dir(data, split).relative_to("data")
+    return root() / "outputs" / split_dir(data, split).relative_to(root() / "data")
 
 
 def safe_name(name: str, what: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
-from common.paths import dataset_name, output_dir, safe_name, source_dir, split_dir
+from common.paths import dataset_name, output_dir, root, safe_name, source_dir, split_dir
 
 
 def test_the_built_in_data_sets_have_stable_places():
@@ -42,3 +42,22 @@ def test_an_unknown_split_is_refused_with_the_choices():
 def test_a_name_that_could_leave_its_folder_is_refused(name: str):
     with pytest.raises(Refusal):
         safe_name(name, "the study id")
+
+
+def test_the_projects_folder_is_found_from_any_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    project = Path(__file__).parent.parent.parent
+    monkeypatch.delenv("SOCRATES_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert root() == project and split_dir("sample", "task") == project / "data/sample/task"
+    monkeypatch.chdir(project)
+    assert str(output_dir("sample", "task")) == "outputs/sample/task"
+
+
+def test_a_home_of_ones_own_holds_all_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    assert source_dir("sample") == tmp_path / "data/sample/source"
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path / "none"))
+    with pytest.raises(Refusal, match=r"SOCRATES_HOME=.*none is not a folder"):
+        root()
