@@ -55,7 +55,7 @@ def load(data: str, split: str) -> Results:
         raise Refusal(f"no scores in {folder / 'eval'}; {remedy}")
     scores = {safe_name(file.parent.name, "model"): read_json(file, remedy) for file in files}
     for name, made in scores.items():
-        if made.get("schema") != 1:
+        if made.get("schema") != 2:
             raise Refusal(f"{folder}/eval/{name}/scores.json has another schema than this report; {remedy}")
         if not (folder / "eval" / name / "cells.parquet").is_file():
             raise Refusal(f"{folder}/eval/{name}/cells.parquet is missing; {remedy}")

@@ -163,8 +163,10 @@ def _finish(pairs: pl.DataFrame) -> pl.DataFrame:
     ).sort(*OUTCOME, "condition_a", "condition_b")  # fmt: skip
 
 
-def effect_scores(people: pl.DataFrame, cells: pl.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
-    """The `effects` block of scores.json (see eval/scoring/README.md)."""
+def effect_scores(
+    people: pl.DataFrame, cells: pl.DataFrame, replicates: int, seed: int
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """The `effects` block of scores.json, and contrasts.parquet: every pair of arms, the clearest first."""
     found = contrasts(people, cells)
     pairs = found.pairs
     clear = (pairs["z"].abs() >= CLEAR).fill_null(False)
@@ -181,11 +183,9 @@ def effect_scores(people: pl.DataFrame, cells: pl.DataFrame, replicates: int, se
         observed_std=pl.col("observed") / pl.col("sd"),
         predicted_std=pl.col("predicted") / pl.col("sd"),
         clear=clear,
-    ).drop("difference_se", "sd", "width")
-    order = pl.col("z").abs()
-    return summary | {
-        "pairs": listed.sort(order, descending=True, nulls_last=True).head(MAX_PAIRS).to_dicts()
-    }
+    ).sort(pl.col("z").abs(), descending=True, nulls_last=True)
+    shown = listed.drop("difference_se", "sd", "width").head(MAX_PAIRS)
+    return summary | {"pairs": shown.to_dicts()}, listed
 
 
 def half_sample(

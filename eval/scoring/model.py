@@ -52,6 +52,7 @@ class ModelScores:
     report: dict[str, Any]
     cells: GroupScores
     items: pl.DataFrame
+    contrasts: pl.DataFrame
     studies: Studies
     controls: dict[str, GroupScores]
     people: dict[str, np.ndarray]
@@ -97,17 +98,19 @@ def score_model(
         "calibration": _calibration(aligned, cells, studies),
     }
     frame = _with_intervals(cells, people)
-    items = pl.DataFrame()
+    items = pair_frame = pl.DataFrame()
     if whole:
         say("items, treatment effects, subgroups")
         by_item = score_groups(aligned, "item")
         items = _with_answers(by_item.frame, by_item)
         studies_of_items = Studies.of(aligned.items["study_id"].to_list(), settings.replicates, seed)
         report["item_metrics"] = _metrics(by_item, studies_of_items)
-        report["effects"] = effect_scores(people_means(aligned), aligned.cells, settings.replicates, seed)
+        report["effects"], pair_frame = effect_scores(
+            people_means(aligned), aligned.cells, settings.replicates, seed
+        )
         report["subgroups"] = subgroup_scores(aligned, cells, paired, studies, settings.min_group, seed)
     scored = GroupScores(_with_answers(frame, cells), cells.values, cells.table, cells.ranges, cells.rows)
-    return ModelScores(report, scored, items, studies, control_scores, of_people, mode)
+    return ModelScores(report, scored, items, pair_frame, studies, control_scores, of_people, mode)
 
 
 def reason_for(metric: str) -> str:

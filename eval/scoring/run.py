@@ -36,10 +36,11 @@ from eval.scoring.align import (
 )
 from eval.scoring.comparison import comparison_table, differences, printed_table
 from eval.scoring.model import ModelScores, score_model
+from eval.scoring.record import COMPARISON, SCHEMA, SCORES, ComparisonRecord, Record, Scores
 from eval.settings import DEFAULT, Settings, load_settings
 
-FORMAT = 1  # raised when the same inputs would give other scores than before
-PREDICTIONS, SCORES, COMPARISON = "predictions.parquet", "scores.json", "comparison.json"
+FORMAT = 2  # raised when the same inputs would give other scores than before
+PREDICTIONS = "predictions.parquet"
 STEPS = 4
 STAGES = ("base", "sft", "dpo")
 
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in names
     }
     result = _compare(rows, aligned, scored, counts, settings) | where | {"inputs": compared}
-    write_json(folder / COMPARISON, result)
+    _write(folder / COMPARISON, ComparisonRecord.model_validate(result))
     print(printed_table(result["table"]))
     size = ", ".join(f"{result[what]} {what}" for what in ("rows", "cells", "studies"))
     print(f"\n{folder / COMPARISON}: {size}")
@@ -215,8 +216,10 @@ def _score(
         with_text = frame.join(load_stimuli(rows_path, level), on=level, how="left", maintain_order="left")
         with atomic_path(target / f"{file}.parquet") as partial:
             with_text.write_parquet(partial)
+    with atomic_path(target / "contrasts.parquet") as partial:
+        scores.contrasts.write_parquet(partial)
     record = {
-        "schema": FORMAT,
+        "schema": SCHEMA,
         "inputs": fingerprint(described),
         "name": name,
         "foreign": _foreign(target),
@@ -224,8 +227,12 @@ def _score(
         "versions": described["versions"],
         "parsing": _parsing(target / PREDICTIONS),
     }
-    write_json(target / SCORES, scores.report | record | where)
+    _write(target / SCORES, Scores.model_validate(scores.report | record | where))
     return scores
+
+
+def _write(path: Path, record: Record) -> None:
+    write_json(path, record.model_dump(mode="json", by_alias=True))
 
 
 def _foreign(target: Path) -> bool:
@@ -277,7 +284,7 @@ def _compare(
             scored[name] = score_model(rows, shared, counts, settings.score, settings.seed, whole=False)
     one = next(iter(scored.values()))
     return {
-        "schema": FORMAT,
+        "schema": SCHEMA,
         "settings": settings.score.model_dump() | {"seed": settings.seed},
         "rows": len(common),
         "studies": len(one.studies.names),

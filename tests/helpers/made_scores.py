@@ -104,7 +104,7 @@ def scores(name: str, distance: float, cells: pl.DataFrame, group: str) -> dict[
     gap = estimate(0.04, 0.03) | {"highest": group, "lowest": "Female"}
     no_gap = estimate(None) | {"highest": None, "lowest": None, "reason": "1 groups with at least 20 rows"}
     return {
-        "schema": 1, "inputs": f"made-{name}", "name": name, "dataset": "made", "split": "study",
+        "schema": 2, "inputs": f"made-{name}", "name": name, "dataset": "made", "split": "study",
         "mode": "exact", "modes": {"exact": 720, "sampled": 0, "verbalised": 0}, "samples": None,
         "settings": {"replicates": 1000, "seed": 0}, "versions": {"numpy": np.__version__},
         "rows": {"evaluation": 730, "predicted": 728, "missing": 2, "failed": 8, "scored": 720,
@@ -187,7 +187,7 @@ def comparison(models: dict[str, dict[str, Any]]) -> dict[str, Any]:
         estimate(0.02, 0.01) | {"a": a, "b": b, "metric": MAIN, "p": 0.004, "p_holm": 0.012}
         for a in models for b in (*models, "uniform_observed") if a < b
     ]  # fmt: skip
-    return {"schema": 1, "inputs": "made", "dataset": "made", "split": "study", "settings": {}, "rows": 720,
+    return {"schema": 2, "inputs": "made", "dataset": "made", "split": "study", "settings": {}, "rows": 720,
             "studies": 4, "cells": 12, "table": table, "differences": differences}  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def effects(tmp_path, rows, probs):
 
 
 def scored(tmp_path, rows, probs):
-    return effect_scores(*effects(tmp_path, rows, probs), 200, 0)
+    return effect_scores(*effects(tmp_path, rows, probs), 200, 0)[0]
 
 
 def test_a_difference_in_means_and_its_standard_error_are_the_textbooks(tmp_path):

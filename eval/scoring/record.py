@@ -1,0 +1,376 @@
+"""What scoring writes and others read: scores.json and comparison.json as typed, versioned records.
+
+    scores = read_scores("outputs/sample/study/eval/tiny-sft")
+    scores.metrics["wasserstein_observed"].value
+    scores.cells                                  # polars frame, one row a cell
+
+`Scores` is one model's scores, read from a folder or just computed. `ComparisonRecord` is what comparing
+several models gave. A record of another version is refused, not guessed at.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from common.errors import Refusal
+from common.files import read_json
+
+SCHEMA = 2
+SCORES, COMPARISON = "scores.json", "comparison.json"
+FRAMES = ("cells", "items", "contrasts")
+REMEDY = "run `make eval` again"
+
+Mode = Literal["exact", "sampled", "verbalised", "mixed"]
+
+
+class Record(BaseModel):
+    """A part of a record: nothing unknown in it, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Estimate(Record):
+    """A figure and how sure it is.
+
+    `value` is the mean over studies of the mean over a study's cells, null where nothing can be computed.
+    `reason` says why a value or its interval over studies is missing.
+    """
+
+    value: float | None
+    low: float | None = None
+    """95% interval over studies: would other studies give the same?"""
+    high: float | None = None
+    low_people: float | None = None
+    """95% interval over the people of these studies."""
+    high_people: float | None = None
+    studies: int = 0
+    cells: int = 0
+    reason: str | None = None
+
+    @property
+    def over_studies(self) -> tuple[float, float] | None:
+        """The interval over studies."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def over_people(self) -> tuple[float, float] | None:
+        """The interval over people."""
+        return (
+            None
+            if self.low_people is None or self.high_people is None
+            else (self.low_people, self.high_people)
+        )
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval to show: over studies where there is one, else over people."""
+        return self.over_studies or self.over_people
+
+    @property
+    def over(self) -> Literal["studies", "people"] | None:
+        """What `interval` is over."""
+        if self.over_studies:
+            return "studies"
+        return "people" if self.over_people else None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        ends = self.interval
+        return f"{self.value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+
+
+Estimates = dict[str, Estimate]
+
+
+class RowCounts(Record):
+    """Evaluation rows, by what became of them."""
+
+    evaluation: int
+    predicted: int
+    missing: int
+    failed: int
+    scored: int
+    clipped_observed: int
+    """Rows of which some predicted answer lies outside the observed range."""
+    clipped_stated: int
+    human_off_scale: int
+    """People's answers that the stated scale doesn't admit (steps and gaps included)."""
+    no_stated_scale: int
+
+
+class CellCounts(Record):
+    """Cells, and why some were left out of what can't be computed there."""
+
+    all: int
+    scored: int
+    left_out: dict[str, int]
+
+
+class Parsing(Record):
+    """Replies asked for, read, and bare, and the mean mass off the scale; null where unknown."""
+
+    requested: int | None = None
+    parsed: int | None = None
+    bare: int | None = None
+    off_scale_mass: float | None = None
+
+
+class Ceilings(Record):
+    """What a perfect model is expected to reach: {distance: estimate}, and the accuracy of another person."""
+
+    split_half_raw: Estimates
+    split_half_corrected: Estimates
+    bootstrap_raw: Estimates
+    bootstrap_corrected: Estimates
+    paired: Estimates
+    another_person: Estimates
+
+
+class Skill(Record):
+    """Where a model stands between the uniform guess (0) and a ceiling (1)."""
+
+    raw: Estimate
+    corrected: Estimate
+    corrected_human: Estimate
+
+
+class StudyScores(Record):
+    """One study's figures; intervals are over its people."""
+
+    metrics: dict[str, float | None]
+    people: dict[str, tuple[float, float] | None]
+    skill: dict[str, float | None]
+    skill_people: dict[str, tuple[float, float] | None]
+    cells: int
+    rows: int
+
+
+class ConfidenceBin(Record):
+    """Rows whose most probable answer has a probability from `low` to `high`."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    frequency: float | None
+
+
+class Calibration(Record):
+    """Reliability of the most probable answer."""
+
+    ece: Estimate
+    bins: list[ConfidenceBin]
+    reason: str | None
+
+
+class Effects(Record):
+    """Differences between arms: how the predicted ones agree with the observed ones.
+
+    model, half_sample: {statistic: estimate} of the model, and of one half of the people predicting the
+    other. The contrasts themselves are in contrasts.parquet.
+    """
+
+    contrasts: int
+    outcomes: int
+    studies: int
+    clear: int
+    left_out: dict[str, int]
+    model: Estimates
+    half_sample: Estimates
+    pairs: list[dict[str, Any]] = []
+
+
+class Gap(Estimate):
+    """The largest difference between two groups of a field."""
+
+    highest: str | None = None
+    lowest: str | None = None
+
+
+class LargestGap(Gap):
+    """The field with the largest gap in accuracy."""
+
+    field: str | None = None
+
+
+class Group(Record):
+    """One demographic group."""
+
+    group: str
+    rows: int
+    studies: int
+    cells: int
+    wasserstein_observed: Estimate
+    wasserstein_stated: Estimate
+    accuracy_observed: Estimate
+    accuracy_stated: Estimate
+    ceiling_observed: Estimate
+    excess_observed: Estimate
+
+
+class FieldScores(Record):
+    """The groups of one demographic field and the gaps between them."""
+
+    groups: list[Group]
+    parity_accuracy: Gap
+    parity_prediction: Gap
+    parity_prediction_human: Gap
+    reason: str | None
+
+
+class GroupEffects(Record):
+    """Agreement of effects among the people of one group."""
+
+    contrasts: int
+    correlation: Estimate
+    sign_agreement: Estimate
+    magnitude_ratio: Estimate
+
+
+class Subgroups(Record):
+    """Is the model as good for everybody?"""
+
+    fields: dict[str, FieldScores]
+    demographic_parity_difference: Estimate
+    largest_gap: LargestGap
+    effects: dict[str, dict[str, GroupEffects]]
+
+
+class Scores(Record):
+    """One model's scores: scores.json, and the tables beside it.
+
+    Frames: `cells`, `items` (one row each, with both distributions) and `contrasts` (pairs of arms).
+    """
+
+    schema_version: Literal[2] = Field(2, alias="schema")
+    inputs: str | None = None
+    name: str
+    dataset: str | None = None
+    split: str | None = None
+    foreign: bool = False
+    mode: Mode
+    modes: dict[str, int]
+    samples: float | None
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    parsing: Parsing
+    row_counts: RowCounts = Field(alias="rows")
+    cell_counts: CellCounts = Field(alias="cells")
+    metrics: Estimates
+    item_metrics: Estimates = {}
+    controls: dict[str, Estimates]
+    ceiling: Ceilings
+    skill: dict[str, Skill]
+    studies: dict[str, StudyScores]
+    calibration: Calibration
+    effects: Effects | None = None
+    subgroups: Subgroups | None = None
+
+    _folder: Path | None = PrivateAttr(None)
+    _frames: dict[str, pl.DataFrame] = PrivateAttr(default_factory=dict)
+
+    @property
+    def cells(self) -> pl.DataFrame:
+        """One row a cell: its figures, and both distributions as lists."""
+        return self._frame("cells")
+
+    @property
+    def items(self) -> pl.DataFrame:
+        """One row an item (a cell and its stimulus), columns as `cells`."""
+        return self._frame("items")
+
+    @property
+    def contrasts(self) -> pl.DataFrame:
+        """One row a pair of arms of an outcome: observed and predicted difference, with standard errors."""
+        return self._frame("contrasts")
+
+    def _frame(self, name: str) -> pl.DataFrame:
+        if name not in self._frames:
+            if self._folder is None:
+                return pl.DataFrame()
+            self._frames[name] = _read_frame(self._folder / f"{name}.parquet")
+        return self._frames[name]
+
+
+class TableRow(Record):
+    """A row of the leader table; skill is empty but for models."""
+
+    name: str
+    kind: Literal["model", "control", "ceiling"]
+    mode: str | None
+    metrics: Estimates
+    skill: dict[str, Skill]
+
+
+class Difference(Estimate):
+    """`a` minus `b`, paired by cell and study."""
+
+    a: str
+    b: str
+    metric: str
+    p: float | None
+    p_holm: float | None = None
+
+
+class ComparisonRecord(Record):
+    """Several models on the rows that all of them predict: comparison.json."""
+
+    schema_version: Literal[2] = Field(2, alias="schema")
+    inputs: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    settings: dict[str, Any]
+    rows: int
+    studies: int
+    cells: int
+    table: list[TableRow]
+    differences: list[Difference]
+
+    def of_kind(self, kind: str) -> Iterator[TableRow]:
+        """The table's rows of one kind: "model", "control" or "ceiling"."""
+        return (row for row in self.table if row.kind == kind)
+
+
+Versioned = TypeVar("Versioned", Scores, ComparisonRecord)
+
+
+def read_scores(folder: str | Path) -> Scores:
+    """The scores in a folder such as outputs/sample/study/eval/tiny-sft.
+
+    Raises `Refusal` where there are none, or where they are broken or of another version.
+    """
+    folder = Path(folder)
+    scores = _read(folder / SCORES, Scores)
+    scores._folder = folder
+    return scores
+
+
+def read_comparison(folder: str | Path) -> ComparisonRecord:
+    """The comparison in a folder such as outputs/sample/study/eval; raises `Refusal` as `read_scores`."""
+    return _read(Path(folder) / COMPARISON, ComparisonRecord)
+
+
+def _read(path: Path, record: type[Versioned]) -> Versioned:
+    content = read_json(path, REMEDY)
+    version = content.get("schema") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise Refusal(f"{path} has schema {version}, this version reads {SCHEMA}; {REMEDY}")
+    try:
+        return record.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise Refusal(f"{path} is not a whole record (`{where}`: {problem['msg']}); {REMEDY}") from None
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise Refusal(f"{path} is missing; {REMEDY}")
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Refusal(f"{path} can't be read ({' '.join(str(error).split())[:120]}); {REMEDY}") from None
