@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from common.prompts import SYSTEM_PROMPT
-from eval.prediction.encode import PromptEncoder
+from common.chat import PromptEncoder
 from eval.prediction.trie import TrieBuilder, spellings
 from scripts.sample.models import FAMILIES, train_tokenizer
 

@@ -1,6 +1,6 @@
 """Replies from vLLM in this process, in an environment of its own (`pip install vllm`).
 
-The prompts' token ids come from `eval.prediction.encode`, so that they are those of training here, too;
+The prompts' token ids come from `common.chat`, so that they are those of training here, too;
 vLLM is given ids, never text. It caches shared beginnings itself.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import Refusal
 from eval.prediction.asking import Reply, Request, Sampling
-from eval.prediction.encode import PromptEncoder
+from common.chat import PromptEncoder
 from eval.settings import Settings
 
 

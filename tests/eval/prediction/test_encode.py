@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
-from eval.prediction.encode import PromptEncoder
+from common.chat import PromptEncoder
 
 PROMPTS = [
     "You are a survey respondent.\n- Age: 37\n\nOnly return an integer from 1 to 7, nothing else.",

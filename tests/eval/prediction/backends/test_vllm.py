@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from common.errors import Refusal
-from eval.prediction.encode import PromptEncoder
+from common.chat import PromptEncoder
 from eval.prediction.predictor import predict_rows
 from eval.settings import SampledSettings, Settings
 from tests.helpers.rows import make_rows

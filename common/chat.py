@@ -2,7 +2,9 @@
 
 LLaMA-Factory puts system prompt and user prompt into its template as they are. The chat templates of
 Llama-3 models trim them. So the tokenizer's chat template is rendered once with place-holders, and the
-real texts are put where these stood. tests/eval/prediction/test_encode.py compares with LLaMA-Factory.
+real texts are put where these stood. A template without a system role (Gemma's) gets the system prompt
+before the user's, a blank line between, as LLaMA-Factory trains it. Training compares the two on real
+rows before it starts.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ class PromptEncoder:
     """Turns (system, prompt) into token ids with a tokenizer's chat template.
 
     `stop_ids`: the tokens that end an answer: the one after an assistant's turn, and the tokenizer's
-    end of sequence. Raises `Refusal` for a model without a chat template, or one without a system role.
+    end of sequence. Raises `Refusal` for a model without a chat template, or one that shows a text twice.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -31,8 +33,12 @@ class PromptEncoder:
         self.name = name
         user = {"role": "user", "content": _USER}
         system = {"role": "system", "content": _SYSTEM}
-        self._with_system = self._pieces([system, user], [_SYSTEM, _USER])
         self._without_system = self._pieces([user], [_USER])
+        try:
+            self._with_system = self._pieces([system, user], [_SYSTEM, _USER])
+        except Refusal:  # no system role
+            joined = {"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}
+            self._with_system = self._pieces([joined], [_SYSTEM, _USER])
         closing = self._pieces([user, {"role": "assistant", "content": _ANSWER}], [_USER, _ANSWER], False)[-1]
         closing_ids = tokenizer.encode(closing, add_special_tokens=False)
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -46,7 +52,7 @@ class PromptEncoder:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         except Exception as error:  # a template raises whatever it likes
             raise Refusal(
-                f"the chat template of {self.name} refuses a system and a user turn: {error}"
+                f"the chat template of {self.name} refuses a conversation: {error}"
             ) from None
         pieces = []
         for mark in marks:
