@@ -51,9 +51,7 @@ class PromptEncoder:
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         except Exception as error:  # a template raises whatever it likes
-            raise Refusal(
-                f"the chat template of {self.name} refuses a conversation: {error}"
-            ) from None
+            raise Refusal(f"the chat template of {self.name} refuses a conversation: {error}") from None
         pieces = []
         for mark in marks:
             if text.count(mark) != 1:

@@ -14,9 +14,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
+from common.chat import PromptEncoder
 from common.errors import Refusal
 from common.files import read_json
-from common.chat import PromptEncoder
 from eval.settings import LocalSettings
 
 # Logits held at once (positions x vocabulary), in float32: 256 MiB on a GPU; what a CPU's cache holds.

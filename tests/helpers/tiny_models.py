@@ -18,8 +18,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from common.prompts import SYSTEM_PROMPT
 from common.chat import PromptEncoder
+from common.prompts import SYSTEM_PROMPT
 from eval.prediction.trie import TrieBuilder, spellings
 from scripts.sample.models import FAMILIES, train_tokenizer
 

@@ -7,9 +7,9 @@ vLLM is given ids, never text. It caches shared beginnings itself.
 from collections.abc import Sequence
 from typing import Any
 
+from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.asking import Reply, Request, Sampling
-from common.chat import PromptEncoder
 from eval.settings import Settings
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from common.chat import PromptEncoder
 from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
-from common.chat import PromptEncoder
 
 PROMPTS = [
     "You are a survey respondent.\n- Age: 37\n\nOnly return an integer from 1 to 7, nothing else.",

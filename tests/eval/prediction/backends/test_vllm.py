@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from common.errors import Refusal
 from common.chat import PromptEncoder
+from common.errors import Refusal
 from eval.prediction.predictor import predict_rows
 from eval.settings import SampledSettings, Settings
 from tests.helpers.rows import make_rows
