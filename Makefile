@@ -86,7 +86,7 @@ ifeq ($(DATA),socsci210)
 	@$(PY) -m scripts.data.fetch
 endif
 	@$(PY) -m scripts.sample.models
-	@$(PY) -m scripts.data.convert $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
+	@$(PY) -m scripts.data.make $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
 
 .PHONY: tiny-models
 tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (part of `make data`)
@@ -98,7 +98,7 @@ splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--h
 
 .PHONY: audit
 audit: setup ## proof that no row, person, study or prompt of a data set is on both sides
-	@$(PY) -m scripts.data.audit $(WHERE) $(ARGS)
+	@$(PY) -m scripts.data.leak_audit $(WHERE) $(ARGS)
 
 .PHONY: train-sft
 train-sft: setup ## supervised fine-tuning: outputs/<dataset>/<split>/<model>/sft/

@@ -1,1 +1,12 @@
-"""Makes data sets and starts training: one file a step, each a command line."""
+"""Makes data sets and trains models on them. `from scripts import make_data, make_splits, audit`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data.leak_audit": ["audit"],
+        "data.make": ["make_data"],
+        "data.splits": ["make_splits"],
+    },
+)

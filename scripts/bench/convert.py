@@ -193,24 +193,36 @@ def _first_shard(folder: str) -> str:
     return str(min(Path(folder, "data").glob("*.parquet")))
 
 
-def converted(folder: str, settings: str, workers: int) -> None:
+def plain_polars(folder: str) -> None:
+    """A polars script that writes SFT lines of every row: no split, keys, checks or sums."""
+    import polars
+
+    rows = polars.scan_parquet(Path(folder, "data/*.parquet"))
+    system = polars.lit(SYSTEM_PROMPT).alias("system")
+    output = polars.col("response").cast(polars.String).alias("output")
+    lines = rows.select(system, polars.col("prompt").alias("instruction"), output)
+    lines.sink_ndjson(Path(folder, "polars.jsonl"))
+
+
+def made(folder: str, settings: str, workers: int) -> None:
     """The converter itself, on the study split."""
-    from scripts.data.convert import convert
+    from scripts.data.make import make_data
     from scripts.data.settings import DataSettings
 
-    convert(folder, "study", DataSettings.model_validate_json(settings), workers, force=True)
+    make_data(folder, "study", DataSettings.model_validate_json(settings), workers=workers, force=True)
 
 
 Figures = tuple[float, float, float]  # seconds, CPU seconds, peak MB
 WAYS: dict[str, Callable[..., None]] = {
-    way.__name__: way for way in (floor, plain_datasets, plain_pandas, converted)
+    way.__name__: way for way in (floor, plain_datasets, plain_pandas, plain_polars, made)
 }
 
 
 def measure(way: str, folder: Path, *arguments: Any) -> Figures:
     """(seconds, CPU seconds, peak MB) of one way, in a process of its own."""
     script = f"from scripts.bench.convert import WAYS; WAYS[{way!r}]({str(folder)!r}, *{arguments!r})"
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "HF_DATASETS_CACHE": str(folder / "cache")}
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "SOCRATES_HOME": str(folder.parent),
+                                "HF_DATASETS_CACHE": str(folder / "cache")}  # fmt: skip
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", script], cwd=folder.parent, env=environment,
                                stdout=subprocess.DEVNULL)  # fmt: skip
@@ -262,7 +274,7 @@ def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> No
             settings = json.dumps({"format": form, "outputs": [stage]})
             ours, bases = [], []
             for _ in range(runs):  # by turns, so that other work on the machine meets both
-                ours.append(measure("converted", folder, settings, workers))
+                ours.append(measure("made", folder, settings, workers))
                 total = written(folder)
                 bases.append(measure("floor", folder, total))
             best[stage], base = min(ours), min(bases)
@@ -270,10 +282,14 @@ def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> No
             _line("  its floor", base, rows, base, rows, total)
         print(f"{form}: DPO takes {best['dpo'][0] / best['sft'][0]:.2f} times SFT")
         most = max(peak for _, _, peak in best.values())
-        less = measure("converted", part, json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
+        less = measure("made", part, json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
         grown = (most - less) * 1e6 / (rows - rows // 4)
         sizes = f"{less:.0f} MB at {rows // 4:,} rows, {most:.0f} MB at {rows:,}"
         print(f"{form}: peak {sizes}: {grown:.0f} bytes a row")
+    polars = [measure("plain_polars", folder) for _ in range(runs)]
+    size = (folder / "polars.jsonl").stat().st_size
+    base = min(measure("floor", folder, size) for _ in range(runs))
+    _line("plain_polars, SFT lines only", min(polars), rows, base, rows, size)
     for way in ("plain_datasets", "plain_pandas"):
         count = min(plain_rows, rows // SHARDS)
         _line(f"{way}, {count:,} rows", measure(way, folder, count), count, base, rows, 0)

@@ -16,6 +16,7 @@ from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
 from scripts.data.facts import Rows, first_rows
+from scripts.data.manifest import Manifest
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 
 PLOTS, BARS = 24, 21
@@ -23,7 +24,7 @@ WIDTH, HEIGHT = 210, 70
 CUTOFFS = (512, 1024, 2048, 4096)
 
 
-def write_card(path: Path, manifest: dict[str, Any], rows: Rows, chosen: Selection, tokens: Any) -> None:
+def write_card(path: Path, manifest: Manifest, rows: Rows, chosen: Selection, tokens: Any) -> None:
     """Write the card. `tokens`: what `token_lengths` found, or None."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     page = jinja2.Environment(

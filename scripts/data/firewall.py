@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from common.errors import Refusal
+from scripts.data.facts import Rows, combine, first_rows
+from scripts.data.pairs import Pairs
+from scripts.data.selection import EVALUATION, TRAINING, VALIDATION, Selection
 
 EXAMPLES = 5
 # What must not stand on both sides, beside rows, for each split.
@@ -87,3 +90,61 @@ def enforce(checks: Sequence[Check], remedy: str) -> None:
                 f"the firewall found on both sides: {check.both:,} {check.name}: "
                 f"{', '.join(check.examples)}{more}; {remedy}"
             )
+
+
+def check_keys(rows: Rows, selection: Selection, split: str) -> list[Check]:
+    """Compare rows, studies, people, arms and outcomes of the two sides (validation belongs to training)."""
+    train = np.flatnonzero((selection.part == TRAINING) | (selection.part == VALIDATION))
+    evaluation = selection.rows(EVALUATION)
+    items, studies = rows.items, rows.studies
+    arm = combine(items.study, items.condition)
+    outcome = combine(items.study, items.task)
+    first_arm, first_outcome = first_rows(arm), first_rows(outcome)
+
+    def named(kind: str, item: Any, number: np.ndarray) -> str:
+        return f"{studies[items.study[item]]} {kind} {number[item]}"
+
+    things: dict[str, tuple[np.ndarray, Any]] = {
+        "rows": (np.arange(len(rows)), rows.name),
+        "studies": (rows.study, lambda code: studies[code]),
+        "people": (
+            rows.person,
+            lambda code: f"{studies[rows.people_study[code]]} participant {rows.people[code]}",
+        ),
+        "arms": (arm[rows.item], lambda code: named("condition", first_arm[code], items.condition)),
+        "outcomes": (outcome[rows.item], lambda code: named("task", first_outcome[code], items.task)),
+    }
+    return [
+        compare(name, codes[train], codes[evaluation], show, name not in ("rows", FORBIDDEN[split]))
+        for name, (codes, show) in things.items()
+    ]
+
+
+def check_pairs(rows: Rows, selection: Selection, pairs: Pairs) -> Check:
+    """Rejected answers must come from training rows: neither from evaluation nor from validation."""
+    if not pairs.count:
+        raise Refusal(
+            "there is no DPO pair: no two people of a training cell differ; take dpo out of `outputs`"
+        )
+    drawn = pairs.rejected[pairs.rejected >= 0]
+    outside = np.flatnonzero(selection.part != TRAINING)
+    return compare(REJECTED, drawn, outside, rows.name)
+
+
+def check_prompts(rows: Rows, selection: Selection, hashes: np.ndarray, allowed: bool) -> Check:
+    """Evaluation prompts must not be in training to the byte, unless the split allows it.
+
+    hashes: uint64 of each row's prompt.
+    """
+    evaluation = selection.rows(EVALUATION)
+    train = np.flatnonzero((selection.part == TRAINING) | (selection.part == VALIDATION))
+    return compare_prompts(hashes[train], hashes[evaluation], lambda row: rows.name(evaluation[row]), allowed)
+
+
+def drop_identical(selection: Selection, hashes: np.ndarray) -> None:
+    """Drop training rows whose prompt an evaluation row repeats to the byte."""
+    part = selection.part
+    same = np.zeros(len(part), bool)
+    train = (part == TRAINING) | (part == VALIDATION)
+    same[train] = shared(hashes[train], np.sort(hashes[part == EVALUATION]))
+    selection.drop(same, "prompt stands in evaluation")

@@ -47,6 +47,19 @@ def build_pairs(rows: Rows, train: np.ndarray, settings: PairSettings, seed: int
     return Pairs(rejected, *counts.tolist())
 
 
+def pair_counts(pairs: Pairs | None) -> dict[str, int] | None:
+    """What the manifest says of the pairs."""
+    if pairs is None:
+        return None
+    return {
+        "pairs": pairs.count,
+        "groups": pairs.groups,
+        "groups_without_disagreement": pairs.without_disagreement,
+        "rows_without_disagreement": pairs.rows_without,
+        "rows_beyond_most_per_cell": pairs.beyond_cap,
+    }
+
+
 def _blocks(rows: Rows, train: np.ndarray) -> Iterator[np.ndarray]:
     """The training rows, as blocks of whole studies: groups stay together, and memory small."""
     chosen = np.flatnonzero(train).astype(np.int32)

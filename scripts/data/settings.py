@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from common.paths import root
 from common.prompts import Order
 from common.settings import Section, read_settings
 
-DEFAULT = Path("configs/data/default.yaml")
 Output = Literal["sft", "sft_reasoning", "dpo"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -41,6 +41,10 @@ class DataSettings(Section):
     pairs: PairSettings = PairSettings()
 
 
-def load_settings(path: str | Path = DEFAULT) -> DataSettings:
-    """Read and check a settings file. Raises `Refusal` naming the wrong key and the nearest known one."""
-    return read_settings(path, DataSettings, DEFAULT)
+def load_settings(path: str | Path | None = None) -> DataSettings:
+    """Read and check a settings file, `configs/data/default.yaml` if none is named.
+
+    Raises `Refusal` naming the wrong key and the nearest known one.
+    """
+    default = root() / "configs" / "data" / "default.yaml"
+    return read_settings(path or default, DataSettings, default)

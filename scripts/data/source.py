@@ -184,30 +184,35 @@ def _names(kind: pa.StructType) -> list[str]:
     return [member.name for member in kind]
 
 
-def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A text column as plain strings, also where the shard keeps it as a dictionary."""
-    column = batch.column(name)
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
 def check_text(batch: pa.RecordBatch, names: Sequence[str], start: int, source: Source) -> None:
     """Refuse null, empty and invalid UTF-8 text in the columns `names` of a batch."""
     for name in names:
-        column = batch.column(name)
-        values = column.dictionary if pa.types.is_dictionary(column.type) else column
-        check_utf8(values, name, start, batch.num_rows, source)
-        check_filled(column, name, start, source)
+        check_utf8(batch.column(name), name, start, source)
+        check_filled(batch.column(name), name, start, source)
 
 
-def check_utf8(values: pa.Array, name: str, start: int, rows: int, source: Source) -> None:
-    """Refuse texts that aren't UTF-8. `values`: what `rows` rows from number `start` on consist of."""
+def check_utf8(column: pa.Array, name: str, start: int, source: Source) -> None:
+    """Refuse texts that aren't UTF-8, by row; `start`: the row of the first one."""
+    words = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if not _invalid(words):
+        return
+    low, high = 0, len(words)  # the first invalid one is in low..high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _invalid(words.slice(low, middle - low)) else (middle, high)
+    if words is not column:
+        low = max(0, pc.index(column.indices, low).as_py())
+    raise Refusal(
+        f"{source.place(start + low)}: `{name}` is not valid UTF-8 text; write the shard again as UTF-8"
+    )
+
+
+def _invalid(values: pa.Array) -> bool:
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:
-        raise Refusal(
-            f"{source.place(start)} or one of the {rows - 1} rows after it: `{name}` is not valid UTF-8 "
-            "text; write the shard again as UTF-8"
-        ) from None
+        return True
+    return False
 
 
 def check_filled(column: pa.Array, name: str, start: int, source: Source) -> None:

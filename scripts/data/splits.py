@@ -20,7 +20,7 @@ import numpy as np
 from common.draws import draw, lowest, study_keys
 from common.errors import Refusal, run_cli
 from common.files import read_json, write_json
-from common.paths import SPLITS, dataset_name, safe_name, source_dir, split_dir
+from common.paths import SPLITS, dataset_name, root, safe_name, source_dir, split_dir
 from scripts.data.facts import Rows, first_rows, read_rows
 from scripts.data.source import open_source
 
@@ -42,10 +42,15 @@ class Assignment:
     meaning: str
 
 
+def metadata_dir(data: str) -> Path:
+    """`metadata/<dataset>/`: where mappings are that `make_splits` wrote."""
+    return root() / "metadata" / dataset_name(data)
+
+
 def mapping_path(data: str, split: str, chosen: str | None) -> Path | None:
     """The mapping file of a split: the chosen one, else the released one (none for participants)."""
     if chosen:
-        return Path(chosen)
+        return root() / chosen
     return source_dir(data) / "metadata" / RELEASED[split] if split in RELEASED else None
 
 
@@ -217,6 +222,55 @@ def validation_rows(rows: Rows, train: np.ndarray, split: str, seed: int, fracti
     return train & chosen[unit]
 
 
+@dataclass(frozen=True)
+class Splits:
+    """A mapping that was written, and how many rows it puts where."""
+
+    path: Path
+    mapping: dict[str, Any]
+    train: int
+    eval: int
+    unnamed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.train:,} training rows, {self.eval:,} evaluation rows, "
+            f"{self.unnamed:,} not named"
+        )
+
+
+def make_splits(
+    data: str = "sample",
+    split: str = "participant",
+    *,
+    seed: int = 0,
+    eval_fraction: float = 0.25,
+    participants_fraction: float = 1.0,
+    name: str | None = None,
+) -> Splits:
+    """Draw a new mapping and write it to `metadata/<dataset>/<name>.json` (default `<split>-seed<seed>`).
+
+    participants_fraction: the share of each study's training people that a participant split names; a
+    smaller share is part of a larger one. Raises `Refusal` for shares out of range.
+    """
+    split_dir(data, split)  # refuses unknown ones
+    if not 0 < eval_fraction < 1:
+        raise Refusal(f"--eval-fraction {eval_fraction} must lie between 0 and 1")
+    if not 0 < participants_fraction <= 1:
+        raise Refusal(f"--participants-fraction {participants_fraction} must lie above 0 and at most at 1")
+    if participants_fraction < 1 and split != "participant":
+        raise Refusal("--participants-fraction belongs to --split participant")
+    part = f"-{participants_fraction:g}" if participants_fraction < 1 else ""
+    name = safe_name(name or f"{split}-seed{seed}{part}", "--name")
+    rows = read_rows(open_source(source_dir(data), data))
+    mapping = generate(rows, split, seed, eval_fraction, participants_fraction)
+    path = metadata_dir(data) / f"{name}.json"
+    write_json(path, mapping)
+    side = assign(rows, split, mapping).side
+    counts = (int(np.sum(side == number)) for number in (TRAIN, EVAL, UNMAPPED))
+    return Splits(path, mapping, *counts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="sample")
@@ -225,28 +279,7 @@ def main() -> None:
     parser.add_argument("--eval-fraction", type=float, default=0.25)
     parser.add_argument("--participants-fraction", type=float, default=1.0)
     parser.add_argument("--name", help="name of the file, default <split>-seed<seed>")
-    args = parser.parse_args()
-    split_dir(args.data, args.split)  # refuses unknown ones
-    if not 0 < args.eval_fraction < 1:
-        raise Refusal(f"--eval-fraction {args.eval_fraction} must lie between 0 and 1")
-    if not 0 < args.participants_fraction <= 1:
-        raise Refusal(
-            f"--participants-fraction {args.participants_fraction} must lie above 0 and at most at 1"
-        )
-    if args.participants_fraction < 1 and args.split != "participant":
-        raise Refusal("--participants-fraction belongs to --split participant")
-    dataset = dataset_name(args.data)
-    part = f"-{args.participants_fraction:g}" if args.participants_fraction < 1 else ""
-    name = safe_name(args.name or f"{args.split}-seed{args.seed}{part}", "--name")
-    rows = read_rows(open_source(source_dir(args.data), args.data))
-    mapping = generate(rows, args.split, args.seed, args.eval_fraction, args.participants_fraction)
-    path = Path("metadata", dataset, f"{name}.json")
-    write_json(path, mapping)
-    side = assign(rows, args.split, mapping).side
-    print(
-        f"{path}: {np.sum(side == TRAIN):,} training rows, {np.sum(side == EVAL):,} evaluation rows, "
-        f"{np.sum(side == UNMAPPED):,} not named"
-    )
+    print(make_splits(**vars(parser.parse_args())))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from common.errors import Refusal
 from scripts.data.card import bars, load_tokenizer, token_lengths
-from scripts.data.convert import convert
+from scripts.data.make import make_data
 from scripts.data.settings import DataSettings
 from tests.helpers.small_source import mappings, small_rows, write_source
 
@@ -26,7 +26,7 @@ def tokenizer(tmp_path):
 def test_the_card_shows_rows_studies_firewall_pairs_lengths_and_sums(tmp_path, monkeypatch, tokenizer):
     monkeypatch.chdir(tmp_path)
     write_source(Path("small"))
-    folder = convert("small", "study", DataSettings(), tokenizer=tokenizer)
+    folder = make_data("small", "study", DataSettings(), tokenizer=tokenizer).folder
     card = (folder / "card.html").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, facts in manifest["files"].items():
@@ -42,7 +42,7 @@ def test_texts_from_the_data_are_escaped(tmp_path, monkeypatch):
     write_source(Path("small"))
     mapping = Path("small/metadata/<b>x&y.json")
     mapping.write_text(json.dumps(mappings()["participant"]))
-    folder = convert("small", "study", DataSettings(mapping=str(mapping)))
+    folder = make_data("small", "study", DataSettings(mapping=str(mapping))).folder
     card = (folder / "card.html").read_text()
     assert "<b>" not in card and "&lt;b&gt;x&amp;y.json" in card
 
@@ -67,6 +67,6 @@ def test_no_bar_is_higher_than_its_picture():
 def test_answers_are_counted_by_kind_of_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_source(Path("small"), small_rows(tasks=2))
-    card = (convert("small", "study", DataSettings()) / "card.html").read_text()
+    card = (make_data("small", "study", DataSettings()).folder / "card.html").read_text()
     for kind in ("binary", "ordinal", "open"):
         assert f"<td>{kind}</td>" in card

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import Refusal
-from scripts.data.convert import check_keys, check_pairs, convert
 from scripts.data.facts import read_rows
-from scripts.data.firewall import compare, compare_prompts, enforce
+from scripts.data.firewall import check_keys, check_pairs, compare, compare_prompts, enforce
+from scripts.data.make import make_data
 from scripts.data.pairs import Pairs
 from scripts.data.selection import EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.data.settings import DataSettings
@@ -89,5 +89,5 @@ def test_a_mapping_by_sample_ids_that_divides_arms_at_random_is_refused(tmp_path
     leaky = {"st0": {"train": ids[::2], "eval": ids[1::2]}}
     Path("small/metadata/condition_mapping.json").write_text(json.dumps(leaky))
     with pytest.raises(Refusal, match=r"3 arms: st0 condition 0.*sample ids were read"):
-        convert("small", "condition", DataSettings())
+        make_data("small", "condition", DataSettings())
     assert not Path("data/small/condition").exists()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import Refusal
-from scripts.data.convert import convert
 from scripts.data.facts import read_rows
+from scripts.data.make import make_data
 from scripts.data.settings import DataSettings
 from scripts.data.source import open_source
 from scripts.data.splits import EVAL, TRAIN, UNMAPPED, assign, generate, main, validation_rows
@@ -130,7 +130,7 @@ def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeyp
     main()
     assert "metadata/small/mine.json: " in capsys.readouterr().out
     options = DataSettings(mapping="metadata/small/mine.json", outputs=("sft",))
-    manifest = json.loads((convert("small", "participant", options) / "manifest.json").read_text())
+    manifest = json.loads((make_data("small", "participant", options).folder / "manifest.json").read_text())
     assert manifest["mapping"] == {"file": "mine.json", "meaning": "participant numbers"}
     assert manifest["rows"]["eval"] == len(small_rows()) // 4
 

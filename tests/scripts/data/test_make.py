@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from common.errors import Refusal
 from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
-from scripts.data.convert import convert
-from scripts.data.index import INDEX
+from scripts.data.make import make_data
+from scripts.data.register import index_path
 from scripts.data.settings import DataSettings, load_settings
 from tests.helpers.small_source import mappings, small_rows, write_source
 
@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 
 def made(split="study", workers=1, data="small", **options) -> Path:
-    return convert(data, split, DataSettings(**options), workers)
+    return make_data(data, split, DataSettings(**options), workers=workers).folder
 
 
 def lines(path: Path) -> list[dict]:
@@ -99,8 +99,7 @@ def test_dpo_lines_join_a_persons_answer_with_another_persons():
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
 def test_one_and_two_workers_write_the_same_bytes(monkeypatch, form, format):
-    for name, rows in (("SECTION", 150), ("BATCH", 37), ("PIECE", 10)):
-        monkeypatch.setattr(f"scripts.data.writing.{name}_ROWS", rows)
+    monkeypatch.setattr("scripts.data.rows.SECTION_ROWS", 37)
     options = {"form": form, "format": format, "outputs": ("sft", "sft_reasoning", "dpo")}
     one = sums(made(workers=1, **options))
     write_source(Path("again/small"))
@@ -110,8 +109,7 @@ def test_one_and_two_workers_write_the_same_bytes(monkeypatch, form, format):
 
 def test_files_do_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
     whole = sums(made(format="jsonl"))
-    for name, rows in (("SECTION", 1), ("BATCH", 50), ("PIECE", 7)):
-        monkeypatch.setattr(f"scripts.data.writing.{name}_ROWS", rows)
+    monkeypatch.setattr("scripts.data.rows.SECTION_ROWS", 7)
     write_source(Path("again/small"))
     parts = sums(made(format="jsonl", data="again/small", workers=2))
     assert {name: parts[name] for name in ("sft.jsonl", "dpo.jsonl")} == {
@@ -234,18 +232,33 @@ def test_the_manifest_tells_the_sums_of_all_files():
         )
 
 
-def test_a_second_run_has_nothing_to_do_until_settings_or_input_change(capsys):
-    folder = made()
-    stamp = (folder / "manifest.json").stat().st_ino
-    made()
-    assert "nothing to do" in capsys.readouterr().out
-    assert (folder / "manifest.json").stat().st_ino == stamp
-    made(seed=1)
-    assert "nothing to do" not in capsys.readouterr().out
+def test_a_second_run_has_nothing_to_do_until_settings_or_input_change():
+    def run(seed: int = 0) -> str:
+        return str(make_data("small", "study", DataSettings(seed=seed)))
+
+    assert "384 rows read" in run()
+    stamp = Path("data/small/study/manifest.json").stat().st_ino
+    assert run() == "data/small/study is up to date: nothing to do"
+    assert Path("data/small/study/manifest.json").stat().st_ino == stamp
+    assert "nothing to do" not in run(seed=1)
     mapping = mappings()["participant"] | {"seen": ["st0", "st1"], "unseen": ["st2", "st3"]}
     Path("small/metadata/participant_mapping.json").write_text(json.dumps(mapping))
-    made(seed=1)
-    assert "nothing to do" not in capsys.readouterr().out
+    assert "nothing to do" not in run(seed=1)
+
+
+def test_a_data_set_gives_its_files_as_frames_and_refuses_others_by_name():
+    options = DataSettings(format="parquet")
+    data_set = make_data("small", "study", options)
+    for name in ("eval", "sft", "dpo", "train_counts", "validation", "sft_validation"):
+        assert len(data_set.frame(name)) > 0
+    assert len(data_set.frame("sft")) == data_set.counts["train"]
+    assert (
+        make_data("small", "study", DataSettings(format="parquet"))
+        .frame("eval")
+        .equals(data_set.frame("eval"))
+    )
+    with pytest.raises(Refusal, match="no file 'test'; there are dpo, eval"):
+        data_set.frame("test")
 
 
 def test_settings_thin_the_training_rows_and_count_what_they_drop():
@@ -347,7 +360,7 @@ def test_a_prompt_that_is_not_utf8_is_refused_in_every_part_of_it(prompt):
     place = table.schema.get_field_index("prompt")
     broken = pa.array(prompts, pa.binary()).view(pa.string())
     pq.write_table(table.set_column(place, "prompt", broken), shard)
-    with pytest.raises(Refusal, match=r"row 0 or one of the .* rows after it: `prompt` is not valid UTF-8"):
+    with pytest.raises(Refusal, match=r"row 5: `prompt` is not valid UTF-8"):
         made()
 
 
@@ -384,7 +397,9 @@ def test_any_text_and_any_integer_come_back_as_they_were(entries):
             }
         )  # fmt: skip
     write_source(Path("any"), rows)
-    folder = convert("any", "study", DataSettings(outputs=("sft",), validation_fraction=0), 1, force=True)
+    folder = make_data(
+        "any", "study", DataSettings(outputs=("sft",), validation_fraction=0), force=True
+    ).folder
     found = {(line["study_id"], line["sample_id"]): line for line in lines(folder / "sft.jsonl")}
     for row in rows:
         if row["study_id"] != "st3":
@@ -397,7 +412,7 @@ def test_any_text_and_any_integer_come_back_as_they_were(entries):
 def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
     folder = made()
     old = sums(folder)
-    command = [sys.executable, "-m", "scripts.data.convert", "--data", "small", "--split", "study", "--force"]
+    command = [sys.executable, "-m", "scripts.data.make", "--data", "small", "--split", "study", "--force"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     Path("settings.yaml").write_text("seed: 1")
     command += ["--config", "settings.yaml"]
@@ -413,7 +428,7 @@ def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
         for name, digest in found.items():
             assert sha256_file(folder / name) == digest
         outcomes.add("old" if found == old else "new")
-        assert json.loads(INDEX.read_text())["small_study_sft"]
+        assert json.loads(index_path().read_text())["small_study_sft"]
     assert subprocess.run(command, env=environment, check=True, capture_output=True).returncode == 0
     assert sums(folder) != old and not list(folder.parent.glob(".study.*"))
     assert "old" in outcomes

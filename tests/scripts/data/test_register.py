@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
-from scripts.data.index import INDEX, register
+from scripts.data.register import index_path, register
 from scripts.data.settings import DataSettings
 
 
@@ -19,12 +19,12 @@ def here(tmp_path, monkeypatch):
 
 
 def index():
-    return json.loads(INDEX.read_text())
+    return json.loads(index_path().read_text())
 
 
 def test_entries_of_others_are_kept_and_stale_ones_of_the_split_go():
-    INDEX.parent.mkdir()
-    INDEX.write_text(json.dumps({"mine": {"file_name": "mine.json"}}))
+    index_path().parent.mkdir()
+    index_path().write_text(json.dumps({"mine": {"file_name": "mine.json"}}))
     register("one", "study", DataSettings(outputs=("sft", "dpo")))
     register("one", "task", DataSettings(outputs=("sft",)))
     register("one", "study", DataSettings(outputs=("sft",)))
@@ -43,11 +43,11 @@ def test_columns_are_explicit_and_pairs_are_ranked():
 
 
 def test_a_broken_index_is_refused_not_overwritten():
-    INDEX.parent.mkdir()
-    INDEX.write_text('{"mine": ')
+    index_path().parent.mkdir()
+    index_path().write_text('{"mine": ')
     with pytest.raises(Refusal, match="not valid JSON"):
         register("one", "study", DataSettings())
-    assert INDEX.read_text() == '{"mine": '
+    assert index_path().read_text() == '{"mine": '
 
 
 def _register_often(folder: str, name: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
-from scripts.data import audit
-from scripts.data.convert import convert
+from scripts.data import leak_audit
+from scripts.data.make import make_data
 from scripts.data.settings import DataSettings
 from tests.helpers.small_source import write_source
 
@@ -20,35 +20,35 @@ def here(tmp_path, monkeypatch):
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["audit", *arguments])
-    audit.main()
+    leak_audit.main()
 
 
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_a_data_set_made_here_passes_with_the_figures_of_its_manifest(form, format):
     options = DataSettings(form=form, format=format, outputs=("sft", "sft_reasoning", "dpo"))
-    folder = convert("small", "study", options)
+    folder = make_data("small", "study", options).folder
     manifest = json.loads((folder / "manifest.json").read_text())
-    checks = {check.name: check for check in audit.audit_folder(folder, "study")}
+    checks = {check.name: check for check in leak_audit.audit_folder(folder, "study")}
     assert all(check.verdict == "passed" for check in checks.values())
     for recorded in manifest["firewall"]:
-        if recorded["name"] in audit.KEYS:
+        if recorded["name"] in leak_audit.KEYS:
             found = checks[recorded["name"]]
             assert (found.train, found.eval, found.both) == (recorded["train"], recorded["eval"], 0)
 
 
 @pytest.mark.parametrize("split", ["task", "condition", "participant"])
 def test_every_split_passes_its_own_audit(split):
-    folder = convert("small", split, DataSettings(identical_prompts="count"))
-    assert "violated" not in {check.verdict for check in audit.audit_folder(folder, split)}
+    folder = make_data("small", split, DataSettings(identical_prompts="count")).folder
+    assert "violated" not in {check.verdict for check in leak_audit.audit_folder(folder, split)}
 
 
 def test_a_file_that_changed_after_it_was_made_is_refused():
-    folder = convert("small", "study", DataSettings())
+    folder = make_data("small", "study", DataSettings()).folder
     with (folder / "sft.jsonl").open("a") as file:
         file.write("\n")
     with pytest.raises(Refusal, match=r"sft\.jsonl is not the file"):
-        audit.audit_folder(folder, "study")
+        leak_audit.audit_folder(folder, "study")
 
 
 def test_a_leak_in_somebody_elses_files_is_found_and_refused(monkeypatch, capsys):
@@ -78,10 +78,10 @@ def test_files_without_keys_are_compared_by_prompt(monkeypatch, capsys):
 
 
 def test_a_rejected_answer_from_evaluation_is_found():
-    folder = convert("small", "study", DataSettings())
-    pairs, train = audit.read_side([folder / "dpo.jsonl"]), audit.read_side([folder / "sft.jsonl"])
-    assert audit.audit_rejected(pairs, train).verdict == "passed"
-    found = audit.audit_rejected(pairs.with_columns(study_id=audit.pl.lit("st3")), train)
+    folder = make_data("small", "study", DataSettings()).folder
+    pairs, train = leak_audit.read_side([folder / "dpo.jsonl"]), leak_audit.read_side([folder / "sft.jsonl"])
+    assert leak_audit.audit_rejected(pairs, train).verdict == "passed"
+    found = leak_audit.audit_rejected(pairs.with_columns(study_id=leak_audit.pl.lit("st3")), train)
     assert found.verdict == "violated" and found.examples
 
 

@@ -7,31 +7,36 @@ from filelock import FileLock
 
 from common.errors import Refusal
 from common.files import read_json, write_json
-from common.paths import dataset_name
+from common.paths import dataset_name, root
 from scripts.data.settings import DataSettings
 
 STAGES = ("sft", "sft_reasoning", "sft_validation", "dpo")  # the training files that there can be
-INDEX = Path("data/dataset_info.json")
+
+
+def index_path() -> Path:
+    """`data/dataset_info.json`."""
+    return root() / "data" / "dataset_info.json"
 
 
 def register(data: str, split: str, settings: DataSettings) -> None:
     """Put the entries of one data set into the index, under a lock; stale ones of the same split go."""
     dataset = dataset_name(data)
     prefix = f"{dataset}_{split}_"
-    folder = INDEX.parent / dataset / split
+    path = index_path()
+    folder = path.parent / dataset / split
     held_out = (folder / f"sft_validation.{settings.format}").exists()
     names = [*settings.outputs, *(["sft_validation"] if held_out else [])]
     entries = {f"{prefix}{name}": entry(f"{dataset}/{split}", name, settings) for name in names}
-    INDEX.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(INDEX.with_name(".dataset_info.lock")):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(".dataset_info.lock")):
         index: Any = {}
-        if INDEX.exists():
-            index = read_json(INDEX, "mend it or delete it; `make data` writes its entries again")
+        if path.exists():
+            index = read_json(path, "fix it or delete it; `make data` writes its entries again")
         if not isinstance(index, dict):
-            raise Refusal(f"{INDEX} must hold an object; delete it, `make data` writes its entries again")
+            raise Refusal(f"{path} must hold an object; delete it, `make data` writes its entries again")
         others = {k: v for k, v in index.items() if k not in {f"{prefix}{name}" for name in STAGES}}
         if index != others | entries:
-            write_json(INDEX, others | entries)
+            write_json(path, others | entries)
 
 
 def entry(folder: str, name: str, settings: DataSettings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Prove from files alone that nothing of an evaluation stands in training, for any data set on disk.
 
-    python -m scripts.data.audit --data sample --split study
-    python -m scripts.data.audit --train FILE [FILE ...] --eval FILE [FILE ...] [--split study]
+    python -m scripts.data.leak_audit --data sample --split study
+    python -m scripts.data.leak_audit --train FILE [FILE ...] --eval FILE [FILE ...] [--split study]
 
 Reads JSON lines, JSON and parquet in alpaca or sharegpt form, also files that somebody else made. What
 a file has no columns for can't be told, and the table says so. Exit code 2 when something that the
@@ -11,7 +11,8 @@ isn't the one that the manifest describes.
 
 import argparse
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from common.errors import Refusal, run_cli
 from common.files import read_json, sha256_file
 from common.paths import SPLITS, split_dir
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
-from scripts.data.index import STAGES
+from scripts.data.register import STAGES
 
 KEYS = {
     "rows": ("study_id", "sample_id"),
@@ -37,7 +38,7 @@ INTEGERS = ("sample_id", "participant", "condition_num", "task_num", "rejected_s
 CHUNK = 50_000
 
 
-def read_side(paths: list[Path]) -> pl.DataFrame:
+def read_side(paths: Sequence[Path]) -> pl.DataFrame:
     """Keys and prompt digests of all rows of some files; a key that a file lacks is null."""
     schema = {"study_id": pl.String, **dict.fromkeys(INTEGERS, pl.Int64), "prompt": pl.UInt64}
     frames = []
@@ -105,7 +106,9 @@ def _digest(row: dict[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "little")
 
 
-def audit(train: pl.DataFrame, evaluation: pl.DataFrame, split: str | None, identical: bool) -> list[Check]:
+def compare_sides(
+    train: pl.DataFrame, evaluation: pl.DataFrame, split: str | None, identical: bool
+) -> list[Check]:
     """Every check that the columns allow. `identical`: equal prompts on both sides are allowed."""
     forbidden = {"rows", *([FORBIDDEN[split]] if split else [])}
     checks = [_compare(name, train, evaluation, keys, name not in forbidden) for name, keys in KEYS.items()]
@@ -149,15 +152,63 @@ def check_sums(folder: Path) -> None:
             raise Refusal(f"{path} is not the file that manifest.json describes; run `make data` again")
 
 
-def table(checks: list[Check]) -> str:
-    """The proof as a table of text."""
-    lines = [f"{'compared':46} {'train':>11} {'eval':>11} {'both':>9}  verdict"]
-    for check in checks:
-        examples = f"  e.g. {', '.join(check.examples[:3])}" if check.both else ""
-        lines.append(
-            f"{check.name:46} {check.train:11,} {check.eval:11,} {check.both:9,}  {check.verdict}{examples}"
-        )
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Audit:
+    """Every check; it prints as a table."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def violated(self) -> list[str]:
+        """The names of the checks that found what must not be on both sides."""
+        return [check.name for check in self.checks if check.verdict == "violated"]
+
+    def frame(self) -> pl.DataFrame:
+        """One row a check: name, train, eval, both, verdict, examples."""
+        return pl.DataFrame([check.record() for check in self.checks])
+
+    def enforce(self) -> None:
+        """Refuse a data set that failed."""
+        if self.violated:
+            raise Refusal(
+                f"found on both sides: {', '.join(self.violated)}; this data set must not be used as it is"
+            )
+
+    def __str__(self) -> str:
+        lines = [f"{'compared':46} {'train':>11} {'eval':>11} {'both':>9}  verdict"]
+        for check in self.checks:
+            counts = f"{check.train:11,} {check.eval:11,} {check.both:9,}"
+            examples = f"  e.g. {', '.join(check.examples[:3])}" if check.both else ""
+            lines.append(f"{check.name:46} {counts}  {check.verdict}{examples}")
+        return "\n".join(lines)
+
+
+def audit(data: str = "sample", split: str = "study") -> Audit:
+    """Audit what `make_data` wrote: sums first, then all training files against the evaluation rows."""
+    return Audit(tuple(audit_folder(split_dir(data, split), split)))
+
+
+def audit_files(train: Sequence[Path], evaluation: Sequence[Path], split: str | None = None) -> Audit:
+    """Audit files that anybody made. split: what must not be on both sides, beside rows and prompts."""
+    sides = read_side(train), read_side(evaluation)
+    return Audit(tuple(compare_sides(*sides, split, identical=split == "participant")))
+
+
+def audit_folder(folder: Path, split: str) -> list[Check]:
+    """Audit what `make data` wrote: sums first, then all training files against the evaluation rows."""
+    check_sums(folder)
+    config = read_json(folder / "manifest.json", "run `make data`")["config"]
+    stages = [path for name in STAGES for path in folder.glob(f"{name}.*")]
+    evaluation = read_side([folder / "eval.parquet"])
+    sides = {path: read_side([path]) for path in stages}
+    train = pl.concat(sides.values())
+    identical = config["identical_prompts"] == "count" or split == "participant"
+    checks = compare_sides(train, evaluation, split, identical)
+    pairs = next((side for path, side in sides.items() if path.stem == "dpo"), None)
+    answers = next((side for path, side in sides.items() if path.stem == "sft"), pairs)
+    if pairs is not None and answers is not None:
+        checks.append(audit_rejected(pairs, answers))
+    return checks
 
 
 def main() -> None:
@@ -170,30 +221,11 @@ def main() -> None:
     if bool(args.train) != bool(args.eval):
         raise Refusal("--train and --eval belong together; give both, or --data and --split")
     if args.train:
-        train, evaluation = read_side(args.train), read_side(args.eval)
-        checks = audit(train, evaluation, args.split, identical=args.split == "participant")
+        result = audit_files(args.train, args.eval, args.split)
     else:
-        checks = audit_folder(split_dir(args.data, args.split or "study"), args.split or "study")
-    print(table(checks))
-    if violated := [check.name for check in checks if check.verdict == "violated"]:
-        raise Refusal(f"found on both sides: {', '.join(violated)}; this data set must not be used as it is")
-
-
-def audit_folder(folder: Path, split: str) -> list[Check]:
-    """Audit what `make data` wrote: sums first, then all training files against the evaluation rows."""
-    check_sums(folder)
-    config = read_json(folder / "manifest.json", "run `make data`")["config"]
-    stages = [path for name in STAGES for path in folder.glob(f"{name}.*")]
-    evaluation = read_side([folder / "eval.parquet"])
-    sides = {path: read_side([path]) for path in stages}
-    train = pl.concat(sides.values())
-    identical = config["identical_prompts"] == "count" or split == "participant"
-    checks = audit(train, evaluation, split, identical)
-    pairs = next((side for path, side in sides.items() if path.stem == "dpo"), None)
-    answers = next((side for path, side in sides.items() if path.stem == "sft"), pairs)
-    if pairs is not None and answers is not None:
-        checks.append(audit_rejected(pairs, answers))
-    return checks
+        result = audit(args.data, args.split or "study")
+    print(result)
+    result.enforce()
 
 
 if __name__ == "__main__":
