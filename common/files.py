@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.errors import Refusal
-
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -75,16 +73,6 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         partial.write_text(
             json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         )
-
-
-def read_json(path: str | os.PathLike[str], remedy: str) -> Any:
-    """Read a JSON file; a missing or broken one is a `Refusal` that ends with `remedy`."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Refusal(f"{path} is missing; {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path} is not valid JSON ({error}); {remedy}") from None
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

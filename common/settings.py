@@ -6,10 +6,10 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import Refusal
+from common.readers import line_of, read_yaml
 
 
 class Section(BaseModel):
@@ -27,19 +27,18 @@ def read_settings(path: str | Path, model: type[Model], example: str | Path, **o
     Raises `Refusal` for a missing file, broken YAML, an unknown key (with the nearest known one) or
     a value out of range; `example` is a file that shows how it is done.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise Refusal(f"{path} is missing; give a settings file such as {example}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    values, lines = read_yaml(path, f"give a settings file such as {example}")
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise Refusal(f"{path} must hold `key: value` lines, see {example}")
     values |= {key: value for key, value in overrides.items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise Refusal(f"{path}: {explain(error, model)}") from None
+        place = first_problem(error)["loc"]
+        given = place and overrides.get(str(place[0])) is not None
+        line = "" if given else f" line {line_of(lines, place)}"
+        raise Refusal(f"{path}{line}: {explain(error, model)}") from None
 
 
 def first_problem(error: ValidationError) -> Any:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from common.chat import PromptEncoder
 from common.errors import Refusal
-from common.files import read_json
+from common.readers import read_json
 from eval.settings import LocalSettings
 
 # Logits held at once (positions x vocabulary), in float32: 256 MiB on a GPU; what a CPU's cache holds.

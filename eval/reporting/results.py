@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.files import file_stamp, fingerprint, read_json
+from common.files import file_stamp, fingerprint
 from common.page.render import count
 from common.paths import dataset_name, output_dir, safe_name, split_dir
+from common.readers import read_json
 
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
 KINDS = ("model", "ceiling", "control")  # their order in the leader table

@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from common.errors import Refusal
-from common.files import read_json
+from common.readers import read_json
 
 SCHEMA = 2
 SCORES, COMPARISON = "scores.json", "comparison.json"

@@ -20,8 +20,9 @@ import polars as pl
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, read_json, up_to_date, write_json
+from common.files import atomic_path, file_stamp, fingerprint, up_to_date, write_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
+from common.readers import read_json
 from eval.scoring.align import (
     CELL,
     ITEM,

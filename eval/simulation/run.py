@@ -21,8 +21,9 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, read_json, sha256_file, up_to_date, write_json
+from common.files import atomic_path, file_stamp, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import dataset_name, output_dir, split_dir
+from common.readers import read_json
 from eval.prediction import run as predict
 from eval.reporting.tables import harmless
 from eval.simulation import page as simulation_page

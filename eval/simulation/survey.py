@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal
-from common.files import read_json
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
+from common.readers import read_json
 from common.scale import Scale
 from eval.simulation.effects import Answers
 from eval.simulation.experiment import Experiment

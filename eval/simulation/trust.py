@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import t as student
 
-from common.files import read_json
+from common.readers import read_json
 
 LEVEL = 0.95
 FEWEST_STUDIES = 3  # fewer can't tell a model's discrepancy from one study's peculiarity

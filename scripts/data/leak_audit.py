@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import read_json, sha256_file
+from common.files import sha256_file
 from common.paths import SPLITS, split_dir
+from common.readers import read_json
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
 from scripts.data.register import STAGES
 

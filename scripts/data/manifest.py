@@ -9,7 +9,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import Refusal
-from common.files import read_json, write_json
+from common.files import write_json
+from common.readers import read_json
 
 REMEDY = "run `make data` again"
 

@@ -6,8 +6,9 @@ from typing import Any
 from filelock import FileLock
 
 from common.errors import Refusal
-from common.files import read_json, write_json
+from common.files import write_json
 from common.paths import dataset_name, root
+from common.readers import read_json
 from scripts.data.settings import DataSettings
 
 STAGES = ("sft", "sft_reasoning", "sft_validation", "dpo")  # the training files that there can be

@@ -19,8 +19,9 @@ import numpy as np
 
 from common.draws import draw, lowest, study_keys
 from common.errors import Refusal, run_cli
-from common.files import read_json, write_json
+from common.files import write_json
 from common.paths import SPLITS, dataset_name, root, safe_name, source_dir, split_dir
+from common.readers import read_json
 from scripts.data.facts import Rows, first_rows, read_rows
 from scripts.data.source import open_source
 

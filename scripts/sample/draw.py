@@ -43,9 +43,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import run_cli
-from common.files import atomic_path, fingerprint, read_json, sha256_file, up_to_date, write_json
+from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import source_dir
 from common.prompts import DEMOGRAPHIC_FIELDS, user_prompt
+from common.readers import read_json
 from scripts.sample.answers import PERSON_SD, draw_answers
 from scripts.sample.people import draw_people, with_gaps
 from scripts.sample.studies import FORMS, FRAMES, PROPOSALS, STUDIES, Form, Study

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, read_json, sha256_file
+from common.files import atomic_path, sha256_file
 from common.paths import SPLITS, output_dir, safe_name
+from common.readers import read_json
 from scripts.training import checkpoints
 from scripts.training import recipe as recipes
 

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, read_json, up_to_date, write_json
+from common.files import file_stamp, fingerprint, up_to_date, write_json
 from common.paths import SPLITS, dataset_name, safe_name, split_dir
+from common.readers import read_json
 from scripts.training import checkpoints
 from scripts.training import choose as best_checkpoint
 from scripts.training import recipe as recipes

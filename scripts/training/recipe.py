@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from common.errors import Refusal, run_cli
-from common.files import read_json
+from common.readers import read_json
 
 Recipe = dict[str, Any]
 CONFIGS = Path("configs")

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, read_json, sha256_file, write_json
+from common.files import atomic_path, file_stamp, fingerprint, sha256_file, write_json
+from common.readers import read_json
 from scripts.training import recipe as recipes
 
 CACHE = Path("outputs/tokenised")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import Refusal
-from common.files import atomic_path, fingerprint, read_json, up_to_date, write_json
+from common.files import atomic_path, fingerprint, up_to_date, write_json
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path):
@@ -65,14 +64,6 @@ def test_nan_is_never_written_as_json(tmp_path: Path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"w": float("nan")})
     assert not list(tmp_path.iterdir())
-
-
-def test_a_missing_or_broken_json_file_is_refused_with_the_remedy(tmp_path: Path):
-    with pytest.raises(Refusal, match=r"is missing; run: make data"):
-        read_json(tmp_path / "x.json", "run: make data")
-    (tmp_path / "x.json").write_text('{"torn": ')
-    with pytest.raises(Refusal, match=r"not valid JSON .*; run: make data"):
-        read_json(tmp_path / "x.json", "run: make data")
 
 
 def test_a_record_is_up_to_date_only_for_the_inputs_it_was_made_from(tmp_path: Path):
