@@ -260,7 +260,7 @@ def _typed(series: pl.Series, dtype: Any, name: str, remedy: str) -> pl.Series:
         return series
     wanted = f"{name}: column {series.name} holds {series.dtype}, not {_type_name(dtype)}"
     if isinstance(dtype, type):
-        dtype = dtype() if not dtype.is_nested() else pl.Null()  # of any parts: nothing can be cast to it
+        dtype = pl.Null() if dtype in (pl.Struct, pl.List) else dtype()  # Null: nothing can be cast to it
     if series.dtype != pl.Null and _family(series.dtype) != _family(dtype):
         raise Refusal(f"{wanted}; {remedy}")
     try:
