@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, fingerprint, read_json, sha256_file, up_to_date, write_json
+from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import root
+from common.readers import read_json
 
 RECORD = "source.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
