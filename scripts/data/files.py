@@ -37,7 +37,8 @@ class JsonLines:
         frame.write_ndjson(buffer)
         content = buffer.getvalue()
         for raw, escaped in SEPARATORS:
-            content = content.replace(raw, escaped)
+            if raw[-1:] in content:  # looking for one byte is ten times as fast as for three
+                content = content.replace(raw, escaped)
         return Encoded(content, len(frame))
 
     def write(self, encoded: Encoded) -> None:

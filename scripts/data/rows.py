@@ -36,7 +36,7 @@ from scripts.data.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Se
 from scripts.data.settings import DataSettings
 from scripts.data.source import Source, check_filled, check_utf8, demographic_column
 
-SECTION_ROWS = 16_384  # rows that are built at once
+SECTION_ROWS = 4_096  # rows that are built at once: larger sections take more memory and no less time
 SAMPLE = 1000  # prompts that the data card measures
 PARTS = {"sft_validation": VALIDATION, "validation": VALIDATION, "eval": EVALUATION}
 KEYS = ("study_id", "condition_num", "task_num", "sample_id", "participant")
