@@ -113,7 +113,7 @@ eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file score
 ifdef PREDICTIONS
 	@$(PY) -m eval.scoring.run $(WHERE) --predictions "$(PREDICTIONS)" $(OPT_EVAL)
 else
-	@$(PY) -m eval.evaluate --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
+	@$(PY) -m eval.evaluation --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
 endif
 
 .PHONY: report

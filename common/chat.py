@@ -70,5 +70,7 @@ class PromptEncoder:
 
     def encode(self, systems: Sequence[str | None], prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, special tokens of the template included."""
+        if len(prompts) == 0:
+            return []  # a tokenizer can't tell an empty list of texts from an empty text
         texts = [self.text(system, prompt) for system, prompt in zip(systems, prompts, strict=True)]
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]

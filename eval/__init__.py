@@ -1,1 +1,18 @@
-"""Predicts, scores and reports: knows the files under data/, and nothing of where they came from."""
+"""Predicts, scores and reports: knows the files under data/, and nothing of where they came from.
+
+What is imported from here is loaded when it is first used, so `import eval` costs nothing.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "evaluation": ["evaluate"],
+        "prediction.predictor": ["Predictor"],
+        "prediction.result": ["Predictions"],
+        "prediction.run": ["predict"],
+        "rows": ["read_rows"],
+        "settings": ["Settings"],
+    },
+)

@@ -19,11 +19,11 @@ from common.errors import Refusal, run_cli
 from common.prompts import SYSTEM_PROMPT, Order, user_prompt
 from common.scale import Scale
 from eval.prediction.asking import Request, Sampling
-from eval.prediction.backends.local import LocalGenerator
-from eval.prediction.exact import exact_distributions
+from eval.prediction.backends.local import LocalBackend
+from eval.prediction.exact import exact_masses
 from eval.prediction.local_model import LocalModel
 from eval.prediction.trie import TrieBuilder
-from eval.settings import LocalSettings
+from eval.settings import ExactSettings, LocalSettings
 
 LIMITS = {"1-7": 2.0, "0-100": 20.0}  # sampled answers a row that exact mode must cost less than
 SCALES = {"1-7": Scale("ordinal", 1, 7), "0-100": Scale("bounded", 0, 100)}
@@ -64,16 +64,15 @@ def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 
 def bench(model: LocalModel, people: int, repeats: int, order: Order, scale_name: str) -> bool:
     """Measure one prompt order and scale; True if exact mode costs less than the limit."""
-    tries = TrieBuilder(model.tokenizer)
     asked = requests(people, order, SCALES[scale_name])
     prompts = model.encoder.encode([r.system for r in asked], [r.prompt for r in asked])
-    trie = tries.build(SCALES[scale_name].answers() or ())
-    generator = LocalGenerator(model, tries)
+    trie = TrieBuilder(model.tokenizer).build(SCALES[scale_name].answers() or ())
+    backend = LocalBackend(model)
     shared, apart = model.settings, model.settings.model_copy(update={"reuse_prefixes": False})
 
     def exact(settings: LocalSettings) -> None:
         model.settings = settings
-        exact_distributions(model, prompts, [trie] * len(prompts))
+        list(exact_masses(model, prompts, [trie] * len(prompts), ExactSettings()))
         model.settings = shared
 
     works: dict[str, Callable[[], object]] = {
@@ -81,7 +80,7 @@ def bench(model: LocalModel, people: int, repeats: int, order: Order, scale_name
         "exact, nothing shared": lambda: exact(apart),
     }
     for samples in (1, 2, 20):
-        works[f"{samples} sampled"] = lambda k=samples: generator.replies(asked, Sampling(k, 1.0, 1.0, 2))  # type: ignore[misc]
+        works[f"{samples} sampled"] = lambda k=samples: list(backend.replies(asked, Sampling(k, 1.0, 1.0, 2)))  # type: ignore[misc]
     found = seconds(works, repeats)
     length = sum(map(len, prompts)) / len(prompts)
     print(f"\n{order}, {scale_name}: {len(asked)} rows of {length:.0f} tokens, {len(trie)} nodes in the trie")

@@ -2,18 +2,20 @@
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from eval.settings import ExactSettings
 
 
 @dataclass(frozen=True)
 class Request:
     """One row's question. `seed` identifies the row, so that its draws depend on nothing else.
 
-    answers: the admissible answers if the reply is constrained to them, else None.
+    answers: the admissible answers, if they are to be enumerated or the reply constrained to them.
     """
 
     system: str | None
@@ -40,11 +42,39 @@ class Reply:
     finished: bool = True
 
 
-class Generator(Protocol):
-    """A back end that replies."""
+class Masses(NamedTuple):
+    """What exact mode learns about one request.
 
-    def replies(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
-        """`sampling.samples` replies to each request, in order."""
+    answers: float64 (A,), the probability of a bare reply with each answer, in the request's order.
+    unread: the most that answers may hold beyond that, because some of their token sequences weren't
+    read. 1 - answers.sum() is at least the off-scale mass.
+    """
+
+    answers: np.ndarray
+    unread: float
+
+
+class Backend(Protocol):
+    """Where a model runs. Results come as (index of the request, result), in any order, once each.
+
+    done: indices whose results are known already; they may be left out. So whoever reads can save what
+    has come at any time, stop, and go on later.
+    """
+
+    def replies(
+        self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, list[Reply]]]:
+        """`sampling.samples` replies to each request; constrained to its `answers` where it has some."""
+        ...
+
+    def can_enumerate(self, answers: Sequence[int]) -> bool:
+        """True if `masses` can give the probabilities of these answers."""
+        ...
+
+    def masses(
+        self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, Masses | None]]:
+        """The probability of each of a request's `answers`; None where the request can't be asked."""
         ...
 
 

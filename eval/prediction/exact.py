@@ -11,19 +11,21 @@ are then read in one forward pass, each seeing its own ancestors only. Spellings
 tokenizer's own are left out where they provably hold less than NEGLIGIBLE of the distribution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
 
+from eval.prediction.asking import Masses
 from eval.prediction.batches import Batch, plan_batches
 from eval.prediction.local_model import LocalModel, State
 from eval.prediction.trie import AnswerTrie
+from eval.settings import ExactSettings
 
 NEGLIGIBLE = 1e-6  # share of an answer distribution that unread spellings may hold
 
 
-def token_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+def token_logprobs(logits: torch.Tensor, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:
     """Log-probabilities of the next token (..., vocabulary) after temperature and nucleus filter.
 
     A token stays if the tokens before it, in falling order of probability, hold less than top_p
@@ -39,30 +41,33 @@ def token_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> to
     return torch.empty_like(logprobs).scatter_(-1, order, ordered)
 
 
-def exact_distributions(
+def exact_masses(
     model: LocalModel,
     prompts: Sequence[list[int]],
     tries: Sequence[AnswerTrie],
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-) -> list[np.ndarray]:
-    """Unnormalised mass m(a) of every answer, float64 (A,), for each prompt (token ids) and its trie.
+    exact: ExactSettings,
+    done: Collection[int] = (),
+) -> Iterator[tuple[int, Masses]]:
+    """(index, masses) of each prompt (token ids) and its trie, as its batch is read.
 
-    1 - mass.sum() is the off-scale mass. Every prompt must fit (`LocalModel.fits`) with its answers.
+    Every prompt must fit (`LocalModel.fits`) with its answers. A batch whose prompts are all in `done`
+    isn't read; the batches are the same whatever is in it, so that the results are the same, too.
     """
-    masses: list[np.ndarray] = [np.empty(0)] * len(prompts)
     settings = model.settings
     sizes = [len(trie) for trie in tries]
     for batch in plan_batches(prompts, sizes, settings.batch_tokens, settings.reuse_prefixes):
+        if all(row in done for row in batch.rows):
+            continue
         with torch.inference_mode():
             state, hidden = read_prompts(model, prompts, batch)
-            first = token_logprobs(model.logits(hidden), temperature, top_p)
+            first = token_logprobs(model.logits(hidden), exact.temperature, exact.top_p)
+            results: list[tuple[int, Masses]] = []
             for trie in {id(tries[row]): tries[row] for row in batch.rows}.values():
-                places = [place for place, row in enumerate(batch.rows) if tries[row] is trie]
-                found = _trie_masses(model, state, places, first[places], trie, temperature, top_p)
-                for place, mass in zip(places, found, strict=True):
-                    masses[batch.rows[place]] = mass
-    return masses
+                members = [number for number, row in enumerate(batch.rows) if tries[row] is trie]
+                masses, unread = _trie_masses(model, state, members, first[members], trie, exact)
+                for number, mass, most in zip(members, masses, unread, strict=True):
+                    results.append((batch.rows[number], Masses(mass, float(most))))
+        yield from results
 
 
 def read_prompts(model: LocalModel, prompts: Sequence[list[int]], batch: Batch) -> tuple[State, torch.Tensor]:
@@ -84,28 +89,27 @@ def read_prompts(model: LocalModel, prompts: Sequence[list[int]], batch: Batch) 
 def _trie_masses(
     model: LocalModel,
     state: State,
-    places: list[int],
+    members: list[int],
     first: torch.Tensor,
     trie: AnswerTrie,
-    temperature: float,
-    top_p: float,
-) -> np.ndarray:
-    """float64 (B, A): the mass of each answer for the rows `places` of `state`.
+    exact: ExactSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mass of each answer for the rows `members` of `state`, (B, A), and what is unread at most, (B,).
 
     first: their first token's log-probabilities (B, vocabulary). The tokenizer's own spellings are read
     first; that also says what any other spelling can amount to at most. Rows in which the others
     together could change a probability by more than NEGLIGIBLE read the others, too.
     """
     usual, others = np.flatnonzero(trie.usual), np.flatnonzero(~trie.usual)
-    part = model.select(state, places)
-    steps = read_nodes(model, part, start_steps(first, trie), trie, usual, usual[:0], temperature, top_p)
+    part = model.select(state, members)
+    steps = read_nodes(model, part, start_steps(first, trie), trie, (usual[:0], usual), exact)
     masses, unread = weigh(steps, trie, trie.usual)
     again = np.flatnonzero(unread > NEGLIGIBLE * masses.sum(axis=1))
     if len(again) and len(others):
         part, more = model.select(part, again.tolist()), steps[:, again.tolist()]
-        more = read_nodes(model, part, more, trie, others, usual, temperature, top_p)
-        masses[again], _ = weigh(more, trie, np.ones(len(trie), dtype=bool))
-    return masses
+        more = read_nodes(model, part, more, trie, (usual, others), exact)
+        masses[again], unread[again] = weigh(more, trie, np.ones(len(trie), dtype=bool))
+    return masses, unread
 
 
 def start_steps(first: torch.Tensor, trie: AnswerTrie) -> torch.Tensor:
@@ -124,29 +128,29 @@ def read_nodes(
     state: State,
     steps: torch.Tensor,
     trie: AnswerTrie,
-    nodes: np.ndarray,
-    before: np.ndarray,
-    temperature: float,
-    top_p: float,
+    nodes: tuple[np.ndarray, np.ndarray],
+    exact: ExactSettings,
 ) -> torch.Tensor:
-    """Read nodes (ascending; their ancestors among them or among `before`, which `state` has read).
+    """Enter into `steps` what nodes say of themselves and their children, and return it.
 
-    Enters into `steps` what they say of themselves and their children, and returns it.
+    nodes: those that `state` has read already and those to read now (ascending), whose ancestors are all
+    among the two.
     """
-    ancestors = trie.ancestors()[np.ix_(nodes, np.concatenate([before, nodes]))]
-    hidden = model.read_tree(state, trie.tokens[nodes], trie.depths[nodes], ancestors)
-    place_of = np.full(len(trie), -1)  # where a node stands among those read
-    place_of[nodes] = np.arange(len(nodes))
+    before, now = nodes
+    ancestors = trie.ancestors()[np.ix_(now, np.concatenate([before, now]))]
+    hidden = model.read_tree(state, trie.tokens[now], trie.depths[now], ancestors)
+    index_of = np.full(len(trie), -1)  # a node's index among those read now
+    index_of[now] = np.arange(len(now))
     roots = int((trie.parents < 0).sum())
-    children = roots + np.flatnonzero(place_of[trie.parents[roots:]] >= 0)
-    parents = place_of[trie.parents[children]]  # ascending, as the trie's parents are
+    children = roots + np.flatnonzero(index_of[trie.parents[roots:]] >= 0)
+    parents = index_of[trie.parents[children]]  # ascending, as the trie's parents are
     device = hidden.device
     tokens = torch.from_numpy(trie.tokens).to(device)
     width = max(1, model.logit_budget // (len(hidden) * model.head.weight.shape[0]))
-    for begin in range(0, len(nodes), width):
-        end = min(begin + width, len(nodes))
-        logprobs = token_logprobs(model.logits(hidden[:, begin:end]), temperature, top_p)
-        read = torch.from_numpy(nodes[begin:end]).to(device)
+    for begin in range(0, len(now), width):
+        end = min(begin + width, len(now))
+        logprobs = token_logprobs(model.logits(hidden[:, begin:end]), exact.temperature, exact.top_p)
+        read = torch.from_numpy(now[begin:end]).to(device)
         steps[1][:, read] = logprobs[..., model.stop_ids].logsumexp(dim=-1)
         low, high = np.searchsorted(parents, [begin, end])
         below = torch.from_numpy(children[low:high]).to(device)

@@ -1,6 +1,6 @@
 """Predict the answer distribution of every evaluation row.
 
-    python -m eval.prediction.run --model outputs/sample/study/tiny/sft --name tiny-sft
+    python -m eval.prediction.run --model outputs/sample/study/tiny/sft --name tiny-sft --split study
 
 writes outputs/<data>/<split>/eval/<name>/predictions.parquet and, last, predictions.json. A killed run
 goes on where it stopped; a finished one isn't repeated. Modes: `exact` (every admissible answer's
@@ -10,26 +10,30 @@ OpenAI-compatible one; its key is read from the environment variable OPENAI_API_
 """
 
 import argparse
+import hashlib
 import platform
+import sys
 import time
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, up_to_date
+from common.files import file_stamp, fingerprint, read_json, sha256_file, up_to_date
 from common.paths import output_dir, safe_name, split_dir
-from eval.prediction.backends.server import estimate
-from eval.prediction.predictor import ROW_COLUMNS, Predictor, reply_sampling
+from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
+from eval.prediction.result import Counts, Predictions
 from eval.prediction.store import RECORD, TABLE, Store
+from eval.rows import PREDICTED, check_rows, read_rows, select_rows
 from eval.settings import Settings, load_settings
 
-FORMAT = 1  # raised when the same inputs would give other predictions than before
-SHARD, SERVER_SHARD = 512, 64  # rows computed between two saves; fewer where each costs money
+FORMAT = 2  # raised when the same inputs would give other predictions than before
+BLOCK = 512  # rows that are planned together; a server's have nothing to gain from it
+SAVE_S = 30.0  # seconds between two saves: what a kill may lose
 MODEL_FILES = (
     "*.safetensors",
     "*.jinja",
@@ -38,48 +42,236 @@ MODEL_FILES = (
     "tokenizer*",
     "adapter_*.json",
 )
-ITEM = ["study_id", "condition_num", "task_num", "item_num"]
+
+
+def predict(
+    rows: pl.DataFrame | str | Path,
+    model: str | Path,
+    settings: Settings | None = None,
+    *,
+    folder: str | Path | None = None,
+    name: str | None = None,
+    pay: bool = False,
+) -> Predictions:
+    """Predict the answer distribution of each row.
+
+    rows: evaluation rows (see data/README.md) or their file. model: a checkpoint folder, a hub id, or
+    the name by which a server knows it. folder: where predictions are kept as they come, so that the
+    same call goes on after a kill and has nothing to do when all is there; in memory only when left
+    out. name: what to call the model. pay: a run that costs money (a server with prices) may start.
+    Raises `Refusal` for broken rows, a model that can't be loaded or asked, a run that costs money
+    without `pay`, and when no row at all gets a prediction.
+    """
+    settings, model = settings or Settings(), str(model)
+    name = name or Path(model).name
+    if folder is None:
+        table, more = _in_memory(_select(rows, settings), model, settings, pay)
+        return Predictions(name, Counts.of(table), in_memory=table, **more)
+    folder = Path(folder)
+    described = _described(model, rows, settings)
+    inputs = fingerprint(described)
+    if up_to_date(folder / RECORD, inputs) and (folder / TABLE).is_file():
+        record = read_json(folder / RECORD, "delete it and run again")
+        return Predictions(name, Counts(**record["counts"]), folder, inputs, up_to_date=True)
+    started = time.monotonic()
+    store = Store(folder, inputs)
+    with store.lock():
+        more = _in_folder(_select(rows, settings), model, settings, store, pay)
+        table = store.read()
+        counts = Counts.of(table)
+        _refuse_nothing(counts, store)
+        record = {
+            "inputs": inputs,
+            "name": name,
+            "model": model,
+            "mode": settings.mode,
+            "backend": settings.backend,
+            "depends_on": described,
+            "counts": counts.as_dict(),
+            "seconds": round(time.monotonic() - started, 2),
+            "rows_resumed": more["resumed"],
+            "usage": more["usage"],
+            "versions": _versions(),
+        }
+        store.finish(table, record)
+    return Predictions(name, counts, folder, inputs, **more)
+
+
+def _select(rows: pl.DataFrame | str | Path, settings: Settings) -> pl.DataFrame:
+    """The rows that are to be predicted, checked."""
+    columns = PREDICTED if settings.max_rows else COLUMNS
+    if isinstance(rows, pl.DataFrame):
+        check_rows(rows, columns, "the table of rows")
+    else:
+        rows = read_rows(rows, columns)
+    return select_rows(rows, settings.max_rows, settings.seed).select(COLUMNS)
+
+
+def _in_memory(
+    rows: pl.DataFrame, model: str, settings: Settings, pay: bool
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    _agree_on_cost(rows, settings, pay)
+    predictor = Predictor(model, settings)
+    bar = _progress(len(rows), 0, settings.mode)
+    records = {}
+    for row, record in stream(rows, predictor):
+        records[row] = record
+        bar.update()
+    bar.close()
+    table = as_table(rows, records)
+    _refuse_nothing(Counts.of(table))
+    return table, {"usage": getattr(predictor.backend, "usage", None)}
+
+
+def _in_folder(rows: pl.DataFrame, model: str, settings: Settings, store: Store, pay: bool) -> dict[str, Any]:
+    """Predict what the store doesn't hold yet; how many rows it had, and tokens paid."""
+    done = store.done()
+    more: dict[str, Any] = {"resumed": len(done), "usage": None}
+    if len(done) == len(rows):
+        return more
+    _agree_on_cost(rows[sorted(set(range(len(rows))).difference(done))], settings, pay)
+    if done:
+        print(f"going on: {len(done):,} of {len(rows):,} rows were already predicted", file=sys.stderr)
+    predictor = Predictor(model, settings)
+    bar = _progress(len(rows), len(done), settings.mode)
+    unsaved: dict[int, dict[str, Any]] = {}
+    saved_at = time.monotonic()
+    try:
+        for row, record in stream(rows, predictor, done):
+            unsaved[row] = record
+            bar.update()
+            if time.monotonic() - saved_at > SAVE_S:
+                _save(store, rows, unsaved)
+                saved_at = time.monotonic()
+    finally:  # what was predicted before a failure isn't predicted (or paid) again
+        bar.close()
+        _save(store, rows, unsaved)
+    return more | {"usage": getattr(predictor.backend, "usage", None)}
+
+
+def _save(store: Store, rows: pl.DataFrame, records: dict[int, dict[str, Any]]) -> None:
+    if records:
+        store.write(as_table(rows, records).with_columns(row=pl.Series(sorted(records), dtype=pl.Int64)))
+        records.clear()
+
+
+def stream(
+    rows: pl.DataFrame, predictor: Predictor, done: Collection[int] = ()
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, record) of each row that isn't in `done`, block by block.
+
+    Blocks are cut from the sorted prompts, which puts rows that begin alike into one block, where their
+    beginnings are read once. They don't depend on `done`: so neither do the predictions.
+    """
+    order = rows.select("system", "prompt").with_row_index("row").sort("system", "prompt", "row")["row"]
+    size = BLOCK if predictor.settings.backend == "transformers" else len(rows)
+    for start in range(0, len(rows), size):
+        block = order[start : start + size].to_list()
+        known = {number for number, row in enumerate(block) if row in done}
+        if len(known) == len(block):
+            continue
+        for number, record in predictor.stream(rows[block], known):
+            if number not in known:
+                yield block[number], record
+
+
+def _progress(total: int, done: int, mode: str) -> Any:
+    every = 0.1 if sys.stderr.isatty() else SAVE_S  # a log file gets a line now and then
+    return tqdm(total=total, initial=done, unit="row", desc=mode, smoothing=0.1, mininterval=every)
+
+
+def _agree_on_cost(rows: pl.DataFrame, settings: Settings, pay: bool) -> None:
+    """Say what a run on a server takes; one that costs money needs `pay`."""
+    if settings.backend != "server":
+        return
+    from eval.prediction.backends.server import estimate
+
+    characters = int(rows.select(pl.col("system", "prompt").str.len_chars().sum()).sum_horizontal()[0])
+    cost, sentence = estimate(characters, len(rows), reply_sampling(settings), settings.server)
+    print(sentence, file=sys.stderr)
+    if cost and not pay:
+        raise Refusal(f"this run costs money ({sentence}); add --yes to go on, or lower --max-rows")
+
+
+def _refuse_nothing(counts: Counts, store: Store | None = None) -> None:
+    """A run without any prediction has failed. Its parts go, so that another try starts afresh."""
+    if counts.rows_without_prediction < counts.rows:
+        return
+    if store:
+        store.forget()
+    if counts.replies_requested:
+        reason = f"none of {counts.replies_requested:,} replies could be read as an answer"
+    elif counts.mean_off_scale_mass is None:
+        reason = "no prompt fits into what the model can read, or its server refuses each"
+    else:
+        reason = "the model gives no admissible answer any probability"
+    raise Refusal(f"not one of {counts.rows:,} rows got a prediction: {reason}; try another mode or model")
+
+
+def _described(model: str, rows: pl.DataFrame | str | Path, settings: Settings) -> dict[str, Any]:
+    """Everything the predictions depend on; not how fast, how patiently or at what price they are made."""
+    folder = Path(model)
+    files = (
+        sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)) if folder.is_dir() else []
+    )
+    return {
+        "format": FORMAT,
+        "model": [model, *map(file_stamp, files)],
+        "rows": _content(rows),
+        "settings": settings.model_dump(
+            include={
+                **dict.fromkeys(("mode", "backend", "seed", "max_rows", "sampled", settings.mode), True),
+                "local": {"dtype"},
+                "server": {"url"},
+            }
+        ),
+    }
+
+
+class _Digest:
+    """A file that forgets what is written into it, but for its sum."""
+
+    def __init__(self) -> None:
+        self.sum = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sum.update(data)
+        return len(data)
+
+
+def _content(rows: pl.DataFrame | str | Path) -> dict[str, str]:
+    """SHA-256 of the rows' file, or of a table's columns."""
+    if not isinstance(rows, pl.DataFrame):
+        if not Path(rows).is_file():
+            read_rows(rows)  # says what is missing
+        return {"file_sha256": sha256_file(rows)}
+    digest = _Digest()
+    columns = [name for name in dict.fromkeys((*COLUMNS, *PREDICTED)) if name in rows.columns]
+    rows.select(columns).rechunk().write_ipc(digest)  # type: ignore[call-overload]
+    return {"table_sha256": digest.sum.hexdigest()}
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "tokenizers", "polars", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, predict, say what came out."""
     args = _parser().parse_args(arguments)
-    started = time.monotonic()
     settings = load_settings(args.config, mode=args.mode, backend=args.backend, max_rows=args.max_rows)
     if args.url:
         settings = settings.model_copy(
             update={"backend": "server", "server": settings.server.model_copy(update={"url": args.url})}
         )
     name = safe_name(args.name or Path(args.model).name, "the name")
-    rows_path = Path(args.rows) if args.rows else split_dir(args.data, args.split) / "eval.parquet"
-    if not rows_path.is_file():
-        raise Refusal(f"{rows_path} is missing; `make data DATA={args.data} SPLIT={args.split}` writes it")
+    rows = Path(args.rows) if args.rows else split_dir(args.data, args.split) / "eval.parquet"
     folder = Path(args.out) if args.out else output_dir(args.data, args.split) / "eval" / name
-    described = _described(args.model, rows_path, settings)
-    inputs = fingerprint(described)
-    if up_to_date(folder / RECORD, inputs) and (folder / TABLE).is_file():
+    done = predict(rows, args.model, settings, folder=folder, name=name, pay=args.yes)
+    if done.up_to_date:
         print(f"nothing to do: {folder / TABLE} is up to date")
-        return
-    store = Store(folder, inputs)
-    with store.lock():
-        rows = select_rows(read_rows(rows_path), settings.max_rows, settings.seed)
-        table, progress = _predict_all(args, rows, settings, store)
-        counts = _counts(table)
-        store.finish(
-            table,
-            {
-                "inputs": inputs,
-                "name": name,
-                "model": args.model,
-                "mode": settings.mode,
-                "backend": settings.backend,
-                "depends_on": described,
-                "counts": counts,
-                "seconds": round(time.monotonic() - started, 2),
-                **progress,
-                "versions": _versions(),
-            },
-        )
-    print(f"{folder / TABLE}: {_sentence(counts)}")
+    else:
+        print(f"{folder / TABLE}: {done.counts}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,138 +293,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="output folder; default: outputs/<data>/<split>/eval/<name>")
     parser.add_argument("--yes", action="store_true", help="don't ask before a run that costs money")
     return parser
-
-
-def read_rows(path: Path) -> pl.DataFrame:
-    """Evaluation rows: keys, prompt, scale. Refused: missing columns, null prompts, repeated keys."""
-    try:
-        table = pl.scan_parquet(path)
-        present = table.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refusal(
-            f"{path} can't be read as parquet: {str(error).splitlines()[0]}; make it again"
-        ) from None
-    for column in (*ROW_COLUMNS, *ITEM):
-        if column not in present:
-            raise Refusal(f"{path} has no column {column}; evaluation rows are described in data/README.md")
-    rows = table.select(list(dict.fromkeys((*ITEM, *ROW_COLUMNS)))).collect()
-    if rows.is_empty():
-        raise Refusal(f"{path} holds no rows; check the split's manifest.json")
-    broken = rows.filter(pl.any_horizontal(pl.col("study_id", "sample_id", "prompt").is_null()))
-    if len(broken):
-        key = broken.select("study_id", "sample_id").row(0)
-        raise Refusal(f"{path}: row {key} has a null key or prompt; mend the data and make it again")
-    twice = rows.select("study_id", "sample_id").is_duplicated()
-    if twice.any():
-        key = rows.filter(twice).select("study_id", "sample_id").row(0)
-        raise Refusal(f"{path}: key {key} stands there more than once; mend the data and make it again")
-    return rows
-
-
-def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataFrame:
-    """At most `max_rows` rows, drawn by turns from all items so that each keeps some; order kept.
-
-    The draw depends on the seed and the keys, not on the order of the rows.
-    """
-    if max_rows is None or max_rows >= len(rows):
-        return rows
-    keys = rows.select(*ITEM, "sample_id").with_row_index("place").sort("study_id", "sample_id")
-    drawn = keys.with_columns(draw=np.random.default_rng(seed).random(len(keys)))
-    turn = drawn.with_columns(turn=pl.col("draw").rank("ordinal").over(ITEM))
-    places = turn.sort("turn", "draw").head(max_rows)["place"].sort()
-    return rows[places]
-
-
-def _predict_all(
-    args: argparse.Namespace, rows: pl.DataFrame, settings: Settings, store: Store
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The predictions of all rows in their order; how many rows an earlier run had done, and tokens paid."""
-    # Sorted prompts put rows that begin alike into one shard, where their beginnings are read once.
-    order = rows.select("system", "prompt").with_row_index("place").sort("system", "prompt", "place")["place"]
-    size = SERVER_SHARD if settings.backend == "server" else SHARD
-    shards = [order.slice(start, size) for start in range(0, len(order), size)]
-    todo = [number for number, places in enumerate(shards) if not store.has(number, len(places))]
-    resumed = len(rows) - sum(len(shards[number]) for number in todo)
-    if resumed:
-        print(f"going on: {resumed} of {len(rows)} rows were already predicted")
-    usage = None
-    if todo:
-        if settings.backend == "server":
-            _show_cost(rows[pl.concat([shards[number] for number in todo])], settings, args.yes)
-        predictor = Predictor(args.model, settings)
-        with tqdm(total=len(rows), initial=resumed, unit="row", desc=settings.mode, smoothing=0.1) as bar:
-            for number in todo:
-                store.write(number, predictor.predict(rows[shards[number]]))
-                bar.update(len(shards[number]))
-        usage = getattr(predictor.generator, "usage", None)
-    table = store.read(len(shards))
-    return table[order.arg_sort()], {"rows_resumed": resumed, "usage": usage}
-
-
-def _show_cost(rows: pl.DataFrame, settings: Settings, agreed: bool) -> None:
-    """Say what a run on a server takes; one that costs money needs --yes."""
-    characters = sum(
-        len(text or "") for texts in rows.select("system", "prompt").iter_rows() for text in texts
-    )
-    cost, sentence = estimate(characters, len(rows), reply_sampling(settings), settings.server)
-    print(sentence)
-    if cost and not agreed:
-        raise Refusal(f"this run costs money ({sentence}); add --yes to go on, or lower --max-rows")
-
-
-def _described(model: str, rows_path: Path, settings: Settings) -> dict[str, Any]:
-    """Everything the predictions depend on; not how fast, how patiently or at what price they are made."""
-    folder = Path(model)
-    files = (
-        sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)) if folder.is_dir() else []
-    )
-    return {
-        "format": FORMAT,
-        "model": [model, *map(file_stamp, files)],
-        "rows": file_stamp(rows_path),
-        "settings": settings.model_dump(
-            include={
-                **dict.fromkeys(("mode", "backend", "seed", "max_rows", "sampled", settings.mode), True),
-                "local": {"dtype"},
-                "server": {"url"},
-            }
-        ),
-    }
-
-
-def _counts(table: pl.DataFrame) -> dict[str, Any]:
-    """What a reader must know before trusting the table. Replies: of rows that weren't computed exactly."""
-    replied = table.filter(pl.col("mode") != "exact")
-    off_scale = table["off_scale_mass"].drop_nulls().to_numpy()
-    return {
-        "rows": len(table),
-        "rows_by_mode": dict(sorted(table["mode"].value_counts().iter_rows())),
-        "rows_without_prediction": int((table["answers"].list.len() == 0).sum()),
-        "replies_requested": int(replied["n_requested"].sum()),
-        "replies_parsed": int(replied["n_parsed"].sum()),
-        "replies_bare": int(replied["n_bare"].sum()),
-        "mean_off_scale_mass": float(off_scale.mean(dtype=np.float64)) if len(off_scale) else None,
-    }
-
-
-def _sentence(counts: dict[str, Any]) -> str:
-    modes = ", ".join(f"{number:,} {mode}" for mode, number in counts["rows_by_mode"].items())
-    parts = [f"{counts['rows']:,} rows ({modes})"]
-    if counts["mean_off_scale_mass"] is not None:
-        parts.append(f"mean off-scale mass {counts['mean_off_scale_mass']:.4f}")
-    if counts["replies_requested"]:
-        parts.append(
-            f"of {counts['replies_requested']:,} replies {counts['replies_parsed']:,} could be read, "
-            f"{counts['replies_bare']:,} were bare"
-        )
-    if counts["rows_without_prediction"]:
-        parts.append(f"{counts['rows_without_prediction']:,} rows have no prediction")
-    return "; ".join(parts)
-
-
-def _versions() -> dict[str, str]:
-    names = ("torch", "transformers", "tokenizers", "polars", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Predictions on disk: shard by shard, so that a run that was killed goes on where it stopped."""
+"""Predictions on disk: in parts, so that a run that was killed goes on where it stopped."""
 
 import contextlib
 import shutil
@@ -18,8 +18,9 @@ TABLE, RECORD = "predictions.parquet", "predictions.json"
 class Store:
     """The folder of one model's predictions; `inputs` is the fingerprint of what they depend on.
 
-    Shards lie in `.parts/<inputs>/` until all are there. So a run with other settings never takes them
-    for its own, and going back to the former settings finds them again.
+    Parts lie in `.parts/<inputs>/` until all are there. So a run with other settings never takes them
+    for its own, and going back to the former settings finds them again. A part has a column `row` (the
+    row's number) and is named by its smallest; two parts never hold the same row.
     """
 
     def __init__(self, folder: Path, inputs: str) -> None:
@@ -42,35 +43,35 @@ class Store:
         finally:
             lock.release()
 
-    def has(self, number: int, rows: int) -> bool:
-        """True if shard `number` is whole and holds `rows` rows; a torn or foreign one is removed."""
-        path = self._part(number)
-        try:
-            if pl.scan_parquet(path).select(pl.len()).collect().item() == rows:
-                return True
-        except FileNotFoundError:
-            return False
-        except (pl.exceptions.PolarsError, OSError):
-            pass
-        path.unlink(missing_ok=True)
-        return False
+    def done(self) -> set[int]:
+        """The numbers of the rows that are saved; a torn part is removed."""
+        rows: set[int] = set()
+        for path in sorted(self.parts.glob("*.parquet")):
+            try:
+                rows.update(pl.read_parquet(path)["row"])
+            except (pl.exceptions.PolarsError, OSError):
+                path.unlink(missing_ok=True)
+        return rows
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
-        """Keep a shard: beside its place first, then renamed."""
-        with atomic_path(self._part(number)) as partial:
-            shard.write_parquet(partial)
+    def write(self, part: pl.DataFrame) -> None:
+        """Save a part: beside its place first, then renamed."""
+        first = min(part["row"].to_list())
+        with atomic_path(self.parts / f"{first:09d}.parquet") as partial:
+            part.write_parquet(partial)
 
-    def read(self, count: int) -> pl.DataFrame:
-        """All `count` shards as one table, in the order of their numbers."""
-        return pl.concat([pl.read_parquet(self._part(number)) for number in range(count)])
+    def read(self) -> pl.DataFrame:
+        """All parts as one table, in the order of their rows."""
+        parts = pl.concat([pl.read_parquet(path) for path in self.parts.glob("*.parquet")])
+        return parts.sort("row").drop("row")
 
     def finish(self, table: pl.DataFrame, record: dict[str, Any]) -> None:
-        """Write the table, then the record (its existence says that all is whole), then drop the shards."""
+        """Write the table, then the record (its existence says that all is whole), then drop the parts."""
         (self.folder / RECORD).unlink(missing_ok=True)
         with atomic_path(self.folder / TABLE) as partial:
             table.write_parquet(partial, compression="zstd")
         write_json(self.folder / RECORD, record)
-        shutil.rmtree(self.folder / ".parts", ignore_errors=True)
+        self.forget()
 
-    def _part(self, number: int) -> Path:
-        return self.parts / f"{number:06d}.parquet"
+    def forget(self) -> None:
+        """Remove all parts, those of other settings, too."""
+        shutil.rmtree(self.folder / ".parts", ignore_errors=True)

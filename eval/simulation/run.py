@@ -24,6 +24,7 @@ from common.errors import Refusal, run_cli
 from common.files import atomic_path, file_stamp, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import dataset_name, output_dir, split_dir
 from common.readers import read_json
+from eval.models import models_of
 from eval.prediction import run as predict
 from eval.reporting.tables import harmless
 from eval.simulation import page as simulation_page
@@ -280,15 +281,13 @@ def resolve_model(model: str, data: str, split: str) -> tuple[str, str, tuple[st
     if folder.is_dir():
         stage = (folder / "run.json").is_file()
         return model, f"{folder.parent.name}-{folder.name}" if stage else folder.name, ()
-    from eval.evaluate import models_of  # imports the scorer: only where it is needed
-
     if Path("configs", model, "sft.yaml").is_file():
-        models = models_of(model, data, split)
+        models = {each.name: each.path for each in models_of(model, data, split)}
         name = f"{model}-sft" if f"{model}-sft" in models else list(models)[-1]
         return models[name], name, ()
     recipe = model.rpartition("-")[0]
     if recipe and Path("configs", recipe, "sft.yaml").is_file():
-        models = models_of(recipe, data, split)
+        models = {each.name: each.path for each in models_of(recipe, data, split)}
         if model not in models:
             raise Refusal(f"no model {model} here; there are {', '.join(models)}")
         return models[model], model, ()

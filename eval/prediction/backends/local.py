@@ -1,39 +1,69 @@
-"""Replies drawn from a model in this process: each prompt is read once, however many replies it gets."""
+"""The model in this process: each prompt is read once, however many replies it gets."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from eval.prediction.asking import Reply, Request, Sampling
+from eval.prediction.asking import Masses, Reply, Request, Sampling
 from eval.prediction.batches import plan_batches
-from eval.prediction.exact import read_prompts, token_logprobs
+from eval.prediction.exact import exact_masses, read_prompts, token_logprobs
 from eval.prediction.local_model import LocalModel, State
 from eval.prediction.trie import AnswerTrie, TrieBuilder
+from eval.settings import ExactSettings
 
 
-class LocalGenerator:
-    """`Generator` for a model in this process. Deterministic: a row's draws depend on its seed alone."""
+class LocalBackend:
+    """`Backend` for a model in this process. Deterministic: a row's draws depend on its seed alone."""
 
-    def __init__(self, model: LocalModel, tries: TrieBuilder) -> None:
-        self.model, self.tries = model, tries
+    def __init__(self, model: LocalModel) -> None:
+        self.model, self.tries = model, TrieBuilder(model.tokenizer)
 
-    def replies(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
-        """See `Generator`. A constrained reply takes only tokens that lead to an admissible answer."""
-        model = self.model
-        prompts = model.encoder.encode([r.system for r in requests], [r.prompt for r in requests])
-        found = [[Reply("", finished=False)] * sampling.samples for _ in requests]
-        short = [row for row, prompt in enumerate(prompts) if model.fits(prompt, sampling.max_new_tokens)]
-        requests, prompts = [requests[row] for row in short], [prompts[row] for row in short]
-        settings = model.settings
+    def can_enumerate(self, answers: Sequence[int]) -> bool:
+        """See `Backend`: any finite scale."""
+        return len(answers) > 0
+
+    def masses(
+        self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, Masses | None]]:
+        """See `Backend`. Requests with the same texts and answers are computed once."""
+        rows_of: dict[tuple[str | None, str, tuple[int, ...]], list[int]] = {}
+        for row, request in enumerate(requests):
+            key = (request.system, request.prompt, tuple(request.answers or ()))
+            rows_of.setdefault(key, []).append(row)
+        encoded = self.model.encoder.encode([key[0] for key in rows_of], [key[1] for key in rows_of])
+        rows, prompts, tries = [], [], []
+        for (key, same), prompt in zip(rows_of.items(), encoded, strict=True):
+            trie = self.tries.build(key[2])
+            if self.model.fits(prompt, int(trie.depths.max())):
+                rows.append(same)
+                prompts.append(prompt)
+                tries.append(trie)
+            else:
+                yield from ((row, None) for row in same)
+        known = {number for number, same in enumerate(rows) if all(row in done for row in same)}
+        for number, masses in exact_masses(self.model, prompts, tries, exact, known):
+            yield from ((row, masses) for row in rows[number])
+
+    def replies(
+        self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, list[Reply]]]:
+        """See `Backend`. A constrained reply takes only tokens that lead to an admissible answer."""
+        model, settings = self.model, self.model.settings
+        encoded = model.encoder.encode([r.system for r in requests], [r.prompt for r in requests])
+        short = [row for row, prompt in enumerate(encoded) if model.fits(prompt, sampling.max_new_tokens)]
+        for row in set(range(len(requests))).difference(short):
+            yield row, [Reply("", finished=False)] * sampling.samples
+        prompts = [encoded[row] for row in short]
         extra = [(len(p) + sampling.max_new_tokens) * sampling.samples - len(p) for p in prompts]
         for batch in plan_batches(prompts, extra, settings.batch_tokens, settings.reuse_prefixes):
-            asked = [requests[row] for row in batch.rows]
+            rows = [short[number] for number in batch.rows]
+            if all(row in done for row in rows):
+                continue
             with torch.inference_mode():
                 state, hidden = read_prompts(model, prompts, batch)
-                for row, replies in zip(batch.rows, self._draw(state, hidden, asked, sampling), strict=True):
-                    found[short[row]] = replies
-        return found
+                drawn = self._draw(state, hidden, [requests[row] for row in rows], sampling)
+            yield from zip(rows, drawn, strict=True)
 
     def _draw(
         self, state: State, hidden: torch.Tensor, requests: Sequence[Request], sampling: Sampling

@@ -1,22 +1,23 @@
 """Replies from any OpenAI-compatible server: vLLM, LLaMA-Factory's own API, a hosted model.
 
-Requests run concurrently up to a limit. The openai client retries what a moment's wait can mend (rate
+Requests run concurrently up to a limit. The openai client retries what a moment's wait can fix (rate
 limits, 5xx, time-outs, lost connections) with growing pauses, or as long as the server asks for. When
 that doesn't help the run stops, and the same command goes on from the last saved shard.
 """
 
 import asyncio
 import os
+import queue
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import openai
 
 from common.errors import Refusal
-from eval.prediction.asking import Reply, Request, Sampling
-from eval.settings import ServerSettings, Settings
+from eval.prediction.asking import Masses, Reply, Request, Sampling
+from eval.settings import ExactSettings, ServerSettings, Settings
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
@@ -24,8 +25,8 @@ CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
 SECONDS_PER_REQUEST = 1.0  # likewise
 
 
-class ServerGenerator:
-    """`Generator` for a server. `usage` counts the tokens that it said it read and wrote."""
+class ServerBackend:
+    """`Backend` for a server. `usage` counts the tokens that it said it read and wrote."""
 
     def __init__(self, model: str, settings: Settings) -> None:
         self.model, self.settings = model, settings.server
@@ -36,6 +37,8 @@ class ServerGenerator:
             raise Refusal(
                 "a server can't constrain replies; set sampled.constrained to false, or use --backend vllm"
             )
+        if settings.mode == "exact" and settings.exact != ExactSettings():
+            raise Refusal("a server's probabilities have temperature 1 and top_p 1; set exact's to these")
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
         self._loop = asyncio.new_event_loop()  # one for all shards: connections live in it
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -47,57 +50,82 @@ class ServerGenerator:
         )
         self._slots = asyncio.Semaphore(self.settings.concurrency)
 
-    def replies(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Reply]]:
-        """See `Generator`. A request that the server calls wrong has unfinished, empty replies.
+    def replies(
+        self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, list[Reply]]]:
+        """See `Backend`. A request that the server calls wrong has unfinished, empty replies.
 
         Raises `Refusal` when the server can't be reached, wants another key or knows no such model,
         goes on failing after all retries, or calls every request wrong.
         """
         lost = [Reply("", finished=False)] * sampling.samples
-        found = self._run([self._replies(request, sampling) for request in requests])
-        return [replies if replies else lost for replies in found]
+        works = {row: self._replies(r, sampling) for row, r in enumerate(requests) if row not in done}
+        for row, replies in self._stream(works):
+            yield row, replies or lost
 
-    def first_token_masses(
-        self, requests: Sequence[Request], answers: Sequence[tuple[int, ...]]
-    ) -> list[np.ndarray | None]:
-        """The probability of each one-character answer as a reply's first token, from `logprobs`.
+    def can_enumerate(self, answers: Sequence[int]) -> bool:
+        """See `Backend`: if no answer can begin another or take a second token, whatever the tokenizer."""
+        return all(0 <= answer <= 9 for answer in answers)
 
-        float64 (A,) for each request, or None where the server calls it wrong. A server shows the
-        TOP_LOGPROBS likeliest tokens only; an answer that isn't among them gets 0. Raises `Refusal` as
-        `replies` does, and when the server gives no logprobs.
+    def masses(
+        self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
+    ) -> Iterator[tuple[int, Masses | None]]:
+        """See `Backend`: from `logprobs` of the first token; None where the server calls a request wrong.
+
+        A server shows the TOP_LOGPROBS likeliest tokens only. An answer that isn't among them has at most
+        the last one's probability. Raises `Refusal` as `replies` does, and when there are no logprobs.
         """
         asked = Sampling(1, 1.0, 1.0, 1)
-        found = self._run([self._first_token(request, asked) for request in requests])
-        masses: list[np.ndarray | None] = []
-        for tokens, choices in zip(found, answers, strict=True):
-            seen = {text: np.exp(logprob) for text, logprob in reversed(tokens or [])}
-            masses.append(None if tokens is None else np.array([seen.get(str(a), 0.0) for a in choices]))
-        return masses
+        works = {row: self._first_token(r, asked) for row, r in enumerate(requests) if row not in done}
+        for row, tokens in self._stream(works):
+            if tokens is None:
+                yield row, None
+                continue
+            seen = {text: float(np.exp(logprob)) for text, logprob in reversed(tokens)}
+            mass = np.array([seen.get(str(answer), 0.0) for answer in requests[row].answers or ()])
+            rest = max(0.0, 1.0 - sum(float(np.exp(logprob)) for _, logprob in tokens))
+            unread = min(rest, float((mass == 0).sum() * np.exp(tokens[-1][1])))
+            yield row, Masses(mass, unread)
 
-    def _run(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        return asyncio.run_coroutine_threadsafe(self._all(works), self._loop).result()
-
-    async def _all(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """What each work gives; None for one that the server calls wrong."""
-        tasks = [asyncio.ensure_future(work) for work in works]
-        wrong: list[openai.BadRequestError] = []
-
-        async def tolerate(task: asyncio.Future[Any]) -> Any:
-            try:
-                return await task
-            except openai.BadRequestError as error:
-                return wrong.append(error)
-
+    def _stream(self, works: Mapping[int, Coroutine[Any, Any, Any]]) -> Iterator[tuple[int, Any]]:
+        """(row, what its work gives) as it comes; None for one that the server calls wrong."""
+        results: queue.Queue[tuple[int, Any] | None] = queue.Queue()
+        running = asyncio.run_coroutine_threadsafe(self._all(works, results), self._loop)
+        running.add_done_callback(lambda _: results.put(None))
         try:
-            found = await asyncio.gather(*map(tolerate, tasks))
+            while (result := results.get()) is not None:
+                yield result
+            running.result()
+        finally:
+            running.cancel()
+
+    async def _all(
+        self, works: Mapping[int, Coroutine[Any, Any, Any]], results: queue.Queue[tuple[int, Any] | None]
+    ) -> None:
+        """Put each work's result into `results`; those called wrong once any other has succeeded."""
+        wrong: dict[int, openai.BadRequestError] = {}
+        succeeded = False
+
+        async def tolerate(row: int, work: Coroutine[Any, Any, Any]) -> None:
+            nonlocal succeeded
+            try:
+                results.put((row, await work))
+                succeeded = True
+            except openai.BadRequestError as error:
+                wrong[row] = error
+
+        tasks = [asyncio.ensure_future(tolerate(row, work)) for row, work in works.items()]
+        try:
+            await asyncio.gather(*tasks)
         except openai.OpenAIError as error:
             raise Refusal(self._remedy(error)) from None
         finally:
             for task in tasks:
                 task.cancel()
-        if wrong and len(wrong) == len(found):
-            raise Refusal(f"{self.url} calls every request wrong: {_message(wrong[0])}")
-        return found
+        if wrong and not succeeded:
+            raise Refusal(f"{self.url} calls every request wrong: {_message(next(iter(wrong.values())))}")
+        for row in wrong:
+            results.put((row, None))
 
     async def _replies(self, request: Request, sampling: Sampling) -> list[Reply]:
         """All replies to one request. A server that gives fewer than asked for at once is asked again."""
@@ -150,7 +178,7 @@ class ServerGenerator:
             )
         if isinstance(error, openai.APIConnectionError):
             return (
-                f"no server answers at {self.url}; start it or mend --url, and run the same command to go on"
+                f"no server answers at {self.url}; start it or fix --url, and run the same command to go on"
             )
         return (
             f"{self.url} went on failing after {self.settings.retries} retries: {_message(error)}; "

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from eval.prediction.asking import Request, Sampling, is_bare, parse_answer
-from eval.prediction.backends.local import LocalGenerator
+from eval.prediction.backends.local import LocalBackend
 from eval.prediction.batches import Batch
 from eval.prediction.exact import (
-    exact_distributions,
+    exact_masses,
     read_nodes,
     read_prompts,
     start_steps,
@@ -17,7 +17,7 @@ from eval.prediction.exact import (
 )
 from eval.prediction.local_model import LocalModel
 from eval.prediction.trie import AnswerTrie, TrieBuilder, spellings
-from eval.settings import LocalSettings
+from eval.settings import ExactSettings, LocalSettings
 
 SCALES = {
     "1-7": range(1, 8),
@@ -34,6 +34,18 @@ def prompts_of(model: LocalModel, count: int) -> list[list[int]]:
         f"persona {row // 4} " * (3 + row // 4 % 3) + "question " * (1 + row % 4) for row in range(count)
     ]
     return model.encoder.encode(["a system"] * count, texts)
+
+
+def masses_of(
+    model: LocalModel,
+    prompts: list[list[int]],
+    tries: list[AnswerTrie],
+    temperature: float = 1,
+    top_p: float = 1,
+) -> list[np.ndarray]:
+    """The mass of each prompt's answers, in the order of the prompts."""
+    exact = ExactSettings(temperature=temperature, top_p=top_p)
+    return [masses.answers for _, masses in sorted(exact_masses(model, prompts, tries, exact))]
 
 
 def brute_force(model: LocalModel, prompt: list[int], answer: int, temperature: float, top_p: float) -> float:
@@ -55,7 +67,7 @@ def test_it_equals_brute_force_scoring_of_each_answer(
 ) -> None:
     trie = TrieBuilder(model.tokenizer).build(SCALES[scale])
     prompts = prompts_of(model, 3)
-    found = exact_distributions(model, prompts, [trie] * 3, temperature, top_p)
+    found = masses_of(model, prompts, [trie] * 3, temperature, top_p)
     answers = trie.answers[:: 1 if len(trie.answers) < 10 else 11]
     for prompt, masses in zip(prompts[1:], found[1:], strict=True):
         wanted = [brute_force(model, prompt, answer, temperature, top_p) for answer in answers]
@@ -73,8 +85,8 @@ def test_it_is_the_limit_of_ten_thousand_free_samples(
     trie = tries.build(SCALES[scale])
     request = Request("a system", "persona 1 question", seed=(1, 2, 3))
     prompt = model.encoder.encode([request.system], [request.prompt])
-    (masses,) = exact_distributions(model, prompt, [trie], temperature, top_p)
-    ((*replies,),) = LocalGenerator(model, tries).replies([request], Sampling(10_000, temperature, top_p, 6))
+    (masses,) = masses_of(model, prompt, [trie], temperature, top_p)
+    ((_, replies),) = LocalBackend(model).replies([request], Sampling(10_000, temperature, top_p, 6))
     drawn = [parse_answer(reply.text) for reply in replies if reply.finished and is_bare(reply.text)]
     shares = np.array([drawn.count(answer) for answer in trie.answers]) / len(replies)
     error = np.sqrt(masses * (1 - masses) / len(replies)) + 1 / len(replies)
@@ -87,15 +99,15 @@ def test_a_row_gets_the_same_whatever_is_computed_beside_it(model: LocalModel) -
     tries: list[AnswerTrie] = [builder.build(SCALES[name]) for name in SCALES]
     prompts = prompts_of(model, 23)
     mixed = [tries[row % len(tries)] for row in range(len(prompts))]
-    together = exact_distributions(model, prompts, mixed)
+    together = masses_of(model, prompts, mixed)
     for row in range(0, 23, 3):
-        (alone,) = exact_distributions(model, [prompts[row]], [mixed[row]])
+        (alone,) = masses_of(model, [prompts[row]], [mixed[row]])
         np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-9)
     kept = model.settings
     try:
         for settings in (LocalSettings(reuse_prefixes=False), LocalSettings(batch_tokens=300)):
             model.settings = settings
-            for one, other in zip(exact_distributions(model, prompts, mixed), together, strict=True):
+            for one, other in zip(masses_of(model, prompts, mixed), together, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-9)
     finally:
         model.settings = kept
@@ -117,10 +129,11 @@ def test_what_unread_spellings_can_hold_is_never_underestimated(model: LocalMode
         state, hidden = read_prompts(model, prompts_of(model, 3), batch)
         first = token_logprobs(model.logits(hidden), 1.0, 1.0)
         part = model.select(state, [0, 1, 2])
-        nodes, none = [np.flatnonzero(trie.usual), np.arange(len(trie))], np.arange(0)
-        steps = read_nodes(model, part, start_steps(first, trie), trie, nodes[0], none, 1.0, 1.0)
+        none, exact = np.arange(0), ExactSettings()
+        nodes = (none, np.flatnonzero(trie.usual))
+        steps = read_nodes(model, part, start_steps(first, trie), trie, nodes, exact)
         usual, most = weigh(steps, trie, trie.usual)
-        steps = read_nodes(model, state, start_steps(first, trie), trie, nodes[1], none, 1.0, 1.0)
+        steps = read_nodes(model, state, start_steps(first, trie), trie, (none, np.arange(len(trie))), exact)
         every, nothing = weigh(steps, trie, np.ones(len(trie), dtype=bool))
     unread = (every - usual).sum(axis=1)
     assert (nothing == 0).all()

@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
-from eval.prediction.predictor import PREDICTION_SCHEMA, Predictor, exact_record, predict_rows
+from eval.prediction.asking import Masses
+from eval.prediction.modes import exact_record
+from eval.prediction.predictor import PREDICTION_SCHEMA, Predictor
+from eval.prediction.run import predict
 from eval.settings import LocalSettings, SampledSettings, Settings, VerbalisedSettings
 from tests.helpers.rows import make_rows
 
@@ -18,7 +21,7 @@ def settings(mode: str, **sections: object) -> Settings:
 
 def test_exact_mode_gives_every_admissible_answer_and_samples_open_items(model_folder: Path) -> None:
     rows = make_rows(28)
-    table = predict_rows(rows, str(model_folder), settings("exact"))
+    table = Predictor(str(model_folder), settings("exact")).predict(rows)
     assert table.schema == PREDICTION_SCHEMA
     assert table.select("study_id", "sample_id").equals(rows.select("study_id", "sample_id"))
     for kind, record in zip(rows["scale_kind"], table.iter_rows(named=True), strict=True):
@@ -65,11 +68,8 @@ def test_a_row_is_sampled_the_same_whatever_rows_are_beside_it(model_folder: Pat
 
 
 def test_verbalised_mode_counts_what_it_cannot_read(model_folder: Path) -> None:
-    table = predict_rows(
-        make_rows(7),
-        str(model_folder),
-        settings("verbalised", verbalised=VerbalisedSettings(max_new_tokens=8)),
-    )
+    stated = settings("verbalised", verbalised=VerbalisedSettings(max_new_tokens=8))
+    table = Predictor(str(model_folder), stated).predict(make_rows(7))
     assert table["mode"].to_list() == ["verbalised"] * 7
     assert table["n_parsed"].sum() == 0  # a tiny model can't state a distribution
     assert table["answers"].list.len().sum() == 0
@@ -81,13 +81,13 @@ def test_a_prompt_longer_than_the_model_reads_gets_no_prediction(model_folder: P
         .then(pl.col("prompt") + " why" * 600)
         .otherwise("prompt")
     )
-    table = predict_rows(rows, str(model_folder), settings("exact"))
+    table = Predictor(str(model_folder), settings("exact")).predict(rows)
     empty = table["answers"].list.len() == 0
     assert empty.to_list() == [row % 7 >= 3 for row in range(14)]
 
 
 def test_answers_without_any_probability_give_no_prediction() -> None:
-    record = exact_record((1, 2), np.zeros(2))
+    record = exact_record((1, 2), Masses(np.zeros(2), 0.0))
     assert record["answers"] == []
     assert record["n_parsed"] == 0
     assert record["off_scale_mass"] == 1
@@ -95,7 +95,7 @@ def test_answers_without_any_probability_give_no_prediction() -> None:
 
 def test_a_missing_column_is_refused(model_folder: Path) -> None:
     with pytest.raises(Refusal, match="scale_low"):
-        predict_rows(make_rows(7).drop("scale_low"), str(model_folder), settings("exact"))
+        predict(make_rows(7).drop("scale_low"), str(model_folder), settings("exact"))
 
 
 def test_a_lora_adapter_is_read_on_top_of_its_base(model_folder: Path, tmp_path: Path) -> None:
@@ -113,8 +113,37 @@ def test_a_lora_adapter_is_read_on_top_of_its_base(model_folder: Path, tmp_path:
     AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path / "merged")
     rows = make_rows(1)
     probs = [
-        predict_rows(rows, str(folder), settings("exact"))["probs"][0].to_numpy()
+        Predictor(str(folder), settings("exact")).predict(rows)["probs"][0].to_numpy()
         for folder in (tmp_path / "adapter", tmp_path / "merged", model_folder)
     ]
     np.testing.assert_allclose(probs[0], probs[1], atol=1e-5)
     assert np.abs(probs[0] - probs[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["exact", "sampled", "verbalised"])
+@pytest.mark.parametrize(
+    "kinds",
+    [["open"], ["open", "ordinal"], ["ordinal", "open"], ["open", "ordinal", "open"], ["ordinal"]],
+    ids="-".join,
+)
+def test_rows_without_an_enumerable_scale_may_be_anywhere(
+    model_folder: Path, mode: str, kinds: list[str]
+) -> None:
+    rows = make_rows(49)
+    by_kind = {kind: rows.filter(pl.col("scale_kind") == kind) for kind in kinds}
+    table = pl.concat([by_kind[kind][number : number + 1] for number, kind in enumerate(kinds)])
+    predictor = Predictor(str(model_folder), settings(mode, verbalised=VerbalisedSettings(max_new_tokens=4)))
+    predicted = predictor.predict(table)
+    assert predicted.select("study_id", "sample_id").equals(table.select("study_id", "sample_id"))
+    wanted = {"exact": {"open": "sampled", "ordinal": "exact"}}.get(mode, {})
+    assert predicted["mode"].to_list() == [wanted.get(kind, mode) for kind in table["scale_kind"]]
+
+
+def test_what_is_predicted_already_changes_nothing_of_the_rest(model_folder: Path) -> None:
+    rows = make_rows(42)
+    predictor = Predictor(str(model_folder), settings("exact"))
+    every = dict(predictor.stream(rows))
+    for done in (set(), {0, 1, 2, 17}, set(range(41))):
+        some = dict(predictor.stream(rows, done))
+        assert set(range(42)) - done <= set(some)
+        assert all(record == every[row] for row, record in some.items())

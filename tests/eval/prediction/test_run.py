@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from common.errors import Refusal
 from eval.prediction import run as predict
-from eval.prediction.run import ITEM, main, read_rows, select_rows
+from eval.prediction.predictor import Predictor
+from eval.prediction.result import Counts
+from eval.prediction.run import main
+from eval.prediction.store import Store
 from eval.settings import ExactSettings, LocalSettings, ServerSettings, Settings
 from tests.helpers import tiny_models
 from tests.helpers.rows import make_rows
@@ -57,36 +61,37 @@ def test_a_finished_run_has_nothing_to_do_and_a_changed_one_runs_again(
     assert pl.read_parquet(tmp_path / "out/predictions.parquet").height == 10
 
 
-def test_a_torn_shard_is_done_again_and_the_whole_ones_are_kept(
+def test_a_torn_part_is_predicted_again_and_the_whole_ones_are_kept(
     model_folder: Path, rows_file: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "SHARD", 16)
+    monkeypatch.setattr(predict, "BLOCK", 16)
+    monkeypatch.setattr(predict, "SAVE_S", 0)
     main(arguments(model_folder, rows_file, config, tmp_path / "whole"))
 
     class Killed(Exception):
         pass
 
-    written = predict.Store.write
-    numbers: list[int] = []
+    stream, yielded = Predictor.stream, []
 
-    def write(store: predict.Store, number: int, shard: pl.DataFrame) -> None:
-        if len(numbers) == 3:
-            raise Killed
-        numbers.append(number)
-        written(store, number, shard)
+    def cut_short(predictor: Predictor, rows: pl.DataFrame, done: Any = ()) -> Any:
+        for result in stream(predictor, rows, done):
+            if len(yielded) == 37:  # in the middle of the third block
+                raise Killed
+            yielded.append(result)
+            yield result
 
-    monkeypatch.setattr(predict.Store, "write", write)
+    monkeypatch.setattr(Predictor, "stream", cut_short)
     call = arguments(model_folder, rows_file, config, tmp_path / "torn")
     with pytest.raises(Killed):
         main(call)
     assert not (tmp_path / "torn/predictions.json").exists()
     parts = sorted((tmp_path / "torn/.parts").glob("*/*.parquet"))
-    assert len(parts) == 3
+    torn = pl.read_parquet(parts[1]).height
     parts[1].write_bytes(parts[1].read_bytes()[:-7])
-    monkeypatch.setattr(predict.Store, "write", written)
+    monkeypatch.setattr(Predictor, "stream", stream)
     main(call)
     record = json.loads((tmp_path / "torn/predictions.json").read_text())
-    assert record["rows_resumed"] == 32
+    assert record["rows_resumed"] == 37 - torn
     one, other = (tmp_path / name / "predictions.parquet" for name in ("whole", "torn"))
     assert one.read_bytes() == other.read_bytes()
 
@@ -96,9 +101,12 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(config: Path, 
     model = tiny_models.make("llama", tmp_path / "model")
     rows = tmp_path / "eval.parquet"
     make_rows(3000).write_parquet(rows)
-    whole = arguments(model, rows, config, tmp_path / "whole")
-    subprocess.run([sys.executable, "-m", "eval.prediction.run", *whole], check=True)
-    call = [sys.executable, "-m", "eval.prediction.run", *arguments(model, rows, config, tmp_path / "killed")]
+    often = "from eval.prediction import run; run.SAVE_S = 0.5; run.main()"  # not every half minute
+    whole, call = (
+        [sys.executable, "-c", often, *arguments(model, rows, config, tmp_path / name)]
+        for name in ("whole", "killed")
+    )
+    subprocess.run(whole, check=True)
 
     def saved() -> int:
         return len(list((tmp_path / "killed").glob(".parts/*/*.parquet")))
@@ -115,7 +123,7 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(config: Path, 
     assert saved() >= 3
     subprocess.run(call, check=True)
     record = json.loads((tmp_path / "killed/predictions.json").read_text())
-    assert record["rows_resumed"] >= 1024
+    assert record["rows_resumed"] >= 100
     one, other = (tmp_path / name / "predictions.parquet" for name in ("whole", "killed"))
     assert one.read_bytes() == other.read_bytes()
 
@@ -131,38 +139,6 @@ def test_a_run_goes_on_with_more_patience_or_less_memory(model_folder: Path, row
     assert inputs() != inputs(seed=1)
 
 
-def test_max_rows_keeps_every_item_and_depends_on_keys_alone() -> None:
-    rows = make_rows(70)
-    chosen = select_rows(rows, 21, seed=3)
-    assert chosen.height == 21
-    assert chosen.select(ITEM).unique().height == rows.select(ITEM).unique().height
-    backwards = select_rows(rows.reverse(), 21, seed=3)
-    assert chosen.equals(backwards.reverse())
-    assert not chosen.equals(select_rows(rows, 21, seed=4))
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda rows: rows.drop("item_num"), "no column item_num"),
-        (lambda rows: rows.clear(), "no rows"),
-        (lambda rows: pl.concat([rows, rows[:1]]), "more than once"),
-        (lambda rows: rows.with_columns(prompt=pl.lit(None, pl.String)), "null key or prompt"),
-    ],
-)
-def test_broken_rows_are_refused(tmp_path: Path, change, reason: str) -> None:
-    path = tmp_path / "eval.parquet"
-    change(make_rows(7)).write_parquet(path)
-    with pytest.raises(Refusal, match=reason):
-        read_rows(path)
-
-
-def test_a_torn_parquet_file_is_refused(rows_file: Path) -> None:
-    rows_file.write_bytes(rows_file.read_bytes()[:100])
-    with pytest.raises(Refusal, match="can't be read"):
-        read_rows(rows_file)
-
-
 def test_what_is_missing_is_named_with_the_command_that_makes_it(
     rows_file: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,5 +152,40 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
 def test_two_runs_do_not_write_to_one_folder(
     model_folder: Path, rows_file: Path, config: Path, tmp_path: Path
 ) -> None:
-    with predict.Store(tmp_path / "out", "x").lock(), pytest.raises(Refusal, match="another run"):
+    with Store(tmp_path / "out", "x").lock(), pytest.raises(Refusal, match="another run"):
         main(arguments(model_folder, rows_file, config, tmp_path / "out"))
+
+
+def test_a_table_of_rows_is_predicted_in_memory_or_kept_in_a_folder(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    rows = make_rows(21)
+    in_memory = predict.predict(rows, model_folder, name="tiny")
+    assert in_memory.folder is None
+    assert list(tmp_path.iterdir()) == []
+    first = predict.predict(rows, model_folder, folder=tmp_path / "out", name="tiny")
+    again = predict.predict(rows.clone(), model_folder, folder=tmp_path / "out")
+    assert (first.up_to_date, again.up_to_date) == (False, True)
+    assert again.counts == first.counts == in_memory.counts
+    assert again.table.equals(in_memory.table)
+    changed = rows.with_columns(prompt=pl.col("prompt") + "!")
+    assert not predict.predict(changed, model_folder, folder=tmp_path / "out").up_to_date
+
+
+def test_a_result_prints_its_counts_and_warns_of_a_model_that_does_not_answer() -> None:
+    counts = Counts(10, {"exact": 9, "sampled": 1}, 8, 4, 1, 1, 0.997)
+    result = predict.Predictions("<b>base</b>", counts, in_memory=make_rows(1))
+    assert "99.7% of the model's probability lies off the answer scales" in str(result)
+    assert "80% of the rows have no prediction" in str(result)
+    assert "only 25% of the replies could be read" in str(result)
+    assert "&lt;b&gt;base&lt;/b&gt;: 10 rows" in result._repr_html_()
+    assert Counts(10, {"exact": 10}, 0, 0, 0, 0, 0.1).warnings() == []
+
+
+def test_a_run_without_any_prediction_has_failed_and_keeps_nothing(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    rows = make_rows(14).with_columns(prompt=pl.col("prompt") + " why" * 600)
+    with pytest.raises(Refusal, match="not one of 14 rows got a prediction"):
+        predict.predict(rows, model_folder, folder=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

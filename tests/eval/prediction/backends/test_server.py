@@ -19,9 +19,9 @@ import pytest
 
 from common.errors import Refusal
 from eval.prediction.asking import Request, Sampling
-from eval.prediction.backends.server import ServerGenerator, estimate
-from eval.prediction.predictor import Predictor, predict_rows
-from eval.prediction.run import main
+from eval.prediction.backends.server import ServerBackend, estimate
+from eval.prediction.predictor import Predictor
+from eval.prediction.run import main, predict
 from eval.settings import ExactSettings, SampledSettings, ServerSettings, Settings
 from tests.helpers import tiny_models
 from tests.helpers.rows import make_rows
@@ -105,7 +105,7 @@ def settings(url: str, samples: int = 1, **server: Any) -> Settings:
 
 def test_the_published_way_of_sampling_is_what_is_asked_for(server: FakeServer, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
-    table = predict_rows(make_rows(7), "some-model", settings(server.url, samples=3))
+    table = predict(make_rows(7), "some-model", settings(server.url, samples=3)).table
     assert table["draws"].to_list() == [[5, 5, 5]] * 7
     body = server.seen[0]
     assert (body["temperature"], body["top_p"], body["n"], body["model"]) == (0.6, 0.9, 3, "some-model")
@@ -123,14 +123,14 @@ def test_requests_run_together_but_no_more_than_allowed(server: FakeServer) -> N
         return completion("5")
 
     server.behave = slowly
-    predict_rows(make_rows(21), "m", settings(server.url, concurrency=3))
+    predict(make_rows(21), "m", settings(server.url, concurrency=3))
     assert server.most_busy == 3
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_rate_limit_or_a_failure_is_waited_out(server: FakeServer, status: int) -> None:
     server.behave = lambda body, number: (status, {"error": "busy"}) if number <= 2 else completion("5")
-    table = predict_rows(make_rows(4), "m", settings(server.url, retries=4))
+    table = predict(make_rows(4), "m", settings(server.url, retries=4)).table
     assert table["n_parsed"].to_list() == [1] * 4
 
 
@@ -146,18 +146,18 @@ def test_a_rate_limit_or_a_failure_is_waited_out(server: FakeServer, status: int
 def test_what_waiting_cannot_mend_is_refused(server: FakeServer, status: int, reason: str) -> None:
     server.behave = lambda body, number: (status, {"error": {"message": "no"}})
     with pytest.raises(Refusal, match=reason):
-        predict_rows(make_rows(4), "m", settings(server.url, retries=0))
+        predict(make_rows(4), "m", settings(server.url, retries=0))
 
 
 def test_a_server_that_does_not_answer_in_time_or_at_all_is_refused(server: FakeServer) -> None:
     server.behave = lambda body, number: (time.sleep(1), completion("5"))[1]
     with pytest.raises(Refusal, match="timeout_s"):
-        predict_rows(make_rows(2), "m", settings(server.url, retries=0, timeout_s=0.2))
+        predict(make_rows(2), "m", settings(server.url, retries=0, timeout_s=0.2))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(Refusal, match="no server answers"):
-        predict_rows(make_rows(2), "m", settings(nobody, retries=0))
+        predict(make_rows(2), "m", settings(nobody, retries=0))
 
 
 def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
@@ -169,7 +169,7 @@ def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
         )
 
     server.behave = picky
-    table = predict_rows(make_rows(7), "m", settings(server.url))
+    table = predict(make_rows(7), "m", settings(server.url)).table
     assert table["n_parsed"].to_list() == [1, 1, 1, 0, 1, 1, 1]
     assert table["answers"].to_list()[3] == []
 
@@ -177,14 +177,14 @@ def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
 def test_cut_off_and_empty_replies_are_not_parsed(server: FakeServer) -> None:
     replies = [completion("5", reason="length"), completion("five"), (200, completion()[1]), completion("5")]
     server.behave = lambda body, number: replies[(number - 1) % 4]
-    table = predict_rows(make_rows(4), "m", settings(server.url, concurrency=1))
+    table = predict(make_rows(4), "m", settings(server.url, concurrency=1)).table
     assert sorted(table["n_parsed"].to_list()) == [0, 0, 0, 1]
 
 
 def test_a_server_that_gives_one_reply_at_a_time_is_asked_again(server: FakeServer) -> None:
     server.behave = lambda body, number: completion("5")
-    generator = ServerGenerator("m", settings(server.url))
-    ((*replies,),) = generator.replies([Request(None, "p", (1,))], Sampling(3, 1.0, 1.0, 5))
+    generator = ServerBackend("m", settings(server.url))
+    ((_, replies),) = generator.replies([Request(None, "p", (1,))], Sampling(3, 1.0, 1.0, 5))
     assert [reply.text for reply in replies] == ["5"] * 3
     assert [body["n"] for body in server.seen] == [3, 2, 1]
     assert len({body["seed"] for body in server.seen}) == 3
@@ -196,7 +196,7 @@ def test_what_a_server_cannot_do_is_refused(server: FakeServer, monkeypatch) -> 
     with pytest.raises(Refusal, match="--url"):
         Predictor("m", settings(server.url).model_copy(update={"server": ServerSettings()}))
     with pytest.raises(Refusal, match="gives no logprobs"):
-        predict_rows(make_rows(1), "m", settings(server.url).model_copy(update={"mode": "exact"}))
+        predict(make_rows(1), "m", settings(server.url).model_copy(update={"mode": "exact"}))
     warm = {"mode": "exact", "exact": ExactSettings(temperature=0.6)}
     with pytest.raises(Refusal, match="temperature 1"):
         Predictor("m", settings(server.url).model_copy(update=warm))
@@ -218,7 +218,7 @@ def test_one_character_answers_are_read_from_logprobs_and_the_others_sampled(ser
 
     server.behave = behave
     rows = make_rows(4)  # 1-7, -10 to 20, a choice of 1, 2 and 9, open
-    table = predict_rows(rows, "m", settings(server.url).model_copy(update={"mode": "exact"}))
+    table = predict(rows, "m", settings(server.url).model_copy(update={"mode": "exact"})).table
     assert table["mode"].to_list() == ["exact", "sampled", "exact", "sampled"]
     assert table["answers"].to_list() == [[1, 2, 3, 4, 5, 6, 7], [5], [1, 2, 9], [5]]
     assert table["probs"].to_list()[0] == pytest.approx([2 / 7, 0, 0, 0, 0, 0, 5 / 7])
@@ -236,7 +236,7 @@ def test_a_paid_run_shows_its_cost_and_needs_a_yes(server: FakeServer, tmp_path:
         main(call)
     assert server.seen == []
     main([*call, "--yes"])
-    assert "at most about" in capsys.readouterr().out
+    assert "at most about" in capsys.readouterr().err
     record = json.loads((tmp_path / "out/predictions.json").read_text())
     assert record["usage"] == {"prompt_tokens": 300, "completion_tokens": 30}
     assert record["counts"]["replies_parsed"] == 30
@@ -276,16 +276,16 @@ def test_llamafactorys_own_server_draws_what_exact_mode_computes(tmp_path: Path)
             .with_columns(prompt=" \n" + pl.col("prompt") + "\n")
         )
         sampled = SampledSettings(samples=1500, temperature=1, top_p=1)
-        drawn = predict_rows(
+        drawn = predict(
             rows, "tiny", settings(url, concurrency=2, timeout_s=120).model_copy(update={"sampled": sampled})
-        )
+        ).table
         with pytest.raises(Refusal, match="gives no logprobs"):
-            predict_rows(rows, "tiny", settings(url).model_copy(update={"mode": "exact"}))
+            predict(rows, "tiny", settings(url).model_copy(update={"mode": "exact"}))
     finally:
         running.terminate()
         running.wait(20)
         log.close()
-    exact = predict_rows(rows, str(model), Settings())
+    exact = predict(rows, str(model), Settings()).table
     assert len(rows) == 2
     for sample, truth in zip(drawn.iter_rows(named=True), exact.iter_rows(named=True), strict=True):
         for answer, prob in zip(truth["answers"], truth["probs"], strict=True):

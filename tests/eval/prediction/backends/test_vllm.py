@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from common.chat import PromptEncoder
 from common.errors import Refusal
-from eval.prediction.predictor import predict_rows
+from eval.prediction.run import predict
 from eval.settings import SampledSettings, Settings
 from tests.helpers.rows import make_rows
 
@@ -50,7 +50,7 @@ def settings(**sampled: Any) -> Settings:
 
 def test_it_is_given_the_token_ids_of_training(vllm: None, model_folder: Path) -> None:
     rows = make_rows(7)
-    table = predict_rows(rows, str(model_folder), settings(samples=3))
+    table = predict(rows, str(model_folder), settings(samples=3)).table
     assert table["draws"].to_list() == [[5, 5, 5]] * 7
     encoder = PromptEncoder(AutoTokenizer.from_pretrained(model_folder), "tiny")
     asked = Engine.made.asked
@@ -64,7 +64,7 @@ def test_it_is_given_the_token_ids_of_training(vllm: None, model_folder: Path) -
 
 
 def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Path) -> None:
-    predict_rows(make_rows(7), str(model_folder), settings(constrained=True))
+    predict(make_rows(7), str(model_folder), settings(constrained=True))
     choices = [getattr(p, "structured_outputs", Record(choice=None)).choice for _, p in Engine.made.asked]
     assert choices[0] == ["1", "2", "3", "4", "5", "6", "7"]
     assert choices[2] == ["1", "2", "9"]
@@ -73,9 +73,9 @@ def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Pat
 
 def test_without_vllm_it_says_what_to_do(model_folder: Path) -> None:
     with pytest.raises(Refusal, match="environment of its own"):
-        predict_rows(make_rows(7), str(model_folder), settings())
+        predict(make_rows(7), str(model_folder), settings())
 
 
 def test_exact_mode_is_refused(vllm: None, model_folder: Path) -> None:
     with pytest.raises(Refusal, match="--backend transformers"):
-        predict_rows(make_rows(7), str(model_folder), Settings(mode="exact", backend="vllm"))
+        predict(make_rows(7), str(model_folder), Settings(mode="exact", backend="vllm"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.scale import Scale
-from eval.prediction.verbalised import parse_distribution
+from eval.prediction.modes import parse_distribution
 
 SCALE = Scale("ordinal", 1, 7)
 
@@ -35,6 +35,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         '{"1": "many"}', '{"1": NaN}', '{"1": 1e999}', '{"1": 50, "1": 50}', '{"1": 50} {"2": 50}',
         'Sure: {"1": 100}', '{"1": [5]}', '{"one": 100}', '{"1": null}', '{"01": 50, "1": 50}',
         '{"1": 10, "x": 1}', '{"1": true}', "[" * 100000,
+        "[[1, 50], [2, 50]]", '{"1": 1e308, "2": 1e308}', '{"1": ' + "9" * 400 + "}",
     ],
 )  # fmt: skip
 def test_what_is_no_distribution_over_the_scale_is_refused(text: str) -> None:

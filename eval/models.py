@@ -1,0 +1,112 @@
+"""What a model's name means: a folder of configs/, one of its runs, a folder, a server, or a hub id."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from common.errors import Refusal
+from common.paths import output_dir, safe_name
+from eval.settings import Settings
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be asked.
+
+    path: what is loaded (a folder or a hub id), or the name by which the server at `url` knows it.
+    name: names its outputs.
+    """
+
+    path: str
+    name: str
+    url: str | None = None
+
+    def adapt(self, settings: Settings) -> Settings:
+        """`settings` with this model's server, if it has one."""
+        if not self.url:
+            return settings
+        server = settings.server.model_copy(update={"url": self.url})
+        return settings.model_copy(update={"backend": "server", "server": server})
+
+
+def find_model(model: str, data: str, split: str, served: str | None = None) -> Model:
+    """The one model that `model` stands for.
+
+    A server's address (`served` says which of its models), a folder, a folder of configs/ (its SFT run,
+    else its base), an evaluated name such as tiny-dpo, or a hub id. Raises `Refusal` for a run that
+    doesn't exist and a server that doesn't say what it serves.
+    """
+    if model.startswith(("http://", "https://")):
+        path = served or _served(model)
+        return Model(path, path.rpartition("/")[2], model)
+    folder = Path(model)
+    if folder.is_dir():
+        is_run = (folder / "run.json").is_file()
+        return Model(model, f"{folder.parent.name}-{folder.name}" if is_run else folder.resolve().name)
+    if is_recipe(model):
+        models = {each.name: each for each in models_of(model, data, split)}
+        return models.get(f"{model}-sft") or list(models.values())[-1]
+    recipe = model.rpartition("-")[0]
+    if recipe and is_recipe(recipe):
+        models = {each.name: each for each in models_of(recipe, data, split)}
+        if model not in models:
+            raise Refusal(f"no model {model} here; there are {', '.join(models)}")
+        return models[model]
+    return Model(model, folder.name)
+
+
+def find_models(names: str, data: str, split: str) -> list[Model]:
+    """The models that a comma-separated list stands for; a folder of configs/ stands for all of its own."""
+    models: dict[str, Model] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        group = models_of(name, data, split) if is_recipe(name) else [find_model(name, data, split)]
+        for model in group:
+            if models.setdefault(model.name, model) != model:
+                raise Refusal(
+                    f"{model.path} and {models[model.name].path} would both be named {model.name}; "
+                    "evaluate them one after another, or rename a folder"
+                )
+    if not models:
+        raise Refusal("no model is named; give MODEL, such as tiny, a checkpoint folder or a hub id")
+    return list(models.values())
+
+
+def is_recipe(name: str) -> bool:
+    """True for the name of a folder of configs/ that has an SFT recipe."""
+    return Path(name).name == name and Path("configs", name, "sft.yaml").is_file()
+
+
+def models_of(recipe: str, data: str, split: str) -> list[Model]:
+    """The base model of a folder of configs/, then its finished runs on a data set, SFT before DPO.
+
+    Raises `Refusal` for an unknown folder.
+    """
+    file = Path("configs", safe_name(recipe, "MODEL"), "sft.yaml")
+    if not file.is_file():
+        names = ", ".join(sorted(path.parent.name for path in Path("configs").glob("*/sft.yaml")))
+        raise Refusal(f"unknown MODEL={recipe}; choose one of {names}")
+    runs = [path.parent for path in (output_dir(data, split) / recipe).glob("*/run.json")]
+    runs = [run for run in runs if ".old-" not in run.name]
+    runs.sort(key=lambda run: (not run.name.startswith("sft"), run.name))
+    base = yaml.safe_load(file.read_text(encoding="utf-8"))["model_name_or_path"]
+    return [Model(base, f"{recipe}-base"), *(Model(str(run), f"{recipe}-{run.name}") for run in runs)]
+
+
+def _served(url: str) -> str:
+    """The one model that a server offers."""
+    import openai
+
+    try:
+        client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=1)
+        served = [model.id for model in client.models.list()]
+    except openai.OpenAIError as error:
+        raise Refusal(
+            f"the server {url} doesn't say what it serves ({error}); start it, or fix the address"
+        ) from None
+    if len(served) != 1:
+        raise Refusal(
+            f"the server {url} serves {', '.join(served[:5]) or 'nothing'}; name one with --served NAME"
+        )
+    return served[0]

@@ -1,0 +1,95 @@
+"""Evaluation rows: the one reader of `eval.parquet` and of tables in its form (see data/README.md)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.errors import Refusal
+
+KEY = ("study_id", "sample_id")
+CELL = ("study_id", "condition_num", "task_num")
+ITEM = (*CELL, "item_num")
+SCALE = ("scale_kind", "scale_low", "scale_high", "scale_step", "scale_labels")
+PREDICTED = (*ITEM, "sample_id", "system", "prompt", *SCALE)  # what a prediction is made from
+SCORED = (*ITEM, "participant", "sample_id", "response", *SCALE, "demographic")  # what it is compared with
+NEVER_EMPTY = (*ITEM, "participant", "sample_id", "prompt", "response", "scale_kind")
+
+
+def read_rows(
+    path: str | Path, columns: Sequence[str] | None = None, remedy: str | None = None
+) -> pl.DataFrame:
+    """Evaluation rows in the file's order.
+
+    columns: those that are needed (`PREDICTED`, `SCORED`); all that the file has when left out, among
+    which those of both must be. remedy: what to do when the file is missing. Raises `Refusal` for a
+    file that isn't parquet, lacks a column, is empty, has empty values in a column of `NEVER_EMPTY`,
+    or has a key twice.
+    """
+    path = Path(path)
+    remedy = remedy or _maker(path)
+    if not path.is_file():
+        raise Refusal(f"{path} is missing; {remedy}")
+    try:
+        table = pl.scan_parquet(path)
+        names = table.collect_schema().names()
+        required = columns or dict.fromkeys((*PREDICTED, *SCORED))
+        _refuse_absent(str(path), names, required)
+        rows = table.select(columns or names).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Refusal(f"{path} can't be read as parquet ({str(error).splitlines()[0]}); {remedy}") from None
+    check_rows(rows, required, str(path))
+    return rows
+
+
+def check_rows(rows: pl.DataFrame, columns: Sequence[str] | dict[str, None], where: str) -> None:
+    """Raise `Refusal`, naming `where` and the first bad row, unless `rows` can be evaluated."""
+    _refuse_absent(where, rows.columns, columns)
+    if rows.is_empty():
+        raise Refusal(f"{where} holds no rows; check the split's manifest.json")
+    for name in NEVER_EMPTY:
+        if name in columns and rows[name].null_count():
+            first = rows.filter(pl.col(name).is_null()).select(KEY).row(0)
+            raise Refusal(f"{where}: column {name} is empty in row {first}; fix the data and make it again")
+    repeated = rows.select(KEY).is_duplicated()
+    if repeated.any():
+        first = rows.filter(repeated).select(KEY).row(0)
+        raise Refusal(f"{where}: key {first} appears more than once; fix the data and make it again")
+
+
+def read_stimuli(path: str | Path, level: Sequence[str]) -> pl.DataFrame:
+    """The stimulus text of each cell's (or item's) first row: `level` columns and `stimuli`, sorted."""
+    table = pl.scan_parquet(path)
+    if "stimuli" not in table.collect_schema().names():
+        return pl.DataFrame(schema={**dict.fromkeys(level, pl.Int64), "study_id": pl.String})
+    first = pl.col("stimuli").sort_by("sample_id").first()
+    return table.group_by(level).agg(first).collect(engine="streaming").sort(level)
+
+
+def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataFrame:
+    """At most `max_rows` rows, drawn by turns from all items so that each keeps some; order kept.
+
+    The draw depends on the seed and the keys, not on the order of the rows.
+    """
+    if max_rows is None or max_rows >= len(rows):
+        return rows
+    keys = rows.select(*ITEM, "sample_id").with_row_index("number").sort(KEY)
+    drawn = keys.with_columns(draw=np.random.default_rng(seed).random(len(keys)))
+    turns = drawn.with_columns(turn=pl.col("draw").rank("ordinal").over(ITEM))
+    return rows[turns.sort("turn", "draw").head(max_rows)["number"].sort()]
+
+
+def _refuse_absent(where: str, present: Sequence[str], required: Sequence[str] | dict[str, None]) -> None:
+    absent = [name for name in required if name not in present]
+    if absent:
+        raise Refusal(
+            f"{where} has no column {', '.join(absent)}; evaluation rows are described in data/README.md"
+        )
+
+
+def _maker(path: Path) -> str:
+    """What makes this file: `make data` if it lies where a data set does."""
+    if path.name == "eval.parquet" and path.parts[-4:-3] == ("data",):
+        return f"run `make data DATA={path.parts[-3]} SPLIT={path.parts[-2]}` first"
+    return "give a parquet file of evaluation rows, such as data/<dataset>/<split>/eval.parquet"
