@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--split", required=True)
     parser.add_argument("--config", help=f"evaluation settings, default {DEFAULT}")
     args = parser.parse_args()
-    settings = load_settings(args.config or DEFAULT)
+    settings = load_settings(args.config)
     predictions = evaluate(args.model, args.data, args.split, settings)
     for made in predictions.values():
         print(made)

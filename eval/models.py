@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from common.errors import Refusal
-from common.paths import output_dir, safe_name
+from common.paths import output_dir, root, safe_name
 from eval.settings import Settings
 
 
@@ -48,8 +48,11 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
     if is_recipe(model):
         models = {each.name: each for each in models_of(model, data, split)}
         return models.get(f"{model}-sft") or list(models.values())[-1]
-    recipe = model.rpartition("-")[0]
-    if recipe and is_recipe(recipe):
+    parts = model.split("-")
+    for size in range(len(parts) - 1, 0, -1):  # the longest recipe name that this name begins with
+        recipe = "-".join(parts[:size])
+        if not is_recipe(recipe):
+            continue
         models = {each.name: each for each in models_of(recipe, data, split)}
         if model not in models:
             raise Refusal(f"no model {model} here; there are {', '.join(models)}")
@@ -75,7 +78,7 @@ def find_models(names: str, data: str, split: str) -> list[Model]:
 
 def is_recipe(name: str) -> bool:
     """True for the name of a folder of configs/ that has an SFT recipe."""
-    return Path(name).name == name and Path("configs", name, "sft.yaml").is_file()
+    return Path(name).name == name and (root() / "configs" / name / "sft.yaml").is_file()
 
 
 def models_of(recipe: str, data: str, split: str) -> list[Model]:
@@ -83,14 +86,15 @@ def models_of(recipe: str, data: str, split: str) -> list[Model]:
 
     Raises `Refusal` for an unknown folder.
     """
-    file = Path("configs", safe_name(recipe, "MODEL"), "sft.yaml")
+    file = root() / "configs" / safe_name(recipe, "MODEL") / "sft.yaml"
     if not file.is_file():
-        names = ", ".join(sorted(path.parent.name for path in Path("configs").glob("*/sft.yaml")))
+        names = ", ".join(sorted(path.parent.name for path in (root() / "configs").glob("*/sft.yaml")))
         raise Refusal(f"unknown MODEL={recipe}; choose one of {names}")
     runs = [path.parent for path in (output_dir(data, split) / recipe).glob("*/run.json")]
     runs = [run for run in runs if ".old-" not in run.name]
     runs.sort(key=lambda run: (not run.name.startswith("sft"), run.name))
     base = yaml.safe_load(file.read_text(encoding="utf-8"))["model_name_or_path"]
+    base = str(root() / base) if (root() / base).is_dir() else base
     return [Model(base, f"{recipe}-base"), *(Model(str(run), f"{recipe}-{run.name}") for run in runs)]
 
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.paths import root
 from common.settings import Section, read_settings
 
-DEFAULT = Path("configs/eval/default.yaml")
+DEFAULT = Path("configs/eval/default.yaml")  # in the project's folder
 
 Mode = Literal["exact", "sampled", "verbalised"]
 Backend = Literal["transformers", "vllm", "server"]
@@ -81,6 +82,6 @@ class Settings(Section):
     score: ScoreSettings = ScoreSettings()
 
 
-def load_settings(path: str | Path, **overrides: object) -> Settings:
-    """Read a settings file; `overrides` (top-level keys, None = not given) win over it."""
-    return read_settings(path, Settings, DEFAULT, **overrides)
+def load_settings(path: str | Path | None = None, **overrides: object) -> Settings:
+    """Read a settings file (default: DEFAULT); `overrides` (top-level keys, None: not given) win over it."""
+    return read_settings(path or root() / DEFAULT, Settings, DEFAULT, **overrides)

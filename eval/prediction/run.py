@@ -29,7 +29,7 @@ from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampli
 from eval.prediction.result import Counts, Predictions
 from eval.prediction.store import RECORD, TABLE, Store
 from eval.rows import PREDICTED, check_rows, read_rows, select_rows
-from eval.settings import Settings, load_settings
+from eval.settings import DEFAULT, Settings, load_settings
 
 FORMAT = 2  # raised when the same inputs would give other predictions than before
 BLOCK = 512  # rows that are planned together; a server's have nothing to gain from it
@@ -283,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="sample")
     parser.add_argument("--split", default="study")
     parser.add_argument("--rows", help="evaluation rows other than data/<data>/<split>/eval.parquet")
-    parser.add_argument("--config", default="configs/eval/default.yaml")
+    parser.add_argument("--config", help=f"evaluation settings, default {DEFAULT}")
     parser.add_argument("--mode", choices=["exact", "sampled", "verbalised"], help="wins over the settings")
     parser.add_argument(
         "--backend", choices=["transformers", "vllm", "server"], help="wins over the settings"

@@ -1,0 +1,115 @@
+"""What a model's name means."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from common.errors import Refusal
+from eval.models import Model, find_model, find_models
+from eval.settings import Settings
+
+RUNS = "outputs/sample/study/tiny"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one recipe, whose SFT and two DPO runs are finished; one was moved aside."""
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("configs/tiny", "outputs/models/tiny"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "configs/tiny/sft.yaml").write_text("model_name_or_path: outputs/models/tiny\n")
+    for run in ("dpo", "sft", "dpo-soft", "sft.old-20260101"):
+        (tmp_path / RUNS / run).mkdir(parents=True)
+        (tmp_path / RUNS / run / "run.json").write_text("{}")
+    (tmp_path / RUNS / "unfinished").mkdir()
+    return tmp_path
+
+
+def test_a_recipe_stands_for_its_base_and_its_finished_runs(home: Path) -> None:
+    models = find_models("tiny", "sample", "study")
+    assert [model.name for model in models] == ["tiny-base", "tiny-sft", "tiny-dpo", "tiny-dpo-soft"]
+    assert models[0].path == "outputs/models/tiny"
+    assert models[1].path == f"{RUNS}/sft"
+
+
+def test_a_recipe_without_runs_stands_for_its_base(home: Path) -> None:
+    assert [model.name for model in find_models("tiny", "sample", "task")] == ["tiny-base"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("tiny", Model(f"{RUNS}/sft", "tiny-sft")),
+        ("tiny-dpo-soft", Model(f"{RUNS}/dpo-soft", "tiny-dpo-soft")),
+        ("tiny-base", Model("outputs/models/tiny", "tiny-base")),
+        (f"{RUNS}/dpo", Model(f"{RUNS}/dpo", "tiny-dpo")),
+        ("outputs/models/tiny", Model("outputs/models/tiny", "tiny")),
+        (".", None),
+        ("owner/name-8b", Model("owner/name-8b", "name-8b")),
+    ],
+)
+def test_one_model_is_a_run_a_folder_or_a_hub_id(home: Path, name: str, model: Model | None) -> None:
+    assert find_model(name, "sample", "study") == (model or Model(".", home.name))
+
+
+def test_several_models_are_evaluated_once_each(home: Path) -> None:
+    models = find_models("tiny-sft, owner/name,tiny", "sample", "study")
+    assert [model.name for model in models][:3] == ["tiny-sft", "name", "tiny-base"]
+    assert len(models) == 5
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ("tiny-sfx", "no model tiny-sfx here; there are tiny-base"),
+        ("owner/name,other/name", "would both be named name"),
+        (" , ", "no model is named"),
+    ],
+)
+def test_a_name_that_means_nothing_or_two_things_is_refused(home: Path, names: str, reason: str) -> None:
+    with pytest.raises(Refusal, match=reason):
+        find_models(names, "sample", "study")
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server, and the names of what it serves."""
+    names: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            listed = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in names]
+            body = json.dumps({"object": "list", "data": listed}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", names
+    server.shutdown()
+
+
+def test_a_servers_address_stands_for_the_one_model_that_it_serves(served: tuple[str, list[str]]) -> None:
+    url, names = served
+    with pytest.raises(Refusal, match="serves nothing"):
+        find_model(url, "sample", "study")
+    names.append("owner/tiny")
+    model = find_model(url, "sample", "study")
+    assert model == Model("owner/tiny", "tiny", url)
+    settings = model.adapt(Settings())
+    assert (settings.backend, settings.server.url) == ("server", url)
+    names.append("other")
+    with pytest.raises(Refusal, match="name one"):
+        find_model(url, "sample", "study")
+    assert find_model(url, "sample", "study", served="other").path == "other"
