@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal
+from common.readers import conform, read_parquet
 
 KEY = ("study_id", "sample_id")
 CELL = ("study_id", "condition_num", "task_num")
@@ -15,47 +16,55 @@ SCALE = ("scale_kind", "scale_low", "scale_high", "scale_step", "scale_labels")
 PREDICTED = (*ITEM, "sample_id", "system", "prompt", *SCALE)  # what a prediction is made from
 SCORED = (*ITEM, "participant", "sample_id", "response", *SCALE, "demographic")  # what it is compared with
 NEVER_EMPTY = (*ITEM, "participant", "sample_id", "prompt", "response", "scale_kind")
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    **dict.fromkeys(ITEM, pl.Int64),
+    "study_id": pl.String,
+    "participant": pl.Int64,
+    "sample_id": pl.Int64,
+    "system": pl.String,
+    "prompt": pl.String,
+    "response": pl.Int64,
+    "scale_kind": pl.String,
+    "scale_low": pl.Int64,
+    "scale_high": pl.Int64,
+    "scale_step": pl.Int64,
+    "scale_labels": pl.List(pl.Struct({"value": pl.Int64, "label": pl.String})),
+    "demographic": pl.Struct,
+}
+_CONTRACT = "evaluation rows are described in data/README.md"
 
 
-def read_rows(
-    path: str | Path, columns: Sequence[str] | None = None, remedy: str | None = None
-) -> pl.DataFrame:
-    """Evaluation rows in the file's order.
+def read_rows(path: str | Path, columns: Sequence[str] = tuple(SCHEMA)) -> pl.DataFrame:
+    """Evaluation rows in the file's order: those of SCHEMA's columns that are asked for.
 
-    columns: those that are needed (`PREDICTED`, `SCORED`); all that the file has when left out, among
-    which those of both must be. remedy: what to do when the file is missing. Raises `Refusal` for a
-    file that isn't parquet, lacks a column, is empty, has empty values in a column of `NEVER_EMPTY`,
-    or has a key twice.
+    Raises `Refusal` for a file that is missing or not parquet, lacks a column or has one of another type,
+    is empty, has empty values in a column of `NEVER_EMPTY`, or has a key twice.
     """
     path = Path(path)
-    remedy = remedy or _maker(path)
-    if not path.is_file():
-        raise Refusal(f"{path} is missing; {remedy}")
-    try:
-        table = pl.scan_parquet(path)
-        names = table.collect_schema().names()
-        required = columns or dict.fromkeys((*PREDICTED, *SCORED))
-        _refuse_absent(str(path), names, required)
-        rows = table.select(columns or names).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refusal(f"{path} can't be read as parquet ({str(error).splitlines()[0]}); {remedy}") from None
-    check_rows(rows, required, str(path))
-    return rows
+    if not path.exists():
+        raise Refusal(f"{path} is missing; {_maker(path)}")
+    rows = read_parquet(path, {name: SCHEMA[name] for name in columns}, _CONTRACT)
+    return _checked(rows, str(path))
 
 
-def check_rows(rows: pl.DataFrame, columns: Sequence[str] | dict[str, None], where: str) -> None:
-    """Raise `Refusal`, naming `where` and the first bad row, unless `rows` can be evaluated."""
-    _refuse_absent(where, rows.columns, columns)
+def check_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """The columns of a table of rows, checked as `read_rows` does."""
+    rows = conform(rows, {name: SCHEMA[name] for name in columns}, "the table of rows", _CONTRACT)
+    return _checked(rows, "the table of rows")
+
+
+def _checked(rows: pl.DataFrame, where: str) -> pl.DataFrame:
     if rows.is_empty():
         raise Refusal(f"{where} holds no rows; check the split's manifest.json")
     for name in NEVER_EMPTY:
-        if name in columns and rows[name].null_count():
+        if name in rows.columns and rows[name].null_count():
             first = rows.filter(pl.col(name).is_null()).select(KEY).row(0)
             raise Refusal(f"{where}: column {name} is empty in row {first}; fix the data and make it again")
     repeated = rows.select(KEY).is_duplicated()
     if repeated.any():
         first = rows.filter(repeated).select(KEY).row(0)
         raise Refusal(f"{where}: key {first} appears more than once; fix the data and make it again")
+    return rows
 
 
 def read_stimuli(path: str | Path, level: Sequence[str]) -> pl.DataFrame:
@@ -78,14 +87,6 @@ def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataF
     drawn = keys.with_columns(draw=np.random.default_rng(seed).random(len(keys)))
     turns = drawn.with_columns(turn=pl.col("draw").rank("ordinal").over(ITEM))
     return rows[turns.sort("turn", "draw").head(max_rows)["number"].sort()]
-
-
-def _refuse_absent(where: str, present: Sequence[str], required: Sequence[str] | dict[str, None]) -> None:
-    absent = [name for name in required if name not in present]
-    if absent:
-        raise Refusal(
-            f"{where} has no column {', '.join(absent)}; evaluation rows are described in data/README.md"
-        )
 
 
 def _maker(path: Path) -> str:

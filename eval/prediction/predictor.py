@@ -45,7 +45,7 @@ class Predictor:
 
         A row without a prediction has empty lists.
         """
-        check_rows(rows, COLUMNS, "the table of rows")
+        rows = check_rows(rows, COLUMNS)
         return as_table(rows, dict(self.stream(rows)))
 
     def stream(self, rows: pl.DataFrame, done: Collection[int] = ()) -> Iterator[tuple[int, dict[str, Any]]]:

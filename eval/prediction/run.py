@@ -23,8 +23,9 @@ import polars as pl
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, read_json, sha256_file, up_to_date
+from common.files import file_stamp, fingerprint, sha256_file, up_to_date
 from common.paths import output_dir, safe_name, split_dir
+from common.readers import read_json
 from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
 from eval.prediction.result import Counts, Predictions
 from eval.prediction.store import RECORD, TABLE, Store
@@ -100,11 +101,8 @@ def predict(
 def _select(rows: pl.DataFrame | str | Path, settings: Settings) -> pl.DataFrame:
     """The rows that are to be predicted, checked."""
     columns = PREDICTED if settings.max_rows else COLUMNS
-    if isinstance(rows, pl.DataFrame):
-        check_rows(rows, columns, "the table of rows")
-    else:
-        rows = read_rows(rows, columns)
-    return select_rows(rows, settings.max_rows, settings.seed).select(COLUMNS)
+    checked = check_rows(rows, columns) if isinstance(rows, pl.DataFrame) else read_rows(rows, columns)
+    return select_rows(checked, settings.max_rows, settings.seed).select(COLUMNS)
 
 
 def _in_memory(

@@ -40,5 +40,5 @@ def test_a_torn_parquet_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "eval.parquet"
     make_rows(7).write_parquet(path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(Refusal, match="can't be read"):
+    with pytest.raises(Refusal, match="damaged or no parquet"):
         read_rows(path, PREDICTED)

@@ -20,7 +20,10 @@ from transformers import (
 
 from common.chat import PromptEncoder
 from common.prompts import SYSTEM_PROMPT
-from eval.prediction.trie import TrieBuilder, spellings
+from eval.prediction.exact import exact_masses
+from eval.prediction.local_model import LocalModel
+from eval.prediction.trie import AnswerTrie, TrieBuilder, spellings
+from eval.settings import ExactSettings
 from scripts.sample.models import FAMILIES, train_tokenizer
 
 
@@ -78,3 +81,15 @@ def _learn_numbers(model: Any, tokenizer: Any, steps: int = 60) -> None:
             optimiser.zero_grad()
             model(input_ids=ids, labels=labels).loss.backward()
             optimiser.step()
+
+
+def masses_of(
+    model: LocalModel,
+    prompts: list[list[int]],
+    tries: list[AnswerTrie],
+    temperature: float = 1,
+    top_p: float = 1,
+) -> list[np.ndarray]:
+    """The mass of each prompt's answers, in the order of the prompts."""
+    exact = ExactSettings(temperature=temperature, top_p=top_p)
+    return [masses.answers for _, masses in sorted(exact_masses(model, prompts, tries, exact))]

@@ -8,7 +8,6 @@ from eval.prediction.asking import Request, Sampling, is_bare, parse_answer
 from eval.prediction.backends.local import LocalBackend
 from eval.prediction.batches import Batch
 from eval.prediction.exact import (
-    exact_masses,
     read_nodes,
     read_prompts,
     start_steps,
@@ -18,6 +17,7 @@ from eval.prediction.exact import (
 from eval.prediction.local_model import LocalModel
 from eval.prediction.trie import AnswerTrie, TrieBuilder, spellings
 from eval.settings import ExactSettings, LocalSettings
+from tests.helpers.tiny_models import masses_of
 
 SCALES = {
     "1-7": range(1, 8),
@@ -34,18 +34,6 @@ def prompts_of(model: LocalModel, count: int) -> list[list[int]]:
         f"persona {row // 4} " * (3 + row // 4 % 3) + "question " * (1 + row % 4) for row in range(count)
     ]
     return model.encoder.encode(["a system"] * count, texts)
-
-
-def masses_of(
-    model: LocalModel,
-    prompts: list[list[int]],
-    tries: list[AnswerTrie],
-    temperature: float = 1,
-    top_p: float = 1,
-) -> list[np.ndarray]:
-    """The mass of each prompt's answers, in the order of the prompts."""
-    exact = ExactSettings(temperature=temperature, top_p=top_p)
-    return [masses.answers for _, masses in sorted(exact_masses(model, prompts, tries, exact))]
 
 
 def brute_force(model: LocalModel, prompt: list[int], answer: int, temperature: float, top_p: float) -> float:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from eval.prediction.exact import exact_distributions
 from eval.prediction.local_model import LocalModel
 from eval.prediction.trie import TrieBuilder
 from eval.prediction.walk import Seen, walk
+from tests.helpers.tiny_models import masses_of
 
 SCALES = {"1-7": range(1, 8), "0-100": range(101), "-3..3": range(-3, 4), "steps": range(0, 1001, 50)}
 
@@ -38,7 +38,7 @@ def prompts_of(model: LocalModel, count: int) -> list[list[int]]:
 def test_it_equals_the_masses_read_in_process(model: LocalModel, scale: str) -> None:
     trie = TrieBuilder(model.tokenizer).build(SCALES[scale])
     prompts = prompts_of(model, 4)
-    expected = exact_distributions(model, prompts, [trie] * 4)
+    expected = masses_of(model, prompts, [trie] * 4)
     reader = InProcess(model)
     walked = walk(reader, prompts, [trie] * 4, model.encoder.stop_ids)
     for row, mass in zip(walked, expected, strict=True):
@@ -77,7 +77,7 @@ def test_ways_that_are_not_followed_are_bounded(model: LocalModel) -> None:
     trie = TrieBuilder(model.tokenizer).build(range(101))
     prompts = prompts_of(model, 2)
     rough = walk(InProcess(model), prompts, [trie] * 2, model.encoder.stop_ids, epsilon=0.2)
-    exact = exact_distributions(model, prompts, [trie] * 2)
+    exact = masses_of(model, prompts, [trie] * 2)
     for row, mass in zip(rough, exact, strict=True):
         assert row is not None and row[1] > 0
         assert abs(mass.sum() - row[0].sum()) <= row[1] + 1e-4
