@@ -17,7 +17,8 @@ class Scale:
     `unstated` (the text says nothing). low, high: the lowest and highest answer, None when open or
     unstated. step: distance between neighbouring answers. labels: (answer, meaning) pairs, sorted;
     all answers of a choice, often only the end points of the others. span: start and end of the
-    sentence in the text that states the scale.
+    sentence in the text that states the scale. reason: why a scale is unstated, if that is known:
+    "letters" (letters or words are the answers), "fractions" or "several" (numbers in one answer).
     """
 
     kind: Kind
@@ -26,6 +27,7 @@ class Scale:
     step: int = 1
     labels: tuple[tuple[int, str], ...] = ()
     span: tuple[int, int] | None = None
+    reason: str = ""
 
     def answers(self) -> tuple[int, ...] | None:
         """Every admissible answer, ascending; None when there is no limit or more than MAX_ANSWERS."""

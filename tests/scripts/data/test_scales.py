@@ -1,6 +1,8 @@
 """The scale parser: a table of wordings that a person can extend, and what rendering implies."""
 
 import json
+import random
+import time
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,68 @@ def test_numbers_of_a_vignette_before_it_change_nothing(wording):
     assert facts(parse_scale(FILLER + "Long story. " * 300 + wording["text"])) == expected(wording)
 
 
-def test_the_table_holds_at_least_eighty_different_wordings():
-    assert len({wording["text"] for wording in WORDINGS}) >= 80
+VIGNETTES = [
+    FILLER,
+    "He told her to choose between 3 and 5 houses, and she rated each from 1 to 10. ",
+    "The plan has three parts: 1 = schools, 2 = roads, 3 = parks. It costs $5 to $10 million. ",
+    "Anna (34) and Ben (36) earn 20 to 30 thousand a year. They have 1 dog, 2 cats and 3 birds. ",
+    "On a scale from 0 to 10, critics gave the film a 7. Tickets cost 12 dollars. ",
+    '"Please rate the mayor from 1 to 5," the clerk said. "4," said the man. ',
+    "A poll found that 55 percent support it, 30% to 40% oppose it; the margin was 3 points. ",
+    "Step 1: fill in the form. Step 2: pay $20. Step 3: wait 5-7 days. ",
+    "The options were (1) to stay, (2) to leave or (3) to call. Nobody chose 2. ",
+    "Between 1990 and 2010 prices rose from 100 to 250. The score was 3 - 2. ",
+]
+
+
+def test_no_story_full_of_numbers_becomes_the_scale():
+    stories = [*VIGNETTES, "".join(VIGNETTES), "".join(reversed(VIGNETTES)) + "\n\n"]
+    wrong = [
+        (story[:30], wording["text"][:60])
+        for story in stories
+        for wording in WORDINGS
+        if facts(parse_scale(story + wording["text"])) != expected(wording)
+    ]
+    assert wrong == []
+
+
+AFTER = [
+    " Thank you.",
+    " (Question 3 of 12)",
+    "\n\nNext item: The economy is in good shape.",
+    "\n\nPage 4 of 9",
+]
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_text_after_the_ask_changes_nothing(after):
+    asks = [wording for wording in WORDINGS if "nothing else." in wording["text"]]
+    wrong = [
+        wording["text"]
+        for wording in asks
+        if facts(parse_scale(wording["text"] + after)) != expected(wording)
+    ]
+    assert len(asks) > 30
+    assert wrong == []
+
+
+def test_the_table_holds_at_least_two_hundred_different_wordings():
+    assert len({wording["text"] for wording in WORDINGS}) >= 200
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Which one?\nA. Bus\nB. Train\nOnly return the letter.", "letters"),
+        ("Do you agree? Answer Yes or No, nothing else.", "letters"),
+        ("Only return a decimal number between 0 and 1.", "fractions"),
+        ("Only return three integers separated by commas.", "several"),
+        ("How many books? Only return an integer, nothing else.", ""),
+    ],
+)
+def test_an_unstated_scale_says_why(text, reason):
+    scale = parse_scale(text)
+    assert (scale.kind, scale.reason) == ("unstated", reason)
 
 
 LABELS = st.lists(
@@ -96,6 +158,72 @@ def test_a_range_is_parsed_back_from_every_rendering(low, width, rendering, comm
     assert parsed.kind == ("ordinal" if width < ORDINAL_POINTS else "bounded")
     if "{x}" in rendering:
         assert parsed.labels == ((low, "dull"), (low + width, "bright"))
+
+
+MANY = 100_000
+SECONDS = 2.0  # it takes a few tenths of one
+RUNS = [
+    "1",
+    " ",
+    ",",
+    "-",
+    "=",
+    "=-",
+    ".",
+    ". ",
+    "1,",
+    "1 ",
+    "1, ",
+    "1-",
+    "(",
+    "1 (",
+    "'",
+    "\n",
+    "1. ",
+    "one hundred ",
+]
+RUNS += [
+    "Only return ",
+    "Only return 1 or ",
+    "1 to ",
+    "1 = ",
+    "1 = a, ",
+    "| 1 ",
+    "1 or 2 or ",
+    "a'",
+    "a.",
+    "U.S. ",
+]
+RUNS += [
+    "1 yes\n",
+    "e.g. 1 ",
+    "[1] ",
+    "a (1) ",
+    "minimum ",
+    "rate 1 ",
+    "on a scale ",
+    "1 means ",
+    "1/",
+    "$1 000 ",
+    "1 for '",
+]
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("before", ["", "Only return an integer: ", "Only return one of the integers 0, 5, "])
+def test_the_time_grows_no_faster_than_the_text(run, before):
+    text = before + run * (MANY // len(run))
+    start = time.perf_counter()
+    parse_scale(text)
+    assert time.perf_counter() - start < SECONDS
+
+
+@pytest.mark.parametrize("alphabet", ["0123456789 ,-", "1 =a\n.", "(1)[]|/ '\"", "0–9 —…:;"])
+def test_no_long_text_of_anything_takes_long(alphabet):
+    text = "Only return " + "".join(random.Random(1).choices(alphabet, k=MANY))
+    start = time.perf_counter()
+    parse_scale(text)
+    assert time.perf_counter() - start < SECONDS
 
 
 @given(st.text(max_size=400))

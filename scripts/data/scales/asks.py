@@ -1,0 +1,264 @@
+"""Find the sentences that ask for an answer, what belongs to them, and what is only a story."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scripts.data.scales.tokens import CURRENCIES, END, LINE, NUMBER, QUOTES, SIGN, WORD, Token, at, words
+
+STRONG, WEAK, NONE = "strong", "weak", ""
+
+
+class Segment(NamedTuple):
+    """A sentence or a line: its tokens from `begin` to `end`, and what closes it ("" at the end)."""
+
+    begin: int
+    end: int
+    closer: str
+
+    @property
+    def asks(self) -> bool:
+        return self.closer == "?"
+
+
+def segments(tokens: Sequence[Token]) -> list[Segment]:
+    """The sentences and lines of the tokens, without empty ones."""
+    parts: list[Segment] = []
+    begin = 0
+    for index, token in enumerate(tokens):
+        if token.kind in (END, LINE):
+            if index > begin:
+                parts.append(Segment(begin, index, token.text))
+            elif parts and token.text == "\n\n":
+                parts[-1] = parts[-1]._replace(closer=parts[-1].closer + "\n\n")
+            begin = index + 1
+    if begin < len(tokens):
+        parts.append(Segment(begin, len(tokens), ""))
+    return parts
+
+
+FORMAT = words("return respond answer reply give provide output write enter type print submit state report")
+TASKS = FORMAT | words(
+    "rate choose select pick indicate mark use express code record estimate assign score place move set "
+    "click drag circle tick tell evaluate specify insert put say judge press"
+)
+_LEADS = words(
+    "please kindly now then next finally and must should can may will to simply just only again first "
+    "so but always remember also below above here respond"
+)
+_OBJECTS = words(
+    "integer number numbers digit value scale percentage percent code rating score dollars euros whole "
+    "numeric numerical amount figure option options following answer answers choices choice"
+)
+_NOMINALS = words(
+    "answer answers response responses rating ratings score scores scale options choices categories "
+    "range minimum maximum min max values codes coding key legend format slider"
+)
+_OWNERS = words(
+    "your the possible valid allowed permitted available answer response rating acceptable following of "
+    "this that a an on using use with for all any each"
+)
+_STORY = words(
+    "he she they was were had said gave scored rated chose told ranged got received reported saw read "
+    "thought agreed others"
+)
+_TOLD = words("said answered chose picked rated gave responded selected reported indicated replied told")
+
+
+def _is_imperative(tokens: Sequence[Token], index: int, begin: int) -> bool:
+    """True if the verb at `index` tells the reader to do something."""
+    place = index - 1
+    while place >= begin and tokens[place].text in _LEADS:
+        place -= 1
+    if place < begin or tokens[place].kind == SIGN:
+        return True
+    if tokens[place].text == "you":
+        return at(tokens, place - 1) not in ("told", "asked", "that", "which", "if", "when")
+    return tokens[place].text == "is" and tokens[place + 1].text == "to"
+
+
+def ask_of(tokens: Sequence[Token], part: Segment) -> tuple[str, int]:
+    """(STRONG, WEAK or NONE, index of the token where the ask begins) of a sentence.
+
+    Strong is what speaks of the format of the answer alone: `Only return ...`, `Answer with a number,
+    nothing else`. Weak is any other request with a number, a scale or a unit.
+    """
+    weak = -1
+    numeric = any(token.kind == NUMBER for token in tokens[part.begin : part.end])
+    for index in range(part.begin, part.end):
+        token = tokens[index]
+        if token.kind != WORD or token.text not in TASKS:
+            continue
+        if at(tokens, index - 1) in ("not", "don't", "never") or not _is_imperative(
+            tokens, index, part.begin
+        ):
+            continue
+        if token.text in FORMAT and (first := _only(tokens, index, part)) is not None:
+            return STRONG, first
+        if weak < 0 and (numeric or any(token.text in _OBJECTS for token in tokens[index : part.end])):
+            weak = index
+    if weak >= 0:
+        return WEAK, part.begin
+    if _is_nominal(tokens, part):
+        return WEAK, part.begin
+    return NONE, -1
+
+
+def _only(tokens: Sequence[Token], index: int, part: Segment) -> int | None:
+    """Where a strong ask with the verb at `index` begins; None if the verb makes none."""
+    for place in range(max(part.begin, index - 2), min(index + 6, part.end)):
+        if tokens[place].text in ("only", "just", "solely", "exclusively"):
+            return min(place, index)
+    for place in range(index, part.end - 1):
+        if tokens[place].text in ("nothing", "no") and tokens[place + 1].text in ("else", "more", "other"):
+            return index
+    return None
+
+
+def _is_nominal(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for `Scale: 1 to 7`, `Response options: ...`, `On a scale from ...`, but not in a story."""
+    words = [token.text for token in tokens[part.begin : part.end]]
+    place = 0
+    while place < len(words) and words[place] not in _NOMINALS:
+        if words[place] not in _OWNERS and words[place] not in QUOTES and words[place] != "(":
+            break
+        place += 1
+    starts = place < len(words) and words[place] in _NOMINALS
+    scaled = any(
+        word in ("scale", "thermometer")
+        and any(lead in words[:at] for lead in ("on", "using", "with", "use"))
+        for at, word in enumerate(words)
+    )
+    if not starts and not scaled:
+        return False
+    return part.asks or not _STORY & set(words)
+
+
+def is_narrative(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for the answer of an earlier question, `You said 40.`: what stands before it is a story."""
+    words = [token.text for token in tokens[part.begin : part.end]]
+    return any(a == "you" and b in _TOLD for a, b in itertools.pairwise(words))
+
+
+def is_quantity(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for a question that asks for a number of its own: `How many ...?`, `What would you pay?`."""
+    words = [token.text for token in tokens[part.begin : part.end]]
+    pairs = set(itertools.pairwise(words))
+    return bool(
+        pairs & {("how", "many"), ("how", "old"), ("what", "age"), ("what", "year"), ("what", "amount")}
+        or (
+            ("how", "much") in pairs
+            and {"pay", "spend", "money", "donate", "earn", "cost", "give"} & set(words)
+        )
+        or ({"pay", "donate"} & set(words) and "what" in words)
+    )
+
+
+def is_quoted(tokens: Sequence[Token], part: Segment) -> bool:
+    """True if the sentence is a quotation that closes before the next one begins."""
+    opens = any(token.text in QUOTES for token in tokens[part.begin : min(part.begin + 1, part.end)])
+    opens = opens or at(tokens, part.begin - 1) in QUOTES
+    closes = tokens[part.end - 1].text in QUOTES or (
+        at(tokens, part.end + 1) in QUOTES and part.closer[:1] in ".?!"
+    )
+    opened = sum(token.text in QUOTES for token in tokens[part.begin : part.end])
+    return (closes and (opens or opened % 2 == 1)) or (opens and opened > 1)
+
+
+_MARKING = words("= : - . ) ] | .. means meaning is being equals")
+
+
+def starts_mark(tokens: Sequence[Token], begin: int, end: int) -> bool:
+    """True if the tokens begin with a value and the sign of a label: `1 = `, `(2) `, `| 3 | `."""
+    while begin < end and (
+        tokens[begin].text in ("(", "[", "|", "where", "with") or tokens[begin].text in QUOTES
+    ):
+        begin += 1
+    if begin + 1 >= end or tokens[begin].kind != NUMBER:
+        return False
+    after = begin + 1
+    while at(tokens, after) in QUOTES:
+        after += 1
+    following = at(tokens, after)
+    return following in _MARKING or following == "(" or tokens[after].kind == WORD
+
+
+_CONTINUES = words(
+    "where with here wherein scale labels meaning minimum maximum min max lowest highest increments "
+    "steps even odd multiples whole integers values"
+)
+
+
+def continues(tokens: Sequence[Token], part: Segment, listing: bool) -> bool:
+    """True if a sentence goes on with the scale of the ask before it.
+
+    `listing`: whether a list is awaited, after "the following" or a colon.
+    """
+    first = at(tokens, part.begin)
+    if starts_mark(tokens, part.begin, part.end):
+        return True
+    if first == "(" and at(tokens, part.begin + 1) in ("where", "with", "scale", "range", "min", "minimum"):
+        return True
+    if first in _CONTINUES or (
+        first in ("the", "use") and at(tokens, part.begin + 1) in ("scale", "a", "multiples")
+    ):
+        return any(token.kind == NUMBER for token in tokens[part.begin : part.end]) or first in (
+            "even",
+            "odd",
+        )
+    if first == "|":
+        return True
+    if listing:
+        return any(token.kind == NUMBER for token in tokens[part.begin : part.end])
+    return False
+
+
+_UNIT_HEADS = words("integer integers number value amount answer figure numbers")
+_UNIT_STOPS = words("and with only that you they nothing without from between which where")
+_NO_UNITS = words(
+    "your answer option choice response alternative statement category item button question scale box "
+    "space format field form digits digit word words figures numerals parentheses brackets range one "
+    "this next list order candidate row line"
+)
+_SOLE = {"dollar": "dollars", "dollars": "dollars", "euro": "euros", "euros": "euros", "percent": "percent"}
+_SOLE |= {"percentage": "percent", "cents": "cents", "usd": "dollars"}
+
+
+def unit_of(tokens: Sequence[Token], text: str) -> str:
+    """The unit of an open ask, such as "dollars" or "hours per week"; empty if it names none."""
+    for index, token in enumerate(tokens):
+        if token.text not in _UNIT_HEADS:
+            continue
+        after = index + 1
+        while at(tokens, after) in (",", "("):
+            after += 1
+        if at(tokens, after) in ("expressed", "measured"):
+            after += 1
+        if at(tokens, after) not in ("representing", "in", "of"):
+            continue
+        begin = after + 1
+        while at(tokens, begin) in (
+            "whole",
+            "us",
+            "the",
+            "number",
+            "amount",
+            "of",
+            "in",
+            "total",
+            "full",
+            "a",
+            "an",
+        ):
+            begin += 1
+        end = begin
+        while end < len(tokens) and tokens[end].kind == WORD and tokens[end].text not in _UNIT_STOPS:
+            end += 1
+        words = {token.text for token in tokens[begin:end]}
+        if begin < end <= begin + 9 and not words & _NO_UNITS:
+            unit = " ".join(text[tokens[begin].start : tokens[end - 1].end].split())
+            return _SOLE.get(unit.lower(), unit)
+    for token in tokens:
+        if token.text in _SOLE or token.text in CURRENCIES:
+            return _SOLE.get(token.text) or CURRENCIES[token.text]
+    return ""

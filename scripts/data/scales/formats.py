@@ -1,0 +1,155 @@
+"""Read what else an ask may say: steps, points, a scale in prose, answers that are not one integer."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from scripts.data.scales.ranges import Range, find_ranges, skip_aside
+from scripts.data.scales.tokens import BROKEN, END, LINE, NUMBER, WORD, Token, at, kind_at, words
+
+
+def find_step(tokens: Sequence[Token]) -> tuple[int, int] | None:
+    """(step, a value that is admissible) that the tokens ask for: `in steps of 10`, `even numbers`."""
+    for index, token in enumerate(tokens):
+        word, following = token.text, at(tokens, index + 1)
+        number = tokens[index + 2] if kind_at(tokens, index + 2) == NUMBER else None
+        if word in ("steps", "increments", "intervals", "multiples", "multiple", "units", "jumps") and number:
+            if following in ("of", "by"):
+                return max(1, number.value), 0
+        elif word in ("divisible", "nearest", "rounded", "counting", "going") and following in ("by", "to"):
+            if number and number.value > 1:
+                return number.value, 0
+        elif word == "nearest" and kind_at(tokens, index + 1) == NUMBER and tokens[index + 1].value > 1:
+            return tokens[index + 1].value, 0
+        elif word in ("even", "odd") and following in (
+            "number", "numbers", "integer", "integers", "values", "value", "whole", "numbered", "digits"
+        ):  # fmt: skip
+            return 2, int(word == "odd")
+        elif word in ("increments", "steps", "intervals", "increment"):
+            back = index - 1
+            while at(tokens, back) in ("-", "point", "unit", "dollar", "percent", "percentage"):
+                back -= 1
+            if back >= 0 and tokens[back].kind in (NUMBER, BROKEN) and tokens[back].value > 0:
+                return tokens[back].value, 0
+        elif word in _TENS and at(tokens, index - 1) in ("in", "by"):
+            return _TENS[word], 0
+    return None
+
+
+_TENS = {"twos": 2, "fives": 5, "tens": 10, "twenties": 20}
+
+
+def find_points(tokens: Sequence[Token]) -> tuple[int, int] | None:
+    """(number of points, the index after them) of a `7-point scale`."""
+    for index, token in enumerate(tokens):
+        if token.kind not in (NUMBER, BROKEN) or token.value < 2:
+            continue
+        after = index + 1 + (at(tokens, index + 1) == "-")
+        if at(tokens, after) in ("point", "points", "pt"):
+            for place in range(after + 1, min(after + 9, len(tokens))):
+                if tokens[place].kind in (END, LINE):
+                    break
+                if tokens[place].text in ("scale", "likert", "scales"):
+                    return token.value, place + 1
+    return None
+
+
+def find_prose(tokens: Sequence[Token]) -> Range | None:
+    """A range told in prose: the end points of a scale, a feeling thermometer, bands that mean something."""
+    bands = find_bands(tokens, frozenset())
+    if len(bands) > 1 and all(part.whole for part in bands):
+        low, high = min(part.low for part in bands), max(part.high for part in bands)
+        return Range(low, high, bands[0].first, bands[-1].last, 2)
+    named: list[int] = []
+    numbers = [index for index, token in enumerate(tokens) if token.kind == NUMBER]
+    naming = False
+    for index, token in enumerate(tokens):
+        if token.kind == NUMBER and naming:
+            named.append(index)
+        naming = token.text in ("point", "points", "number") or (
+            naming and (token.kind == NUMBER or token.text in (",", "or", "and", "-", "to"))
+        )
+    values = sorted({tokens[index].value for index in named})
+    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
+        return Range(values[0], values[-1], named[0], named[-1] + 1, 2)
+    stated = {tokens[index].value for index in numbers}
+    warm = any(token.text in ("thermometer", "thermometers") for token in tokens)
+    if warm and {0, 100} <= stated and max(stated) == 100 and min(stated) == 0:
+        return Range(0, 100, numbers[0], numbers[-1] + 1, 2)
+    return None
+
+
+def find_bands(tokens: Sequence[Token], void: frozenset[int]) -> list[Range]:
+    """Ranges that mean something (`50 to 100 mean that you feel warm`): each is a part of the scale."""
+    return [part for part in find_ranges(tokens, void) if at(tokens, skip_aside(tokens, part.last)) in _TELL]
+
+
+_TELL = words("mean means indicate indicates represent represents show shows reflect reflects")
+
+
+_SEVERAL = words("integers numbers values ratings scores digits answers percentages")
+
+
+def asks_for_several(tokens: Sequence[Token]) -> bool:
+    """True if more than one number is asked for: `three integers`, `numbers separated by commas`."""
+    for index, token in enumerate(tokens):
+        word, following = token.text, at(tokens, index + 1)
+        if word in _SEVERAL:
+            ahead = tokens[index - 1] if index else None
+            if (
+                ahead
+                and ahead.kind == NUMBER
+                and ahead.value > 1
+                and at(tokens, index - 2) not in ("of", "to")
+            ):
+                return True
+            if following in ("separated", "in") and at(tokens, index + 2) in ("by", "order"):
+                return True
+            if at(tokens, index - 1) == "of" and at(tokens, index - 2) in (
+                "list",
+                "sequence",
+                "series",
+                "pair",
+            ):
+                return True
+        if word == "comma" and at(tokens, index + 2) == "separated":
+            return True
+        if word in _SINGLE and following in ("for", "per"):
+            single = at(tokens, index - 1) in ("one", "an", "a")
+            if at(tokens, index + 2) in _EACH or (single and following == "per"):
+                return True
+    return False
+
+
+_SINGLE = words("integer number rating score value digit line")
+_EACH = words("each every statement item row line person question")
+
+
+def is_fractional(tokens: Sequence[Token]) -> bool:
+    """True if the tokens ask for a number that need not be whole."""
+    words = {token.text for token in tokens}
+    if words & {"integer", "integers", "whole"}:
+        return False
+    return bool(words & {"float", "decimal", "decimals", "fraction", "fractional"}) or any(
+        token.text == "real" and at(tokens, index + 1) in ("number", "value")
+        for index, token in enumerate(tokens)
+    )
+
+
+def shows_letters(tokens: Sequence[Token], text: str) -> bool:
+    """True if the answers are letters or words: `A, B or C`, `the letter`, `Yes or No`."""
+    words = [token.text for token in tokens if token.kind == WORD]
+    if "letter" in words or "letters" in words:
+        return True
+    letters = []
+    for index, token in enumerate(tokens):
+        if token.kind == WORD and len(token.text) == 1 and token.text != "i":
+            marked = (
+                at(tokens, index + 1) in (".", ")", ":", "=", ",", "]", "/", "-")
+                or at(tokens, index - 1) == "or"
+            )
+            upper = text[token.start].isupper()
+            if (marked and (upper or at(tokens, index + 1) in (")", "."))) or (
+                tokens[index - 1].text == "or" if index else False
+            ):
+                letters.append(token.text)
+    return any(b == chr(ord(a) + 1) for a, b in pairwise(letters)) and letters[0] in ("a", "b")
