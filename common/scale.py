@@ -1,7 +1,13 @@
 """An item's answer scale: which integers answer it, what they mean, and the sentence that asks for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from common.contract import SCALE
 
 Kind = Literal["binary", "choice", "ordinal", "bounded", "open", "unstated"]
 KINDS: tuple[Kind, ...] = ("binary", "choice", "ordinal", "bounded", "open", "unstated")
@@ -61,3 +67,51 @@ class Scale:
             listed = ", ".join(f"{value} = {label}" for value, label in self.labels)
             return f"Only return an integer: {listed}, nothing else."
         return f"Only return an integer from {self.low} to {self.high}, nothing else."
+
+
+def to_columns(scales: Sequence[Scale]) -> pl.DataFrame:
+    """Scales as the columns of the contract (`common.contract.SCALE`), one row each."""
+    labels = [[{"value": value, "label": text} for value, text in scale.labels] for scale in scales]
+    columns: dict[str, Any] = {
+        "scale_kind": [scale.kind for scale in scales],
+        "scale_low": [scale.low for scale in scales],
+        "scale_high": [scale.high for scale in scales],
+        "scale_step": [None if scale.low is None else scale.step for scale in scales],
+        "scale_labels": labels,
+    }
+    return pl.DataFrame({name: pl.Series(columns[name], dtype=dtype) for name, dtype in SCALE.items()})
+
+
+def from_columns(rows: pl.DataFrame) -> list[Scale]:
+    """Each row's scale, from the columns of the contract; equal ones are one object."""
+    distinct: dict[Any, Scale] = {}
+    scales = []
+    for kind, low, high, step, labels in rows.select(list(SCALE)).iter_rows():
+        pairs = tuple((label["value"], label["label"]) for label in labels or ())
+        key = (kind, low, high, step, pairs)
+        if key not in distinct:
+            distinct[key] = Scale(kind, low, high, step or 1, pairs)
+        scales.append(distinct[key])
+    return scales
+
+
+def admits(scales: Sequence[Scale], which: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """`scales[which].contains(answers)` for N answers at once: bool (N,).
+
+    which: int (N,), positions in `scales`. answers: int64 (N,). An answer that its scale doesn't admit is
+    "off the scale"; this is the one definition of it.
+    """
+    stated = np.array([scale.low is not None and scale.high is not None for scale in scales], bool)
+    low = np.array([scale.low or 0 for scale in scales], np.int64)[which]
+    high = np.array([scale.high or 0 for scale in scales], np.int64)[which]
+    step = np.array([scale.step for scale in scales], np.int64)[which]
+    admitted = (answers >= low) & (answers <= high)
+    stepped = admitted & (step > 1)
+    admitted[stepped] = (answers[stepped] - low[stepped]) % step[stepped] == 0
+    listed = np.array([scale.kind == "choice" and bool(scale.labels) for scale in scales], bool)
+    rows = np.flatnonzero(listed[which])
+    rows = rows[np.argsort(which[rows], kind="stable")]
+    for group in np.split(rows, np.flatnonzero(np.diff(which[rows])) + 1):
+        labels = scales[which[group[0]]].labels if len(group) else ()
+        admitted[group] = np.isin(answers[group], [value for value, _ in labels])
+    return admitted | ~stated[which]

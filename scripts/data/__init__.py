@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "leak_audit": ["Audit", "audit", "audit_files"],
         "make": ["make_data"],
-        "manifest": ["DataSet", "Manifest"],
+        "manifest": ["DataSet"],
         "settings": ["DataSettings", "load_settings"],
         "splits": ["Splits", "make_splits"],
     },

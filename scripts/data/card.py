@@ -12,11 +12,11 @@ import numpy as np
 from markupsafe import Markup
 from tokenizers import Tokenizer
 
+from common.contract import Manifest
 from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
 from scripts.data.facts import Rows, first_rows
-from scripts.data.manifest import Manifest
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 
 PLOTS, BARS = 24, 21

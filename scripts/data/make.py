@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common.contract import Manifest, write_record
 from common.errors import run_cli
 from common.files import atomic_path, file_stamp, fingerprint, up_to_date
 from common.paths import SPLITS, dataset_name, root, source_dir, split_dir
 from scripts.data import firewall, splits
 from scripts.data.card import load_tokenizer, token_lengths, write_card
 from scripts.data.facts import read_rows
-from scripts.data.manifest import DataSet, Manifest, read_manifest
+from scripts.data.manifest import DataSet, read_manifest
 from scripts.data.pairs import build_pairs, pair_counts
 from scripts.data.register import register
 from scripts.data.rows import Contents, PromptNotes, read_prompts, write_counts, write_files
@@ -38,7 +39,7 @@ from scripts.data.settings import DataSettings, load_settings
 from scripts.data.shorten import shortened_texts
 from scripts.data.source import open_source
 
-FORMAT = 3  # raised when the same input gives other files
+FORMAT = 4  # raised when the same input gives other files
 
 
 def make_data(
@@ -124,7 +125,7 @@ def make_data(
             notes.longest,
         )
         write_card(partial / "card.html", manifest, rows, selection, tokens)
-        manifest.write(partial / "manifest.json")
+        write_record(partial / "manifest.json", manifest)
     register(data, split, settings)
     return DataSet(folder, manifest, time.monotonic() - started)
 

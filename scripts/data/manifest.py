@@ -1,94 +1,20 @@
-"""What was made: `manifest.json` as a typed record, and the data set as an object."""
+"""The data set as an object: its folder, its manifest and its files as frames."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from common.contract import Manifest, read_record
 from common.errors import Refusal
-from common.files import write_json
-from common.readers import read_json
 
 REMEDY = "run `make data` again"
 
 
-class Record(BaseModel):
-    """A part of the manifest. Keys that a later version added are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class MappingRecord(Record):
-    """file: the mapping's name, None when it was generated; meaning: what its lists were found to hold."""
-
-    file: str | None
-    meaning: str
-
-
-class RowCounts(Record):
-    """`read` = `train` + `validation` + `eval` + the sum of `dropped`, which is by reason."""
-
-    read: int
-    train: int
-    validation: int
-    eval: int
-    dropped: dict[str, int]
-
-
-class FileRecord(Record):
-    sha256: str
-    bytes: int
-    rows: int
-
-
-class SourceFile(Record):
-    name: str
-    bytes: int
-
-
-class CheckRecord(Record):
-    """One check of the firewall; see `scripts/data/firewall.py`."""
-
-    name: str
-    train: int
-    eval: int
-    both: int
-    verdict: str
-    examples: list[str]
-
-
-class Manifest(Record):
-    """The record of a data set; data/README.md explains every key."""
-
-    inputs: str
-    dataset: str
-    split: str
-    seed: int
-    config: dict[str, Any]
-    versions: dict[str, Any]
-    mapping: MappingRecord
-    source: list[SourceFile]
-    rows: RowCounts
-    counted: dict[str, int]
-    pairs: dict[str, int] | None
-    firewall: list[CheckRecord]
-    files: dict[str, FileRecord]
-
-    def write(self, path: Path) -> None:
-        write_json(path, self.model_dump(mode="json"))
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a data set's folder. Raises `Refusal` when there is none, or one that isn't whole."""
-    path = folder / "manifest.json"
-    try:
-        return Manifest.model_validate(read_json(path, REMEDY))
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise Refusal(f"{path} is not the manifest of a data set (`{place}`); {REMEDY}") from None
+    return read_record(folder / "manifest.json", Manifest, REMEDY)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from common.prompts import (
     STIMULUS_HEAD,
     SYSTEM_PROMPT,
 )
-from common.scale import Scale
+from common.scale import to_columns
 from scripts.data.facts import Rows
 from scripts.data.files import JsonLines, Parquet
 from scripts.data.pairs import Pairs
@@ -255,21 +255,6 @@ def evaluation_rows(frame: pl.DataFrame, part: int, scales: pl.DataFrame) -> pl.
     )  # fmt: skip
 
 
-def scale_columns(scales: list[Scale]) -> pl.DataFrame:
-    """The scales as columns of the contract."""
-    label = pl.Struct({"value": pl.Int64, "label": pl.String})
-    labels = [[{"value": value, "label": text} for value, text in scale.labels] for scale in scales]
-    return pl.DataFrame(
-        {
-            "scale_kind": pl.Series([scale.kind for scale in scales], dtype=pl.String),
-            "scale_low": pl.Series([scale.low for scale in scales], dtype=pl.Int64),
-            "scale_high": pl.Series([scale.high for scale in scales], dtype=pl.Int64),
-            "scale_step": pl.Series([None if s.low is None else s.step for s in scales], dtype=pl.Int64),
-            "scale_labels": pl.Series(labels, dtype=pl.List(label)),
-        }
-    )
-
-
 def write_files(contents: Contents, folder: Path, workers: int) -> tuple[dict[str, Any], PromptNotes]:
     """Write every file of rows in one pass; return their sums by file name, and what the prompts held."""
     settings, notes = contents.settings, PromptNotes.of(contents)
@@ -284,7 +269,7 @@ def write_files(contents: Contents, folder: Path, workers: int) -> tuple[dict[st
     kind = JsonLines if settings.format == "jsonl" else Parquet
     files: dict[str, JsonLines | Parquet] = {n: kind(folder / f"{n}.{settings.format}") for n in training}
     files |= {name: Parquet(folder / f"{name}.parquet", plain=("prompt",)) for name in evaluation}
-    scales = scale_columns(contents.rows.items.text_scales)
+    scales = to_columns(contents.rows.items.text_scales)
 
     def build(frame: pl.DataFrame) -> dict[str, Any]:
         built = {name: training_rows(frame, name, settings) for name in training}
@@ -307,7 +292,7 @@ def write_counts(contents: Contents, path: Path) -> dict[str, Any]:
     """`train_counts.parquet`: how often each training answer was given to each item."""
     rows, items = contents.rows, contents.rows.items
     train = contents.selection.rows(TRAINING)
-    scales = scale_columns(items.text_scales)[items.text].drop("scale_step", "scale_labels")
+    scales = to_columns(items.text_scales)[items.text].drop("scale_step", "scale_labels")
     of_item = pl.DataFrame(
         {
             "study": items.study,

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.draws import draw, lowest, study_keys
 from common.errors import Refusal
+from common.scale import admits
 from scripts.data.facts import Rows, combine, first_rows
 from scripts.data.settings import DataSettings
 from scripts.data.splits import EVAL, UNMAPPED, Assignment, validation_rows
@@ -41,7 +42,8 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     """Divide the rows as the settings say."""
     side = assignment.side
     part = np.where(side == EVAL, EVALUATION, TRAINING).astype(np.int8)
-    chosen = Selection(part, off_scale(rows))
+    off_scale = ~admits(rows.items.text_scales, rows.items.text[rows.item], rows.response)
+    chosen = Selection(part, off_scale)
     if settings.unmapped == "drop":
         chosen.drop(side == UNMAPPED, "not named by the mapping")
     keys = study_keys(rows.studies)
@@ -90,25 +92,3 @@ def _beyond(rows: Rows, train: np.ndarray, person: np.ndarray, most: int) -> np.
     spare = np.zeros(len(rows), bool)
     spare[chosen[~kept[pair]]] = True
     return spare
-
-
-def off_scale(rows: Rows) -> np.ndarray:
-    """True for rows whose answer their item's scale doesn't admit (never for open or unstated scales)."""
-    scales = rows.items.scales
-    stated = np.array([scale.low is not None and scale.high is not None for scale in scales])
-    low = np.array([scale.low or 0 for scale in scales], np.int64)
-    high = np.array([scale.high or 0 for scale in scales], np.int64)
-    step = np.array([scale.step for scale in scales], np.int64)
-    item, answer = rows.item, rows.response
-    off = (answer < low[item]) | (answer > high[item])
-    inside = ~off & (step[item] > 1)
-    off[inside] = (answer[inside] - low[item[inside]]) % step[item[inside]] != 0
-    gaps = [
-        number
-        for number, scale in enumerate(scales)
-        if scale.kind == "choice" and scale.labels and len(scale.labels) != high[number] - low[number] + 1
-    ]
-    for number in gaps:
-        here = np.flatnonzero(item == number)
-        off[here] = ~np.isin(answer[here], [value for value, _ in scales[number].labels])
-    return off & stated[item]

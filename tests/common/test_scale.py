@@ -1,8 +1,22 @@
 """Answer scales: what they admit, and how they are asked for."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from common.scale import MAX_ANSWERS, Scale
+from common.contract import SCALE
+from common.scale import MAX_ANSWERS, Scale, admits, from_columns, to_columns
+
+labels = st.dictionaries(st.integers(-3, 12), st.text(max_size=5), max_size=5).map(
+    lambda pairs: tuple(sorted(pairs.items()))
+)
+scales = st.one_of(
+    st.sampled_from([Scale("open"), Scale("unstated"), Scale("open", labels=((0, "days"),))]),
+    st.builds(Scale, st.sampled_from(["ordinal", "bounded"]), st.integers(-3, 1), st.integers(2, 12),
+              st.integers(1, 3), labels),
+    labels.filter(bool).map(lambda pairs: Scale("choice", pairs[0][0], pairs[-1][0], 1, pairs)),
+)  # fmt: skip
 
 
 def test_a_bounded_scale_admits_its_steps_and_nothing_else():
@@ -50,3 +64,20 @@ def test_a_scale_without_a_limit_or_with_too_many_answers_is_not_enumerated(scal
 )
 def test_the_answer_format_is_worded_as_in_the_data(scale: Scale, sentence: str):
     assert scale.sentence() == sentence
+
+
+@given(st.lists(scales, min_size=1, max_size=4), st.lists(st.integers(-6, 15), max_size=30))
+def test_many_answers_are_on_their_scales_as_each_one_is(several: list[Scale], answers: list[int]):
+    which = np.arange(len(answers)) % len(several)
+    expected = [several[number].contains(answer) for number, answer in zip(which, answers, strict=True)]
+    assert admits(several, which, np.array(answers, np.int64)).tolist() == expected
+
+
+@given(st.lists(scales, max_size=5))
+def test_scales_come_back_from_their_columns_as_they_were(several: list[Scale]):
+    columns = to_columns(several)
+    assert dict(columns.schema) == SCALE
+    unstepped = [
+        scale if scale.low is not None else Scale(scale.kind, labels=scale.labels) for scale in several
+    ]
+    assert from_columns(columns) == unstepped
