@@ -11,11 +11,14 @@ import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from common.errors import Refusal
 from common.paths import safe_name
 from common.scale import Scale
+from common.settings import explain
 from eval.simulation.experiment_file import ExperimentFile, Mistake, Place, line_of, read_file, suggestion
 
 MAX_ARMS = 2000
@@ -105,6 +108,17 @@ def load_experiment(path: str | Path) -> Experiment:
         raise Refusal(f"{path} line {line_of(lines, mistake.place)}: {mistake}") from None
 
 
+def make_experiment(content: dict[str, Any], name: str) -> Experiment:
+    """An experiment from what its file would hold, as plain values; refused as a file would be."""
+    try:
+        return _checked(ExperimentFile.model_validate(content), name)
+    except ValidationError as error:
+        raise Refusal(f"{name}: {explain(error, ExperimentFile)}") from None
+    except Mistake as mistake:
+        at = ".".join(map(str, mistake.place))
+        raise Refusal(f"{name}{f', {at}' if at else ''}: {mistake}") from None
+
+
 def _checked(file: ExperimentFile, name: str) -> Experiment:
     try:
         safe_name(name, "the experiment's name")
@@ -173,11 +187,11 @@ def _check_questions(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
 
 def _check_placeholders(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
     """Every placeholder has a text in every arm, and every text that differs by arm is used."""
-    known = list(arms[0].texts)
+    names = list(arms[0].texts)
     for arm in arms:
-        if sorted(arm.texts) != sorted(known):
+        if sorted(arm.texts) != sorted(names):
             raise Mistake(
-                ("arms", arm.name), f"the arm must give the same texts as the first one: {', '.join(known)}"
+                ("arms", arm.name), f"the arm must give the same texts as the first one: {', '.join(names)}"
             )
     places: list[tuple[Place, str]] = [(("vignette",), file.vignette)]
     for outcome, spec in file.outcomes.items():
@@ -187,22 +201,18 @@ def _check_placeholders(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
     used: set[str] = set()
     for place, text in places:
         for name in _placeholders(text, place):
-            if name not in known:
-                hint = f"{suggestion(name, known)}known: {', '.join(known)}"
+            if name not in names:
+                hint = f"{suggestion(name, names)}there are {', '.join(names)}"
                 raise Mistake(place, f"nothing fills the placeholder {{{name}}}; {hint}")
             used.add(name)
-    for name in known:
+    for name in names:
         if name not in used and len({arm.texts[name] for arm in arms}) > 1:
             place = ("factors", name) if file.factors else ("arms",)
             raise Mistake(
                 place, f"no text uses {{{name}}}, so its wordings change nothing; put it into the vignette"
             )
-    own_questions = any("" not in spec.question for spec in file.outcomes.values())
-    if (
-        file.arms
-        and not own_questions
-        and not any(len({arm.texts[name] for arm in arms}) > 1 for name in known)
-    ):
+    by_arm = any("" not in spec.question for spec in file.outcomes.values())
+    if file.arms and not by_arm and not any(len({arm.texts[name] for arm in arms}) > 1 for name in names):
         raise Mistake(("arms",), "all arms have the same text; an experiment needs a difference")
 
 

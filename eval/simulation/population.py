@@ -23,6 +23,7 @@ from common.settings import Section
 DEFAULT_PEOPLE = 1000
 Word = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
 Words = Annotated[list[Word], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+Source = str | Path | pl.DataFrame  # a CSV file, or a table that is in memory
 Category = dict[str, Words]  # field -> values, or ranges such as 18-34 and 65+
 
 
@@ -77,38 +78,48 @@ def participants(path: Path, remedy: str) -> pl.DataFrame:
         pl.scan_parquet(path).select(*keys, "demographic").group_by(keys).agg(pl.col("demographic").first())
     )
     people = rows.sort(keys).collect()
-    named = people.select(pl.concat_str(keys, separator="/").alias("person"), "demographic").unnest(
-        "demographic"
-    )
-    return named.select("person", *(name for name in DEMOGRAPHIC_FIELDS if name in named.columns))
+    person = pl.concat_str(keys, separator="/").alias("person")
+    profiles = people.select(person, "demographic").unnest("demographic")
+    return profiles.select("person", *(name for name in DEMOGRAPHIC_FIELDS if name in profiles.columns))
 
 
-def people_of_csv(path: Path) -> pl.DataFrame:
-    """People of one's own: columns named as the demographic fields, and `person`, `weight` if there are."""
-    if not path.is_file():
-        raise Refusal(
-            f"the people file {path} is missing; give a CSV with columns such as age, gender, party_id"
-        )
+def named(source: Source) -> str:
+    """How messages name a table: its path, or `the table` for a frame."""
+    return "the table" if isinstance(source, pl.DataFrame) else str(source)
+
+
+def table_of(source: Source, remedy: str) -> pl.DataFrame:
+    """A CSV file (empty fields and NA are missing values) or a frame, as a frame.
+
+    Raises `Refusal` for a file that is missing (with the remedy) or isn't CSV.
+    """
+    if isinstance(source, pl.DataFrame):
+        return source
+    if not Path(source).is_file():
+        raise Refusal(f"{source} is missing; {remedy}")
     try:
-        frame = pl.read_csv(path, infer_schema_length=None, null_values=["", "NA"])
+        return pl.read_csv(source, infer_schema_length=None, null_values=["", "NA"])
     except pl.exceptions.PolarsError as error:
-        raise Refusal(f"{path} is not a CSV: {' '.join(str(error).split())[:200]}") from None
-    known = [name for name in DEMOGRAPHIC_FIELDS if name in frame.columns]
-    if not known or frame.is_empty():
-        raise Refusal(
-            f"{path} describes nobody; it needs rows, and columns among {', '.join(DEMOGRAPHIC_FIELDS)}"
-        )
+        raise Refusal(f"{source} is not a CSV: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_people(source: Source) -> pl.DataFrame:
+    """People of one's own: columns named as the demographic fields, and `person`, `weight` if there are."""
+    frame = table_of(source, "give a CSV of people with columns such as age, gender, party_id")
+    fields = [name for name in DEMOGRAPHIC_FIELDS if name in frame.columns]
+    if not fields or frame.is_empty():
+        listed = ", ".join(DEMOGRAPHIC_FIELDS)
+        raise Refusal(f"{named(source)} describes nobody; it needs rows, and columns among {listed}")
     if "person" not in frame.columns:
         frame = frame.with_row_index("person", offset=1)
-    kept = frame.select(
-        pl.col("person").cast(pl.String), *known, *(["weight"] if "weight" in frame.columns else [])
-    )
-    if "weight" in kept.columns:
-        weight = kept["weight"].cast(pl.Float64, strict=False)
+    weighted = ["weight"] if "weight" in frame.columns else []
+    people = frame.select(pl.col("person").cast(pl.String), *fields, *weighted)
+    if weighted:
+        weight = people["weight"].cast(pl.Float64, strict=False)
         if weight.null_count() or not ((weight > 0) & weight.is_finite()).all():
-            raise Refusal(f"{path}: every weight must be a number above 0")
-        kept = kept.with_columns(weight=weight)
-    return kept
+            raise Refusal(f"{named(source)}: every weight must be a number above 0")
+        people = people.with_columns(weight=weight)
+    return people
 
 
 def draw_people(pool: pl.DataFrame, spec: PopulationSpec, seed: int, all_of_them: bool = False) -> People:
@@ -154,7 +165,7 @@ def _draw(pool: pl.DataFrame, count: int, rng: np.random.Generator, notes: list[
         raise Refusal("a quota finds nobody; change its `who`, or the population's `where`")
     again = count > len(pool)
     if again:
-        notes.append(f"{count} people were drawn from {len(pool)}, so that some stand there more than once")
+        notes.append(f"{count} people were drawn from {len(pool)}, so some appear more than once")
     return pool[rng.choice(len(pool), count, replace=again)]
 
 
@@ -171,19 +182,19 @@ def rake(people: pl.DataFrame, margins: dict[str, dict[str, float]], weight: np.
             raise Refusal(
                 f"population.margins.{name}: shares are above 0 and add up to 1 (or 100), not {total:g}"
             )
-        place = np.full(len(people), -1)
+        group = np.full(len(people), -1)
         for index, value in enumerate(shares):
-            found = in_category(people[name], value)
-            if not found.any():
+            member = in_category(people[name], value)
+            if not member.any():
                 raise Refusal(
                     f"population.margins.{name}: nobody drawn is {value!r}; draw more people, or drop it"
                 )
-            if (place[found] >= 0).any():
+            if (group[member] >= 0).any():
                 raise Refusal(
                     f"population.margins.{name}: {value!r} overlaps another group; make them disjoint"
                 )
-            place[found] = index
-        table[name] = place
+            group[member] = index
+        table[name] = group
         target = np.array(list(shares.values())) / total * len(people)
         aggregates.append(pd.Series(target, pd.Index(range(len(shares)), name=name)))
     raked = ipfn.ipfn(
@@ -215,15 +226,15 @@ def in_category(values: pl.Series, category: str) -> np.ndarray:
 
 
 def _matches(people: pl.DataFrame, who: Category) -> np.ndarray:
-    kept = np.ones(len(people), bool)
+    matching = np.ones(len(people), bool)
     for name, values in who.items():
-        found = [in_category(people[name], value) for value in values]
-        for value, mask in zip(values, found, strict=True):
+        members = [in_category(people[name], value) for value in values]
+        for value, mask in zip(values, members, strict=True):
             if not mask.any():
                 some = ", ".join(map(repr, people[name].drop_nulls().unique().sort().to_list()[:8]))
                 raise Refusal(f"population: nobody's {name} is {value!r}; there are {some}")
-        kept &= np.any(found, axis=0)
-    return kept
+        matching &= np.any(members, axis=0)
+    return matching
 
 
 def _check_fields(people: pl.DataFrame, names: list[str]) -> None:

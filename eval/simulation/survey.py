@@ -12,10 +12,8 @@ import polars as pl
 from common.errors import Refusal
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
 from common.readers import read_json
-from common.scale import Scale
 from eval.simulation.effects import Answers
 from eval.simulation.experiment import Experiment
-from eval.simulation.experiment_file import suggestion
 from eval.simulation.population import People
 
 EVERY_ARM = 8  # up to so many arms, everybody is simulated in every arm: assignment then blurs no effect
@@ -41,7 +39,7 @@ def prompt_style(folder: Path) -> Style:
 def assign(experiment: Experiment, people: int) -> pl.DataFrame:
     """Who answers what, one row for each (person, arm, outcome, wording).
 
-    Columns: person, arm (places), outcome, wording (place), reversed, assigned. Between subjects the
+    Columns: person, arm (positions), outcome, wording (position), reversed, assigned. Between subjects the
     arms' sizes differ by one at most; label order is balanced within each arm. `assigned` is False
     where a person is simulated in an arm that isn't theirs.
     """
@@ -56,13 +54,13 @@ def assign(experiment: Experiment, people: int) -> pl.DataFrame:
         assigned = np.ones(len(person), bool)
         flip = turn % 2 == 1
     else:
-        own = turn % arms
+        given = turn % arms
         flip = turn // arms % 2 == 1
         if arms <= EVERY_ARM:
             person, arm = np.repeat(np.arange(people), arms), np.tile(np.arange(arms), people)
         else:
-            person, arm = np.arange(people), own
-        assigned = own[person] == arm
+            person, arm = np.arange(people), given
+        assigned = given[person] == arm
     if not design.counterbalance_labels:
         flip = np.zeros(people, bool)
     parts = []
@@ -83,7 +81,7 @@ def evaluation_rows(
 ) -> pl.DataFrame:
     """The rows of `asked` (see `assign`) as the predictor reads them, in their order.
 
-    Columns as in data/README.md; sample_id is the place in `asked`.
+    Columns as in data/README.md; sample_id is the row number in `asked`.
     """
     profiles = people.select(name for name in DEMOGRAPHIC_FIELDS if name in people.columns).to_dicts()
     texts: dict[tuple[int, str, int, bool], str] = {}
@@ -118,12 +116,12 @@ def evaluation_rows(
 
 def collect(experiment: Experiment, asked: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Answers]:
     """Each outcome's answer distributions, recoded to run the usual way. Failed rows are left out."""
-    found = {}
-    whole = asked.with_columns(predictions.select("answers", "probs")).filter(
+    collected = {}
+    answered = asked.with_columns(predictions.select("answers", "probs")).filter(
         pl.col("answers").list.len() > 0
     )
     for outcome, scale in experiment.scales.items():
-        rows = whole.filter(pl.col("outcome") == outcome)
+        rows = answered.filter(pl.col("outcome") == outcome)
         if not (asked["outcome"] == outcome).any():
             continue
         if rows.is_empty():
@@ -141,8 +139,8 @@ def collect(experiment: Experiment, asked: pl.DataFrame, predictions: pl.DataFra
         probs[at, np.searchsorted(support, answers)] = rows["probs"].explode().to_numpy()
         probs /= probs.sum(axis=1, keepdims=True)
         person, arm, wording = (rows[name].to_numpy() for name in ("person", "arm", "wording"))
-        found[outcome] = Answers(person, arm, wording, flip, support, probs)
-    return found
+        collected[outcome] = Answers(person, arm, wording, flip, support, probs)
+    return collected
 
 
 def respondents(
@@ -155,124 +153,40 @@ def respondents(
     rng = np.random.default_rng([experiment.file.seed, 3])
     arms = experiment.arms
     parts = []
-    for outcome, found in answers.items():
-        draws = rng.random(len(found.probs))
-        chosen = (found.probs.cumsum(axis=1) < draws[:, None]).sum(axis=1).clip(max=len(found.support) - 1)
-        mean, variance = found.moments(found.support.astype(float))
+    for outcome, one in answers.items():
+        draws = rng.random(len(one.probs))
+        chosen = (one.probs.cumsum(axis=1) < draws[:, None]).sum(axis=1).clip(max=len(one.support) - 1)
+        mean, variance = one.moments(one.support.astype(float))
         parts.append(
             pl.DataFrame(
                 {
-                    "place": found.person,
-                    "arm_place": found.arm,
+                    "at": one.person,
+                    "arm_at": one.arm,
                     "outcome": [outcome] * len(mean),
-                    "wording": found.wording,
-                    "answer": found.support[chosen],
+                    "wording": one.wording,
+                    "answer": one.support[chosen],
                     "expected": mean,
                     "sd": np.sqrt(variance),
-                    "labels_reversed": found.reversed,
+                    "labels_reversed": one.reversed,
                 }
             )
         )
-    own = asked.filter("assigned").select(
-        pl.col("person").alias("place"), pl.col("arm").alias("arm_place"), "outcome", "wording"
+    seen = asked.filter("assigned").select(
+        pl.col("person").alias("at"), pl.col("arm").alias("arm_at"), "outcome", "wording"
     )
     named = pl.DataFrame(
-        {"arm_place": range(len(arms)), "arm": [arm.name for arm in arms]}
+        {"arm_at": range(len(arms)), "arm": [arm.name for arm in arms]}
         | {f"factor_{factor}": [arm.levels[factor] for arm in arms] for factor in arms[0].levels},
-        schema_overrides={"arm_place": pl.Int64},
+        schema_overrides={"arm_at": pl.Int64},
     )
-    profiles = people.frame.with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
-    keys = ["place", "arm_place", "outcome", "wording"]
-    table = own.join(pl.concat(parts), on=keys, how="inner", maintain_order="left")
-    table = table.join(named, on="arm_place", how="left", maintain_order="left")
-    table = table.join(profiles, on="place", how="left", maintain_order="left")
+    profiles = people.frame.with_row_index("at").with_columns(pl.col("at").cast(pl.Int64))
+    keys = ["at", "arm_at", "outcome", "wording"]
+    table = seen.join(pl.concat(parts), on=keys, how="inner", maintain_order="left")
+    table = table.join(named, on="arm_at", how="left", maintain_order="left")
+    table = table.join(profiles, on="at", how="left", maintain_order="left")
     first = ["respondent", "person", "arm", *(name for name in named.columns if name.startswith("factor_"))]
     answered = ["outcome", "wording", "answer", "expected", "sd", "labels_reversed", "weight"]
-    table = table.with_columns(pl.col("wording") + 1, respondent=pl.col("place") + 1).sort(
-        "respondent", "arm_place", maintain_order=True
+    table = table.with_columns(pl.col("wording") + 1, respondent=pl.col("at") + 1).sort(
+        "respondent", "arm_at", maintain_order=True
     )
     return table.select(*first, *answered, *people.fields)
-
-
-@dataclass(frozen=True)
-class RealAnswers:
-    """Answers of real people to the experiment: `frame` with person, arm, outcome (places and names as in
-    `assign`), answer; `people` with their profiles, in the order of `person`."""
-
-    frame: pl.DataFrame
-    people: pl.DataFrame
-
-
-def read_answers(path: Path, experiment: Experiment) -> RealAnswers:
-    """Read real answers: a CSV with arm, outcome, answer, optionally person, wording (from 1) and profile."""
-    if not path.is_file():
-        raise Refusal(f"{path} is missing; give a CSV with columns arm, outcome, answer")
-    try:
-        table = pl.read_csv(path, infer_schema_length=None, null_values=["", "NA"])
-    except pl.exceptions.PolarsError as error:
-        raise Refusal(f"{path} is not a CSV: {' '.join(str(error).split())[:200]}") from None
-    for name in ("arm", "outcome", "answer"):
-        if name not in table.columns:
-            raise Refusal(f"{path} has no column {name}; it needs arm, outcome, answer")
-    arms = [arm.name for arm in experiment.arms]
-    _refuse_unknown(path, table["arm"].cast(pl.String), arms, "arm")
-    _refuse_unknown(path, table["outcome"].cast(pl.String), list(experiment.scales), "outcome")
-    number = table["answer"].cast(pl.Float64, strict=False)
-    bad = (number.is_null() | (number.round() != number)).fill_null(True).arg_true()
-    if len(bad):
-        row, text = bad[0] + 2, table["answer"][bad[0]]
-        raise Refusal(f"{path} row {row}: answer {text} is no whole number; leave such rows out")
-    answer = number.cast(pl.Int64)
-    wording = _wordings(path, table, experiment)
-    person = (
-        table["person"].cast(pl.String)
-        if "person" in table.columns
-        else pl.Series(map(str, range(len(table))))
-    )
-    table = table.with_columns(answer=answer, person_name=person, wording=wording)
-    for row, (outcome, value) in enumerate(table.select("outcome", "answer").iter_rows()):
-        if not experiment.scales[str(outcome)].contains(value):
-            raise Refusal(
-                f"{path} row {row + 2}: {value} is no answer on the scale of {outcome}; leave such rows out"
-            )
-    fields = [name for name in DEMOGRAPHIC_FIELDS if name in table.columns]
-    people = table.group_by("person_name", maintain_order=True).agg(pl.col(name).first() for name in fields)
-    people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
-    names = [pl.col(name).cast(pl.String) for name in ("outcome", "arm")]
-    frame = table.select("person_name", "answer", "wording", *names)
-    frame = frame.join(
-        people.select("person_name", "person"), on="person_name", how="left", maintain_order="left"
-    )
-    place = {name: index for index, name in enumerate(arms)}
-    frame = frame.with_columns(
-        pl.col("arm").replace_strict(place, return_dtype=pl.Int64), reversed=pl.lit(False)
-    )
-    return RealAnswers(frame, people)
-
-
-def _wordings(path: Path, table: pl.DataFrame, experiment: Experiment) -> pl.Series:
-    """Which of the question's texts was answered, from 0; the first where the file doesn't say."""
-    if "wording" not in table.columns:
-        return pl.Series([0] * len(table), dtype=pl.Int64)
-    arms = {arm.name: arm for arm in experiment.arms}
-    given = table["wording"].cast(pl.Int64, strict=False) - 1
-    for row, (arm, outcome, wording) in enumerate(zip(table["arm"], table["outcome"], given, strict=True)):
-        count = len(experiment.wordings(arms[str(arm)], str(outcome)))
-        if wording is None or not 0 <= wording < count:
-            raise Refusal(f"{path} row {row + 2}: wording is a number from 1 to {count}; mend it")
-    return given
-
-
-def _refuse_unknown(path: Path, names: pl.Series, known: list[str], what: str) -> None:
-    for row, name in enumerate(names):
-        if name not in known:
-            hint = suggestion(str(name), known) or f"known: {', '.join(known[:8])}"
-            raise Refusal(f"{path} row {row + 2}: no {what} is named {name!r}; {hint}".rstrip())
-
-
-def values_of(scale: Scale, support: np.ndarray, value: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """A measure's value of each real answer; an answer outside the support counts as itself."""
-    if scale.kind == "choice":
-        table = dict(zip(support.tolist(), value.tolist(), strict=True))
-        return np.array([table.get(answer, 0.0) for answer in answers.tolist()])
-    return answers.astype(float)

@@ -1,201 +1,346 @@
-"""All results of one simulation as plain tables: arms, distributions, effects, subgroups, order, pilot."""
+"""All results of one simulation as typed rows: arms, distributions, effects, subgroups, order, pilot."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from eval.simulation import ppi
 from eval.simulation.effects import (
     Answers,
+    Effect,
     Means,
     arm_means,
     contrast_weights,
-    describe,
     effect,
     measures,
     observed_effect,
     order_effects,
-    subgroup_effects,
 )
-from eval.simulation.experiment import Experiment
-from eval.simulation.population import People
-from eval.simulation.survey import RealAnswers, values_of
+from eval.simulation.experiment import Contrast, Experiment
+from eval.simulation.experiment_file import Design
+from eval.simulation.population import People, in_category
+from eval.simulation.power import people_needed, power_at, smallest_effect
+from eval.simulation.real_answers import Observed, RealAnswers, values_of
+from eval.simulation.record import ArmRow, CellRow, EffectRow, OrderRow, PilotRow, SubgroupRow, Tables
 from eval.simulation.trust import Fit
 
-Rows = list[dict[str, Any]]
-TABLES = ("arms", "cells", "effects", "subgroups", "order_effects", "pilot")
 LONGEST = 1001  # an outcome with more answers (an open one) has no table of distributions
+SMALLEST_GROUP = 30  # a subgroup with fewer simulated people gets no effect
+Z95 = 1.96
 
 
-def analyse(
-    experiment: Experiment,
-    answers: dict[str, Answers],
-    people: People,
-    fit: Fit | None,
-    real: dict[str, RealAnswers],
-    pilot_answers: dict[str, Answers],
-) -> dict[str, Rows]:
-    """Every table of TABLES, some without rows.
+@dataclass(frozen=True)
+class Simulated:
+    """What there is to analyse: the experiment, its people, their answers, and real ones where given.
 
-    real: `observed` and `pilot` answers where given; pilot_answers: predictions for the pilot's rows.
+    answers: {outcome: simulated answers}. pilot_answers: {outcome: predictions for the pilot's rows}.
     """
-    tables: dict[str, Rows] = {name: [] for name in TABLES}
-    weight = people.frame["weight"].to_numpy()
-    arms = [arm.name for arm in experiment.arms]
-    design = experiment.file.design
-    for outcome, found in answers.items():
-        scale = experiment.scales[outcome]
-        truth = _of_outcome(real.get("observed"), outcome)
-        tables["cells"] += _cells(experiment, outcome, found, weight, truth)
-        for measure, value in measures(scale, found.support):
-            means = arm_means(found, value, weight, len(arms))
-            place: dict[str, Any] = {"outcome": outcome, "measure": measure}
-            observed = None
-            if truth is not None:
-                arm, answer, person = truth
-                observed = (arm, values_of(scale, found.support, value, answer), person)
-            tables["arms"] += [place | row for row in _arm_rows(arms, means, observed)]
-            for contrast in experiment.contrasts:
-                weights = contrast_weights(contrast, arms)
-                if np.isnan(means.mean[np.flatnonzero(weights)]).any():
-                    continue
-                row = place | {"contrast": contrast.name, "kind": contrast.kind}
-                row |= describe(effect(means, weights, design), contrast, design, fit, measure == "mean")
-                seen = observed_effect(*observed, weights) if observed else None
-                row |= {"observed": seen[0] if seen else None, "observed_se": seen[1] if seen else None}
-                tables["effects"].append(row)
-            moderators = experiment.file.moderators
-            of_groups = subgroup_effects(
-                found, value, people.frame, experiment.contrasts, arms, moderators, design
-            )
-            tables["subgroups"] += [place | row for row in of_groups]
-            order = order_effects(found, value, weight, len(arms))
-            if order:
-                sd = float(np.nanmean(means.sd))
-                row = {"difference": order[0], "se": order[1]}
-                row |= {"difference_sd": order[0] / sd if sd > 0 else None}
-                tables["order_effects"].append(place | row)
-            if outcome in pilot_answers:
-                pilot = _of_outcome(real["pilot"], outcome)
-                tables["pilot"] += [
-                    place | row
-                    for row in _combined(
-                        experiment, means, value, pilot_answers[outcome], pilot, scale, found.support
-                    )
-                ]
-    return tables
+
+    experiment: Experiment
+    people: People
+    answers: dict[str, Answers]
+    observed: RealAnswers | None = None
+    pilot: RealAnswers | None = None
+    pilot_answers: dict[str, Answers] | None = None
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms."""
+        return [arm.name for arm in self.experiment.arms]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """float64 (N,), of the people."""
+        return self.people.frame["weight"].to_numpy()
 
 
-def _of_outcome(real: RealAnswers | None, outcome: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """(arm, answer, person) of an outcome's real answers."""
-    if real is None:
-        return None
-    rows = real.frame.filter(real.frame["outcome"] == outcome)
-    return rows["arm"].to_numpy(), rows["answer"].to_numpy(), rows["person"].to_numpy()
+@dataclass(frozen=True)
+class Measured:
+    """One measure of one outcome: its value of each answer of the support, and its means by arm."""
+
+    simulated: Simulated
+    outcome: str
+    measure: str
+    value: np.ndarray
+    means: Means
+
+    @property
+    def answers(self) -> Answers:
+        """The outcome's simulated answers."""
+        return self.simulated.answers[self.outcome]
+
+    @property
+    def observed(self) -> Observed | None:
+        """The real answers to the outcome, as values of the measure."""
+        real = self.simulated.observed
+        return None if real is None else self.valued(real.of(self.outcome))
+
+    def valued(self, real: Observed) -> Observed:
+        """Real answers as values of the measure."""
+        scale = self.simulated.experiment.scales[self.outcome]
+        return real._replace(answer=values_of(scale, self.answers.support, self.value, real.answer))
+
+    def weights(self, contrast: Contrast) -> np.ndarray | None:
+        """The contrast's weights; None if one of its arms has no simulated answers."""
+        weights = contrast_weights(contrast, self.simulated.arms)
+        return None if np.isnan(self.means.mean[np.flatnonzero(weights)]).any() else weights
 
 
-def _arm_rows(
-    arms: list[str], means: Means, observed: tuple[np.ndarray, np.ndarray, np.ndarray] | None
-) -> Rows:
-    rows = []
-    for index, arm in enumerate(arms):
-        known = np.isfinite(means.mean[index])
-        row: dict[str, Any] = {
-            "arm": arm,
-            "mean": float(means.mean[index]) if known else None,
-            "sd": float(means.sd[index]) if known else None,
-            "se_simulation": float(np.sqrt((means.influence[:, index] ** 2).sum())) if known else None,
-            "observed_n": None,
-            "observed_mean": None,
-            "observed_se": None,
-        }
-        if observed is not None and (observed[0] == index).sum() > 1:
-            own = observed[1][observed[0] == index]
-            error = own.std(ddof=1) / np.sqrt(len(own))
-            row |= {"observed_n": len(own), "observed_mean": float(own.mean()), "observed_se": float(error)}
-        rows.append(row)
-    return rows
-
-
-def _cells(
-    experiment: Experiment,
-    outcome: str,
-    found: Answers,
-    weight: np.ndarray,
-    truth: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-) -> Rows:
-    """The distribution of answers by arm: one row an answer."""
-    if len(found.support) > LONGEST:
-        return []
-    labels = dict(experiment.scales[outcome].labels)
-    rows = []
-    for index, arm in enumerate(experiment.arms):
-        own = found.arm == index
-        if not own.any():
-            continue
-        w = weight[found.person[own]]
-        share = w @ found.probs[own] / w.sum()
-        real = truth[1][truth[0] == index] if truth is not None else np.empty(0)
-        for answer, part in zip(found.support.tolist(), share.tolist(), strict=True):
-            rows.append(
-                {
-                    "outcome": outcome,
-                    "arm": arm.name,
-                    "answer": answer,
-                    "label": labels.get(answer),
-                    "share": part,
-                    "observed_share": float((real == answer).mean()) if len(real) else None,
-                }
-            )
-    return rows
-
-
-def _combined(
-    experiment: Experiment,
-    means: Means,
-    value: np.ndarray,
-    predicted: Answers,
-    pilot: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-    scale: Any,
-    support: np.ndarray,
-) -> Rows:
-    """Treatment effects of pilot and predictions together, for contrasts whose arms the pilot covers."""
-    assert pilot is not None
-    arm, answer, person = pilot
-    truth = values_of(scale, support, value, answer)
-    guess, _ = predicted.moments(values_of(scale, support, value, predicted.support))
-    combined = {}
-    for index, name in enumerate(a.name for a in experiment.arms):
-        own, simulated = arm == index, np.isfinite(means.expected[:, index])
-        answers, guesses = (_by_person(part[own], person[own]) for part in (truth, guess))
-        if len(answers) >= ppi.SMALLEST and simulated.any():
-            combined[name] = ppi.combine(
-                answers, guesses, means.expected[simulated, index], means.weight[simulated]
-            )
-    rows = []
-    empty = dict.fromkeys(
-        ("pilot", "pilot_se", "combined", "combined_se", "low", "high", "n", "effective_n", "reason")
+def analyse(simulated: Simulated, fit: Fit | None) -> Tables:
+    """Every table of a simulation, some without rows. fit: what calibration has learned."""
+    arms, cells, effects, subgroups, order, pilot = [], [], [], [], [], []
+    for outcome, answers in simulated.answers.items():
+        cells += list(_cells(simulated, outcome))
+        for measure, value in measures(simulated.experiment.scales[outcome], answers.support):
+            means = arm_means(answers, value, simulated.weight, len(simulated.arms))
+            measured = Measured(simulated, outcome, measure, value, means)
+            arms += list(_arms(measured))
+            effects += list(_effects(measured, fit))
+            subgroups += list(_subgroups(measured))
+            order += list(_order(measured))
+            pilot += list(_pilot(measured))
+    return Tables(
+        arms=arms, cells=cells, effects=effects, subgroups=subgroups, order_effects=order, pilot=pilot
     )
-    for contrast in experiment.contrasts:
-        row: dict[str, Any] = {"contrast": contrast.name} | empty
-        absent = [name for name in contrast.weights if name not in combined]
+
+
+def _arms(measured: Measured) -> Iterator[ArmRow]:
+    means, observed = measured.means, measured.observed
+    for index, arm in enumerate(measured.simulated.arms):
+        asked = np.isfinite(means.mean[index])
+        real = observed.answer[observed.arm == index] if observed else np.empty(0)
+        several = len(real) > 1
+        yield ArmRow(
+            outcome=measured.outcome,
+            measure=measured.measure,
+            arm=arm,
+            estimate=float(means.mean[index]) if asked else None,
+            std_error=float(np.sqrt((means.influence[:, index] ** 2).sum())) if asked else None,
+            sd=float(means.sd[index]) if asked else None,
+            observed_n=len(real) if several else None,
+            observed=float(real.mean()) if several else None,
+            observed_std_error=float(real.std(ddof=1) / np.sqrt(len(real))) if several else None,
+        )
+
+
+def _cells(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
+    """The distribution of answers by arm: one row an answer."""
+    answers = simulated.answers[outcome]
+    if len(answers.support) > LONGEST:
+        return
+    labels = dict(simulated.experiment.scales[outcome].labels)
+    real = simulated.observed.of(outcome) if simulated.observed else None
+    for index, arm in enumerate(simulated.arms):
+        asked = answers.arm == index
+        if not asked.any():
+            continue
+        w = simulated.weight[answers.person[asked]]
+        share = w @ answers.probs[asked] / w.sum()
+        observed = real.answer[real.arm == index] if real else np.empty(0)
+        for answer, part in zip(answers.support.tolist(), share.tolist(), strict=True):
+            yield CellRow(
+                outcome=outcome,
+                arm=arm,
+                answer=answer,
+                label=labels.get(answer),
+                share=part,
+                observed_share=float((observed == answer).mean()) if len(observed) else None,
+            )
+
+
+def _effects(measured: Measured, fit: Fit | None) -> Iterator[EffectRow]:
+    observed = measured.observed
+    for contrast in measured.simulated.experiment.contrasts:
+        weights = measured.weights(contrast)
+        if weights is not None:
+            estimate = effect(measured.means, weights, measured.simulated.experiment.file.design)
+            real = observed_effect(observed, weights) if observed else None
+            yield effect_row(measured, contrast, estimate, fit, real)
+
+
+def effect_row(
+    measured: Measured,
+    contrast: Contrast,
+    estimate: Effect,
+    fit: Fit | None,
+    observed: tuple[float, float] | None = None,
+) -> EffectRow:
+    """An effect's row: estimate, errors, calibrated interval (or why not), power, and the real effect."""
+    design = measured.simulated.experiment.file.design
+    within, people = design.kind == "within", planned_people(design)
+    reason = _uncalibrated(measured.measure, contrast, fit)
+    calibrated = low = high = None
+    if fit is not None and reason is None:
+        error = float(np.hypot(estimate.se_sampling, fit.slope * estimate.se_simulation))
+        calibrated, low, high = (float(end) for end in fit.interval(estimate.value, estimate.sd, error))
+    spread = estimate.spread
+    return EffectRow(
+        outcome=measured.outcome,
+        measure=measured.measure,
+        contrast=contrast.name,
+        kind=contrast.kind,
+        estimate=estimate.value,
+        std_error=estimate.se,
+        std_error_sampling=estimate.se_sampling,
+        std_error_simulation=estimate.se_simulation,
+        conf_low=estimate.value - Z95 * estimate.se,
+        conf_high=estimate.value + Z95 * estimate.se,
+        sd=estimate.sd,
+        estimate_sd=estimate.value / estimate.sd if estimate.sd > 0 else None,
+        calibrated=calibrated,
+        calibrated_low=low,
+        calibrated_high=high,
+        no_calibration=reason,
+        power=power_at(estimate.value, spread, people, within),
+        people_needed=people_needed(estimate.value, spread, within),
+        power_calibrated=None if calibrated is None else power_at(calibrated, spread, people, within),
+        people_needed_calibrated=None if calibrated is None else people_needed(calibrated, spread, within),
+        smallest_effect=smallest_effect(spread, people, within),
+        observed=observed[0] if observed else None,
+        observed_std_error=observed[1] if observed else None,
+    )
+
+
+def planned_people(design: Design) -> int:
+    """People of the planned study: per arm between subjects, in all within subjects."""
+    people = design.people if design.kind == "within" else design.people_per_arm
+    assert people is not None  # checked when the file was read
+    return people
+
+
+def _uncalibrated(measure: str, contrast: Contrast, fit: Fit | None) -> str | None:
+    if fit is None:
+        return "no evaluation of this model to learn from"
+    if contrast.kind == "interaction":
+        return "calibration is learned on differences of arms, not on interactions"
+    if measure != "mean":
+        return "calibration is learned on means, not on shares of a choice"
+    return None
+
+
+def _subgroups(measured: Measured) -> Iterator[SubgroupRow]:
+    """Effects within groups of people, and how each differs from that of the field's other people.
+
+    Sampling errors are those of the group's share of the planned people. Groups with fewer than
+    SMALLEST_GROUP simulated people are named without an effect.
+    """
+    people = measured.simulated.people.frame
+    for field, groups in measured.simulated.experiment.file.moderators.items():
+        for group in groups or groups_of(people, field):
+            inside = in_category(people[field], group)
+            outside = people[field].is_not_null().to_numpy() & ~inside
+            for contrast in measured.simulated.experiment.contrasts:
+                parts = [_effect_among(measured, mask, contrast) for mask in (inside, outside)]
+                yield SubgroupRow(
+                    outcome=measured.outcome,
+                    measure=measured.measure,
+                    field=field,
+                    group=group,
+                    people=int(inside.sum()),
+                    contrast=contrast.name,
+                    **_compared(*parts),
+                )
+
+
+def groups_of(people: pl.DataFrame, field: str) -> list[str]:
+    """Every value of a field that somebody has."""
+    return people[field].drop_nulls().cast(pl.String).unique().sort().to_list()
+
+
+def _effect_among(measured: Measured, mask: np.ndarray, contrast: Contrast) -> Effect | None:
+    if mask.sum() < SMALLEST_GROUP:
+        return None
+    simulated, answers = measured.simulated, measured.answers
+    weights = contrast_weights(contrast, simulated.arms)
+    among = answers.where(mask[answers.person])
+    means = arm_means(among, measured.value, simulated.weight, len(simulated.arms))
+    if np.isnan(means.mean[np.flatnonzero(weights)]).any():
+        return None
+    share = float(simulated.weight[mask].sum() / simulated.weight.sum())
+    return effect(means, weights, simulated.experiment.file.design, share=share)
+
+
+def _compared(inside: Effect | None, outside: Effect | None) -> dict[str, float | str]:
+    """The fields of a subgroup's row that depend on its effect."""
+    if inside is None:
+        return {"reason": f"fewer than {SMALLEST_GROUP} simulated people, or an arm without any"}
+    reach = Z95 * inside.se
+    row: dict[str, float | str] = {
+        "estimate": inside.value,
+        "std_error": inside.se,
+        "conf_low": inside.value - reach,
+        "conf_high": inside.value + reach,
+    }
+    if outside is not None:
+        row["difference"] = inside.value - outside.value
+        row["difference_std_error"] = float(np.hypot(inside.se, outside.se))
+    return row
+
+
+def _order(measured: Measured) -> Iterator[OrderRow]:
+    means, simulated = measured.means, measured.simulated
+    order = order_effects(measured.answers, measured.value, simulated.weight, len(simulated.arms))
+    if order:
+        sd = float(np.nanmean(means.sd))
+        yield OrderRow(
+            outcome=measured.outcome,
+            measure=measured.measure,
+            estimate=order[0],
+            std_error=order[1],
+            estimate_sd=order[0] / sd if sd > 0 else None,
+        )
+
+
+def _pilot(measured: Measured) -> Iterator[PilotRow]:
+    """Treatment effects of pilot and predictions together, for contrasts whose arms the pilot covers."""
+    simulated = measured.simulated
+    if simulated.pilot is None or measured.outcome not in (simulated.pilot_answers or {}):
+        return
+    arms = _combined_arms(measured)
+    for contrast in simulated.experiment.contrasts:
+        row = PilotRow(outcome=measured.outcome, measure=measured.measure, contrast=contrast.name)
+        absent = [arm for arm in contrast.weights if arm not in arms]
         if absent:
-            row["reason"] = f"fewer than {ppi.SMALLEST} people of the pilot in arm {absent[0]}"
-        else:
-            whole = ppi.contrast(combined, contrast.weights)
-            row |= {
-                "pilot": whole.pilot_mean,
-                "pilot_se": whole.pilot_se,
-                "combined": whole.mean,
-                "combined_se": whole.se,
+            reason = f"fewer than {ppi.SMALLEST} people of the pilot in arm {absent[0]}"
+            yield row.model_copy(update={"reason": reason})
+            continue
+        combined = ppi.contrast(arms, contrast.weights)
+        yield row.model_copy(
+            update={
+                "pilot": combined.pilot_mean,
+                "pilot_std_error": combined.pilot_se,
+                "estimate": combined.mean,
+                "std_error": combined.se,
+                "conf_low": combined.mean - Z95 * combined.se,
+                "conf_high": combined.mean + Z95 * combined.se,
+                "n": combined.n,
+                "effective_n": combined.effective_n,
             }
-            row |= {"low": whole.mean - 1.96 * whole.se, "high": whole.mean + 1.96 * whole.se}
-            row |= {"n": whole.n, "effective_n": whole.effective_n}
-        rows.append(row)
-    return rows
+        )
+
+
+def _combined_arms(measured: Measured) -> dict[str, ppi.Combined]:
+    """Each arm's mean from pilot and predictions, where the pilot has people enough."""
+    simulated, means = measured.simulated, measured.means
+    assert simulated.pilot is not None and simulated.pilot_answers is not None
+    real = measured.valued(simulated.pilot.of(measured.outcome))
+    predicted = simulated.pilot_answers[measured.outcome]
+    scale = simulated.experiment.scales[measured.outcome]
+    value = values_of(scale, measured.answers.support, measured.value, predicted.support)
+    guess, _ = predicted.moments(value)
+    combined = {}
+    for index, name in enumerate(simulated.arms):
+        asked, expected = real.arm == index, means.expected[:, index]
+        answers, guesses = (_by_person(part[asked], real.person[asked]) for part in (real.answer, guess))
+        finite = np.isfinite(expected)
+        if len(answers) >= ppi.SMALLEST and finite.any():
+            combined[name] = ppi.combine(answers, guesses, expected[finite], means.weight[finite])
+    return combined
 
 
 def _by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
     """Each person's mean: several answers of one person are no independent evidence."""
-    _, place, count = np.unique(person, return_inverse=True, return_counts=True)
-    return np.bincount(place, values) / count
+    _, index, count = np.unique(person, return_inverse=True, return_counts=True)
+    return np.bincount(index, values) / count

@@ -14,20 +14,19 @@ study in turn left out.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.stats import t as student
 
-from common.readers import read_json
+from eval.scoring.record import Scores
 
 LEVEL = 0.95
 FEWEST_STUDIES = 3  # fewer can't tell a model's discrepancy from one study's peculiarity
 ROUNDS = 50
+VALUES = ("observed", "observed_se", "predicted")
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Pairs:
     def studies(self) -> list[str]:
         return sorted(set(self.study))
 
-    def where(self, kept: np.ndarray) -> "Pairs":
+    def where(self, chosen: np.ndarray) -> "Pairs":
         parts = (self.study, self.observed, self.observed_se, self.predicted, self.sd)
-        return Pairs(*(part[kept] for part in parts))
+        return Pairs(*(part[chosen] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -91,26 +90,27 @@ class Coverage:
     pairs: int
 
 
-def load_pairs(folder: Path) -> tuple[Pairs, dict[str, Any], pl.DataFrame]:
-    """The pairs of `folder` (an `eval/<model name>/`), its scores and its cells."""
-    remedy = "`make eval` writes it; or leave --calibration out"
-    scores = read_json(folder / "scores.json", remedy)
-    cells = pl.read_parquet(folder / "cells.parquet")
-    listed = (scores.get("effects") or {}).get("pairs") or []
+def pairs_of(scores: Scores) -> Pairs:
+    """Every pair of arms of an evaluation whose effects and spread are numbers; choices aside.
+
+    A choice's codes have no mean, so their differences teach nothing.
+    """
+    if scores.contrasts.is_empty():
+        return Pairs(np.array([], dtype=str), *(np.empty(0) for _ in range(4)))
     keys = ["study_id", "task_num", "condition_num"]
-    ordered = cells.filter(pl.col("scale_kind").ne_missing("choice"))  # a choice's codes have no mean
-    sds = {tuple(row[:3]): row[3] for row in ordered.select(*keys, "predicted_sd").iter_rows()}
-    table = []
-    for pair in listed:
-        cell = (pair["study_id"], pair["task_num"])
-        both = [sds.get((*cell, pair[arm])) for arm in ("condition_a", "condition_b")]
-        values: list[Any] = [pair["observed"], pair["observed_se"], pair["predicted"], *both]
-        if all(value is not None and math.isfinite(value) for value in values):
-            sd = math.sqrt((values[3] ** 2 + values[4] ** 2) / 2)
-            if sd > 0 and pair["observed_se"] > 0:
-                table.append((pair["study_id"], *values[:3], sd))
-    columns = list(zip(*table, strict=True)) if table else [()] * 5
-    return Pairs(np.array(columns[0], dtype=str), *(np.array(c, float) for c in columns[1:])), scores, cells
+    ordered = scores.cells.filter(pl.col("scale_kind").ne_missing("choice"))
+    spread = ordered.select(*keys, sd=pl.col("predicted_sd").cast(pl.Float64))
+    pairs = scores.contrasts.select("study_id", "task_num", "condition_a", "condition_b", *VALUES)
+    for arm in ("a", "b"):
+        pairs = pairs.join(
+            spread.rename({"condition_num": f"condition_{arm}", "sd": f"sd_{arm}"}),
+            on=["study_id", "task_num", f"condition_{arm}"], how="left", maintain_order="left",
+        )  # fmt: skip
+    pairs = pairs.with_columns(sd=((pl.col("sd_a") ** 2 + pl.col("sd_b") ** 2) / 2).sqrt())
+    numbers = [*VALUES, "sd"]
+    usable = pl.all_horizontal(pl.col(*numbers).is_finite()) & (pl.min_horizontal("sd", "observed_se") > 0)
+    pairs = pairs.drop_nulls(numbers).filter(usable)
+    return Pairs(np.array(pairs["study_id"], dtype=str), *(pairs[name].to_numpy() for name in numbers))
 
 
 def fit(pairs: Pairs) -> Fit | None:
@@ -137,8 +137,8 @@ def _degrees(pairs: Pairs, slope: float) -> float:
 def _slope(pairs: Pairs) -> tuple[float, float]:
     """Slope (at least 0: a negative one says that nothing is to be learned) and discrepancy sd."""
     x, y, se = pairs.predicted / pairs.sd, pairs.observed / pairs.sd, pairs.observed_se / pairs.sd
-    _, place, sizes = np.unique(pairs.study, return_inverse=True, return_counts=True)
-    share = 1 / sizes[place]
+    _, study, sizes = np.unique(pairs.study, return_inverse=True, return_counts=True)
+    share = 1 / sizes[study]
     variance, slope = float(np.mean(se**2)), 0.0
     for _ in range(ROUNDS):
         weight = share / (variance + se**2)
@@ -165,71 +165,3 @@ def measure_coverage(pairs: Pairs) -> Coverage | None:
     if not calibrated:
         return None
     return Coverage(float(np.mean(calibrated)), float(np.mean(sampling)), len(calibrated), tried)
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """An evaluated study and how alike its texts are: cosine of TF-IDF vectors, 0 to 1."""
-
-    study: str
-    similarity: float
-    pairs: int
-    sign_agreement: float | None
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """The nearest evaluated studies, and warnings about what no evaluated study was like."""
-
-    nearest: list[Nearest]
-    warnings: list[str]
-
-
-def compare(
-    texts: Sequence[str],
-    kinds: Sequence[str],
-    has_profile: bool,
-    pairs: Pairs,
-    cells: pl.DataFrame,
-    most: int = 3,
-) -> Likeness:
-    """How like the evaluated experiments this one is, by its texts, scale kinds and profiles."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import: only with an evaluation
-
-    by_study = cells.group_by("study_id").agg(pl.col("stimuli").drop_nulls()).sort("study_id")
-    documents = [" ".join(stimuli) for stimuli in by_study["stimuli"]]
-    warnings = []
-    nearest: list[Nearest] = []
-    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
-    if any(documents):
-        known = vectorizer.fit_transform(documents)
-        alike = (vectorizer.transform([" ".join(texts)]) @ known.T).toarray()[0]
-        for place in np.argsort(-alike)[:most]:
-            study = by_study["study_id"][int(place)]
-            nearest.append(Nearest(study, float(alike[place]), *_signs(pairs, study)))
-        among = (known @ known.T).toarray()
-        np.fill_diagonal(among, 0)
-        usual = float(np.quantile(among.max(axis=1), 0.05)) if len(documents) > 1 else 0.0
-        if alike.max() < usual:
-            warnings.append(
-                f"its words are unlike every evaluated study (similarity {alike.max():.2f}; "
-                f"evaluated studies have {usual:.2f} or more with their nearest)"
-            )
-    lengths = cells["stimuli"].drop_nulls().str.len_chars()
-    if len(lengths):
-        low, high = lengths.to_numpy().min(), lengths.to_numpy().max()
-        outside = [len(text) for text in texts if not 0.8 * low <= len(text) <= 1.25 * high]
-        if outside:
-            warnings.append(f"texts of {outside[0]} characters: evaluated ones have {low} to {high}")
-    unknown = sorted(set(kinds) - set(cells["scale_kind"].drop_nulls()))
-    if unknown:
-        warnings.append(f"no evaluated study has an answer scale of kind {', '.join(unknown)}")
-    if not has_profile:
-        warnings.append("the people have no demographic profile: the model was evaluated with profiles")
-    return Likeness(nearest, warnings)
-
-
-def _signs(pairs: Pairs, study: str) -> tuple[int, float | None]:
-    held = pairs.where(pairs.study == study)
-    agree = np.sign(held.predicted) == np.sign(held.observed)
-    return len(held), float(agree.mean()) if len(held) else None

@@ -1,7 +1,6 @@
 """Means, effects and their errors, against simulated studies and by hand."""
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,22 +9,19 @@ from common.scale import Scale
 from eval.simulation.effects import (
     Answers,
     arm_means,
-    describe,
     effect,
     measures,
     observed_effect,
     order_effects,
-    subgroup_effects,
 )
-from eval.simulation.experiment import Contrast
 from eval.simulation.experiment_file import Design
+from eval.simulation.real_answers import Observed
 
 SUPPORT = np.arange(1, 8)
 BETWEEN = Design(kind="between", people_per_arm=60)
-COST = Contrast("cost - control", "arm", {"cost": 1, "control": -1})
 
 
-def made(people=200, arms=2, seed=0, every=True) -> Answers:
+def simulated(people=200, arms=2, seed=0, every=True) -> Answers:
     """Everybody in every arm (or in one), each with answers of their own; later arms answer higher."""
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), arms) if every else np.arange(people)
@@ -42,35 +38,37 @@ def drawn(rng, answers, rows):
 
 
 def test_the_stated_sampling_error_is_that_of_studies_of_the_planned_size():
-    answers, rng = made(), np.random.default_rng(1)
-    found = effect(arm_means(answers, SUPPORT.astype(float), np.ones(200), 2), np.array([-1.0, 1.0]), BETWEEN)
+    answers, rng = simulated(), np.random.default_rng(1)
+    estimate = effect(
+        arm_means(answers, SUPPORT.astype(float), np.ones(200), 2), np.array([-1.0, 1.0]), BETWEEN
+    )
     effects = []
     for _ in range(600):
         means = [
             drawn(rng, answers, rng.choice(np.flatnonzero(answers.arm == arm), 60)).mean() for arm in (0, 1)
         ]
         effects.append(means[1] - means[0])
-    assert np.std(effects) == pytest.approx(found.se_sampling, rel=0.1)
-    assert np.mean(effects) == pytest.approx(found.value, abs=4 * np.std(effects) / np.sqrt(600))
+    assert np.std(effects) == pytest.approx(estimate.se_sampling, rel=0.1)
+    assert np.mean(effects) == pytest.approx(estimate.value, abs=4 * np.std(effects) / np.sqrt(600))
 
 
 def test_within_subjects_a_persons_own_level_doesnt_blur_the_effect():
-    answers, rng = made(), np.random.default_rng(1)
+    answers, rng = simulated(), np.random.default_rng(1)
     means = arm_means(answers, SUPPORT.astype(float), np.ones(200), 2)
     weights = np.array([-1.0, 1.0])
-    found = effect(means, weights, Design(kind="within", people=60))
+    estimate = effect(means, weights, Design(kind="within", people=60))
     effects = []
     for _ in range(600):
         people = rng.choice(200, 60)
         effects.append((drawn(rng, answers, 2 * people + 1) - drawn(rng, answers, 2 * people)).mean())
-    assert np.std(effects) == pytest.approx(found.se_sampling, rel=0.1)
-    assert found.se_sampling < effect(means, weights, BETWEEN).se_sampling
+    assert np.std(effects) == pytest.approx(estimate.se_sampling, rel=0.1)
+    assert estimate.se_sampling < effect(means, weights, BETWEEN).se_sampling
 
 
 def test_the_simulation_error_is_that_of_drawing_other_people():
     values = []
     for seed in range(300):
-        answers = made(people=40, seed=seed, every=False)
+        answers = simulated(people=40, seed=seed, every=False)
         values.append(
             effect(arm_means(answers, SUPPORT.astype(float), np.ones(40), 2), np.array([-1.0, 1.0]), BETWEEN)
         )
@@ -81,7 +79,7 @@ def test_the_simulation_error_is_that_of_drawing_other_people():
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 99), arms=st.integers(2, 5))
 def test_a_person_of_weight_two_counts_as_two_such_persons(seed, arms):
-    answers = made(people=6, arms=arms, seed=seed)
+    answers = simulated(people=6, arms=arms, seed=seed)
     again = answers.where(answers.person == 0)
     parts = ("person", "arm", "wording", "reversed", "probs")
     both = {name: np.concatenate([getattr(answers, name), getattr(again, name)]) for name in parts}
@@ -94,7 +92,7 @@ def test_a_person_of_weight_two_counts_as_two_such_persons(seed, arms):
 
 
 def test_who_answers_two_wordings_counts_once_with_half_the_noise():
-    answers = made()
+    answers = simulated()
     parts = (answers.person, answers.arm, answers.wording, answers.reversed)
     both = (*(np.tile(part, 2) for part in parts), SUPPORT, np.tile(answers.probs, (2, 1)))
     one = arm_means(answers, SUPPORT.astype(float), np.ones(200), 2)
@@ -121,43 +119,18 @@ def test_a_choice_is_measured_by_the_share_of_each_label_and_shares_add_up():
     assert shares == pytest.approx({"share: cost": 0.2, "share: jobs": 0.3, "share: both": 0.5})
 
 
-def test_without_calibration_no_calibrated_number_is_shown():
-    found = effect(arm_means(made(), SUPPORT.astype(float), np.ones(200), 2), np.array([-1.0, 1.0]), BETWEEN)
-    row = describe(found, COST, BETWEEN, None, True)
-    assert [row[key] for key in row if "calibrated" in key] == [None] * 5
-    assert row["no_calibration"]
-    assert row["people_needed"] > 2
-
-
-def test_effects_in_groups_are_those_of_the_groups_people_alone():
-    answers = made()
-    people = pl.DataFrame({"weight": np.ones(200), "party_id": ["a"] * 150 + ["b"] * 40 + ["c"] * 10})
-    rows = list(
-        subgroup_effects(
-            answers, SUPPORT.astype(float), people, [COST], ["control", "cost"], {"party_id": []}, BETWEEN
-        )
-    )
-    assert [row["group"] for row in rows] == ["a", "b", "c"]
-    alone = answers.where(answers.person < 150)
-    expected = effect(
-        arm_means(alone, SUPPORT.astype(float), np.ones(200), 2), np.array([-1.0, 1.0]), BETWEEN
-    )
-    assert rows[0]["effect"] == pytest.approx(expected.value)
-    assert rows[0]["se"] > expected.se  # a group has only its share of the planned people
-    assert rows[2]["effect"] is None and "fewer than" in rows[2]["reason"]
-
-
 def test_observed_effects_are_differences_of_means_with_their_usual_error():
     rng = np.random.default_rng(0)
     arm, answer = np.arange(400) % 2, rng.normal(0, 1, 400) + np.arange(400) % 2
-    value, se = observed_effect(arm, answer, np.arange(400), np.array([-1.0, 1.0]))
+    value, se = observed_effect(Observed(arm, answer, np.arange(400)), np.array([-1.0, 1.0]))
     assert value == pytest.approx(answer[1::2].mean() - answer[::2].mean())
     assert se == pytest.approx(np.sqrt(answer[1::2].var() / 200 + answer[::2].var() / 200))
-    assert observed_effect(np.zeros(4, int), np.ones(4), np.arange(4), np.array([-1.0, 1.0])) is None
+    one_arm = Observed(np.zeros(4, int), np.ones(4), np.arange(4))
+    assert observed_effect(one_arm, np.array([-1.0, 1.0])) is None
 
 
-def test_the_order_effect_is_found_again():
-    answers = made(people=400)
+def test_the_order_effect_is_recovered():
+    answers = simulated(people=400)
     flip = answers.person % 2 == 1
     shifted = np.where(flip[:, None], np.roll(answers.probs, 1, axis=1), answers.probs)
     answers = Answers(answers.person, answers.arm, answers.wording, flip, SUPPORT, shifted)
@@ -166,4 +139,4 @@ def test_the_order_effect_is_found_again():
     per_row = answers.moments(value)[0]
     assert difference == pytest.approx(per_row[flip].mean() - per_row[~flip].mean(), abs=1e-9)
     assert 0 < se < 0.2
-    assert order_effects(made(), value, np.ones(200), 2) is None
+    assert order_effects(simulated(), value, np.ones(200), 2) is None

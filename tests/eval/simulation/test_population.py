@@ -12,8 +12,8 @@ from eval.simulation.population import (
     draw_people,
     in_category,
     participants,
-    people_of_csv,
     rake,
+    read_people,
 )
 
 
@@ -139,12 +139,12 @@ def test_every_participant_of_a_data_set_stands_there_once(tmp_path):
 def test_a_csv_of_people_is_read_and_a_bad_one_refused(tmp_path):
     path = tmp_path / "people.csv"
     path.write_text("age,gender,weight,city\n30,Female,2,Bonn\n40,,1,Köln\n")
-    frame = people_of_csv(path)
+    frame = read_people(path)
     assert frame.columns == ["person", "age", "gender", "weight"]
     assert frame["gender"].to_list() == ["Female", None]
     path.write_text("city\nBonn\n")
     with pytest.raises(Refusal, match="describes nobody"):
-        people_of_csv(path)
+        read_people(path)
     path.write_text("age,weight\n30,-1\n")
     with pytest.raises(Refusal, match="above 0"):
-        people_of_csv(path)
+        read_people(path)

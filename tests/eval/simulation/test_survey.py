@@ -16,7 +16,6 @@ from eval.simulation.survey import (
     collect,
     evaluation_rows,
     prompt_style,
-    read_answers,
     respondents,
 )
 
@@ -35,8 +34,8 @@ def people(count: int) -> People:
 
 
 def predicted(rows: pl.DataFrame, shares: dict[int, float]) -> pl.DataFrame:
-    made = [{"answers": list(shares), "probs": list(shares.values())}] * len(rows)
-    return pl.DataFrame(made, schema={"answers": pl.List(pl.Int64), "probs": pl.List(pl.Float32)})
+    table = [{"answers": list(shares), "probs": list(shares.values())}] * len(rows)
+    return pl.DataFrame(table, schema={"answers": pl.List(pl.Int64), "probs": pl.List(pl.Float32)})
 
 
 def test_arms_and_label_orders_are_balanced():
@@ -85,13 +84,13 @@ def test_prompts_are_those_of_training():
     experiment, who = example("two-arm"), people(12)
     asked = assign(experiment, 12)
     rows = evaluation_rows(experiment, asked, who.frame, STYLE)
-    place = int(((asked["person"] == 3) & (asked["arm"] == 1) & (asked["outcome"] == "vote")).arg_true()[0])
+    row = int(((asked["person"] == 3) & (asked["arm"] == 1) & (asked["outcome"] == "vote")).arg_true()[0])
     text = (
         "Here is a proposal: a tax on carbon. It would cost each household $300 a year. "
         "Would you vote for it? Only return an integer: 0 = no, 1 = yes, nothing else."
     )
-    assert rows["prompt"][place] == user_prompt({"age": 21, "party_id": "D"}, text)
-    assert rows.row(place, named=True)["scale_labels"] == [
+    assert rows["prompt"][row] == user_prompt({"age": 21, "party_id": "D"}, text)
+    assert rows.row(row, named=True)["scale_labels"] == [
         {"value": 0, "label": "no"},
         {"value": 1, "label": "yes"},
     ]
@@ -108,18 +107,18 @@ def test_the_prompt_order_is_that_of_the_data_set(tmp_path):
 def test_answers_to_reversed_labels_are_recoded():
     experiment = example()
     asked = assign(experiment, 40)
-    found = collect(experiment, asked, predicted(asked, {1: 0.9, 2: 0.1}))["support"]
-    mean, _ = found.moments(found.support.astype(float))
-    assert np.allclose(mean[~found.reversed], 1.1)
-    assert np.allclose(mean[found.reversed], 6 - 1.1)
+    answers = collect(experiment, asked, predicted(asked, {1: 0.9, 2: 0.1}))["support"]
+    mean, _ = answers.moments(answers.support.astype(float))
+    assert np.allclose(mean[~answers.reversed], 1.1)
+    assert np.allclose(mean[answers.reversed], 6 - 1.1)
 
 
 def test_failed_predictions_are_left_out_and_only_failures_refused():
     experiment = example("two-arm")
     asked = assign(experiment, 20)
-    made = predicted(asked, {1: 1.0})
-    failed = [[] if place % 2 else [1] for place in range(len(made))]
-    some = made.with_columns(answers=pl.Series(failed, dtype=pl.List(pl.Int64)))
+    table = predicted(asked, {1: 1.0})
+    failed = [[] if row % 2 else [1] for row in range(len(table))]
+    some = table.with_columns(answers=pl.Series(failed, dtype=pl.List(pl.Int64)))
     some = some.with_columns(
         pl.when(pl.col("answers").list.len() > 0).then("probs").otherwise([]).alias("probs")
     )
@@ -141,40 +140,3 @@ def test_the_tidy_table_has_one_row_a_respondent_and_outcome_in_their_own_arm():
     assert 0.6 < table["answer"].mean() < 0.9
     assert table.equals(respondents(experiment, asked, answers, who))
     assert {"age", "party_id", "weight"} <= set(table.columns)
-
-
-def write(folder: Path, text: str) -> Path:
-    path = folder / "pilot.csv"
-    path.write_text(text)
-    return path
-
-
-def test_real_answers_are_read_with_their_people(tmp_path):
-    text = "arm,outcome,answer,person,age\ncost,vote,1,x,30\ncontrol,vote,0,y,40\ncost,support,7,x,30\n"
-    real = read_answers(write(tmp_path, text), example("two-arm"))
-    assert real.frame["arm"].to_list() == [1, 0, 1]
-    assert real.frame["person"].to_list() == [0, 1, 0]
-    assert real.people["age"].to_list() == [30, 40]
-    with pytest.raises(Refusal, match="row 2: wording is a number from 1 to 1"):
-        read_answers(write(tmp_path, "arm,outcome,answer,wording\ncost,vote,1.0,2\n"), example("two-arm"))
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ("costs,vote,1", "row 2: no arm is named 'costs'; did you mean `cost`"),
-        ("cost,votes,1", "row 2: no outcome is named 'votes'; did you mean `vote`"),
-        ("cost,vote,2", "row 2: 2 is no answer on the scale of vote"),
-        ("cost,vote,0.5", "no whole number"),
-        ("cost,vote,", "no whole number"),
-        ("cost,vote,yes", "row 2: answer yes is no whole number"),
-    ],
-)
-def test_a_wrong_real_answer_is_refused_with_its_row(tmp_path, row, said):
-    with pytest.raises(Refusal, match=said):
-        read_answers(write(tmp_path, f"arm,outcome,answer\n{row}\n"), example("two-arm"))
-
-
-def test_a_file_without_the_columns_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="has no column outcome"):
-        read_answers(write(tmp_path, "arm,answer\ncost,1\n"), example("two-arm"))

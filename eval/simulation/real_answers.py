@@ -1,0 +1,116 @@
+"""Answers of real people to the experiment: a pilot to combine with, or observations to set beside."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from common.errors import Refusal
+from common.prompts import DEMOGRAPHIC_FIELDS
+from common.scale import Scale
+from eval.simulation.experiment import Experiment
+from eval.simulation.experiment_file import suggestion
+from eval.simulation.population import Source, named, table_of
+
+MISSING = "give a CSV with columns arm, outcome, answer"
+
+
+class Observed(NamedTuple):
+    """N real answers to one outcome: arm (position), answer or a measure's value of it, person (number)."""
+
+    arm: np.ndarray
+    answer: np.ndarray
+    person: np.ndarray
+
+
+@dataclass(frozen=True)
+class RealAnswers:
+    """Real answers. `frame`: person, arm, outcome, wording (positions and names as in `assign`), reversed,
+    answer. `people`: their profiles, in the order of `person`."""
+
+    frame: pl.DataFrame
+    people: pl.DataFrame
+
+    def of(self, outcome: str) -> Observed:
+        """The answers to one outcome."""
+        rows = self.frame.filter(self.frame["outcome"] == outcome)
+        return Observed(*(rows[name].to_numpy() for name in ("arm", "answer", "person")))
+
+    def where(self, usable: np.ndarray) -> "RealAnswers":
+        """Some of the answers. usable: bool, one a row of `frame`."""
+        return RealAnswers(self.frame.filter(usable), self.people)
+
+
+def read_answers(source: Source, experiment: Experiment) -> RealAnswers:
+    """Read real answers from a CSV file or a polars frame.
+
+    Columns: arm, outcome, answer; optionally person, wording (from 1) and demographic fields.
+    Raises `Refusal` with the row for an unknown arm or outcome, and an answer that the scale doesn't have.
+    """
+    table, name = table_of(source, MISSING), named(source)
+    for column in ("arm", "outcome", "answer"):
+        if column not in table.columns:
+            raise Refusal(f"{name} has no column {column}; it needs arm, outcome, answer")
+    arms = [arm.name for arm in experiment.arms]
+    table = table.with_columns(pl.col("arm", "outcome").cast(pl.String))
+    _refuse_unknown(name, table["arm"], arms, "arm")
+    _refuse_unknown(name, table["outcome"], list(experiment.scales), "outcome")
+    rows = range(len(table))
+    person = table["person"].cast(pl.String) if "person" in table.columns else pl.Series(map(str, rows))
+    answer = _answers(name, table, experiment)
+    wording = _wordings(name, table, experiment)
+    table = table.with_columns(answer=answer, person_name=person, wording=wording)
+    fields = [field for field in DEMOGRAPHIC_FIELDS if field in table.columns]
+    people = table.group_by("person_name", maintain_order=True).agg(pl.col(field).first() for field in fields)
+    people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
+    position = {arm: index for index, arm in enumerate(arms)}
+    answers = table.select("person_name", "answer", "wording", "outcome", "arm").join(
+        people.select("person_name", "person"), on="person_name", how="left", maintain_order="left"
+    )
+    arm_position = pl.col("arm").replace_strict(position, return_dtype=pl.Int64)
+    return RealAnswers(answers.with_columns(arm_position, reversed=pl.lit(False)), people)
+
+
+def _answers(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Series:
+    """The answers as whole numbers, each one that its outcome's scale has."""
+    number = table["answer"].cast(pl.Float64, strict=False)
+    bad = (number.is_null() | (number.round() != number)).fill_null(True).arg_true()
+    if len(bad):
+        row, text = bad[0] + 2, table["answer"][bad[0]]
+        raise Refusal(f"{name} row {row}: answer {text} is no whole number; leave such rows out")
+    answer = number.cast(pl.Int64)
+    for row, (outcome, value) in enumerate(zip(table["outcome"], answer, strict=True)):
+        if not experiment.scales[outcome].contains(value):
+            raise Refusal(
+                f"{name} row {row + 2}: {value} is no answer on the scale of {outcome}; leave such rows out"
+            )
+    return answer
+
+
+def _wordings(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Series:
+    """Which of the question's texts was answered, from 0; the first where the file doesn't say."""
+    if "wording" not in table.columns:
+        return pl.Series([0] * len(table), dtype=pl.Int64)
+    arms = {arm.name: arm for arm in experiment.arms}
+    given = table["wording"].cast(pl.Int64, strict=False) - 1
+    for row, (arm, outcome, wording) in enumerate(zip(table["arm"], table["outcome"], given, strict=True)):
+        count = len(experiment.wordings(arms[arm], outcome))
+        if wording is None or not 0 <= wording < count:
+            raise Refusal(f"{name} row {row + 2}: wording is a number from 1 to {count}; fix it")
+    return given
+
+
+def _refuse_unknown(name: str, words: pl.Series, allowed: list[str], what: str) -> None:
+    for row, word in enumerate(words):
+        if word not in allowed:
+            hint = suggestion(str(word), allowed) or f"there are {', '.join(allowed[:8])}"
+            raise Refusal(f"{name} row {row + 2}: no {what} is named {word!r}; {hint}".rstrip())
+
+
+def values_of(scale: Scale, support: np.ndarray, value: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """A measure's value of each real answer; an answer outside the support counts as itself."""
+    if scale.kind == "choice":
+        table = dict(zip(support.tolist(), value.tolist(), strict=True))
+        return np.array([table.get(answer, 0.0) for answer in answers.tolist()])
+    return answers.astype(float)

@@ -1,0 +1,62 @@
+"""Reading the answers of real people."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from common.errors import Refusal
+from eval.simulation.experiment import Experiment, load_experiment
+from eval.simulation.real_answers import read_answers
+
+EXAMPLES = Path(__file__).parents[3] / "configs/experiments"
+
+
+def example(name: str) -> Experiment:
+    return load_experiment(EXAMPLES / f"{name}.yaml")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "pilot.csv"
+    path.write_text(text)
+    return path
+
+
+def test_real_answers_are_read_with_their_people(tmp_path):
+    text = "arm,outcome,answer,person,age\ncost,vote,1,x,30\ncontrol,vote,0,y,40\ncost,support,7,x,30\n"
+    real = read_answers(write(tmp_path, text), example("two-arm"))
+    assert real.frame["arm"].to_list() == [1, 0, 1]
+    assert real.frame["person"].to_list() == [0, 1, 0]
+    assert real.people["age"].to_list() == [30, 40]
+    with pytest.raises(Refusal, match="row 2: wording is a number from 1 to 1"):
+        read_answers(write(tmp_path, "arm,outcome,answer,wording\ncost,vote,1.0,2\n"), example("two-arm"))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("costs,vote,1", "row 2: no arm is named 'costs'; did you mean `cost`"),
+        ("cost,votes,1", "row 2: no outcome is named 'votes'; did you mean `vote`"),
+        ("cost,vote,2", "row 2: 2 is no answer on the scale of vote"),
+        ("cost,vote,0.5", "no whole number"),
+        ("cost,vote,", "no whole number"),
+        ("cost,vote,yes", "row 2: answer yes is no whole number"),
+    ],
+)
+def test_a_wrong_real_answer_is_refused_with_its_row(tmp_path, row, said):
+    with pytest.raises(Refusal, match=said):
+        read_answers(write(tmp_path, f"arm,outcome,answer\n{row}\n"), example("two-arm"))
+
+
+def test_a_file_without_the_columns_is_refused(tmp_path):
+    with pytest.raises(Refusal, match="has no column outcome"):
+        read_answers(write(tmp_path, "arm,answer\ncost,1\n"), example("two-arm"))
+
+
+def test_a_frame_is_read_as_a_file_is(tmp_path):
+    text = "arm,outcome,answer,person,age\ncost,vote,1,x,30\ncontrol,vote,0,y,40\n"
+    path = write(tmp_path, text)
+    read = [read_answers(source, example("two-arm")) for source in (path, pl.read_csv(path))]
+    assert read[0].frame.equals(read[1].frame) and read[0].people.equals(read[1].people)
+    with pytest.raises(Refusal, match="the table row 2: no arm is named 'x'"):
+        read_answers(pl.DataFrame({"arm": ["x"], "outcome": ["vote"], "answer": [1]}), example("two-arm"))
