@@ -70,7 +70,7 @@ def render(
 def environment(*folders: Path) -> Environment:
     """jinja2 as the pages use it, with the templates of `folders`.
 
-    The functions below (`num` to `estimate`) are its filters.
+    The functions below (`num` to `count`) are its filters.
     """
     made = Environment(
         loader=FileSystemLoader(folders),
@@ -79,9 +79,7 @@ def environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
-        num=num, signed=signed, percent=percent, count=count, interval=interval, estimate=estimate
-    )
+    made.filters.update(num=num, signed=signed, percent=percent, count=count)
     return made
 
 
@@ -117,23 +115,6 @@ def percent(value: float | None, digits: int = 0) -> str:
 def count(value: float | None) -> str:
     """A whole number with thin spaces between thousands, as in 2 901 390."""
     return DASH if value is None else f"{value:,.0f}".replace(",", "\u202f").replace("-", MINUS)
-
-
-def interval(value: Mapping[str, Any] | None, digits: int = 3, people: bool = False) -> str:
-    """The 95% interval of an estimate, as in "0.131 to 0.169"; empty where there is none.
-
-    people: the interval over people in these studies instead of the one over studies.
-    """
-    low, high = ("low_people", "high_people") if people else ("low", "high")
-    if not value or value.get(low) is None or value.get(high) is None:
-        return ""
-    return f"{num(value[low], digits)} to {num(value[high], digits)}"
-
-
-def estimate(value: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """An estimate with its interval over studies, as in "0.150 (0.131 to 0.169)"."""
-    spread = interval(value, digits)
-    return num(value.get("value") if value else None, digits) + (f" ({spread})" if spread else "")
 
 
 def _policy(scripts: Sequence[str]) -> str:

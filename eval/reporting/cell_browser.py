@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from common.page.render import count
-from eval.reporting.results import MAIN, Json, Results
+from eval.reporting.results import MAIN, Results
+from eval.reporting.words import Json
 
 LIMIT = 12_000_000  # characters of JSON, texts included
 MOST_BARS = 20  # a scale with more answers gets bars of several answers each
@@ -26,18 +27,18 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
 
     {models: names, texts: stimuli, cells: [{s, t, c: the key, n: people's answers, k: kind of scale,
     r: lowest and highest answer of its range, b: the first bar's lowest answer, w: answers from bar to
-    bar, g: answers from one to the next, h: people's counts on the bars, i: place in texts, m: the
+    bar, g: answers from one to the next, h: people's counts on the bars, i: position in texts, m: the
     people's mean, p: [for each model null or {d: distance, m: mean, q: shares on the bars, per mille}]}]}
     """
-    names = list(results.scores)
+    names = results.names
     cells: dict[tuple[Any, ...], Json] = {}
     texts: dict[str, int] = {}
-    for place, name in enumerate(names):
-        for row in results.cells(name).iter_rows(named=True):
+    for index, (_, scores) in enumerate(results.scores.items()):
+        for row in scores.cells.iter_rows(named=True):
             key = tuple(row[column] for column in KEYS)
             cell = cells.get(key) or _cell(row, texts, len(names))
             cells[key] = cell
-            cell["p"][place] = _prediction(row, cell["bars"])
+            cell["p"][index] = _prediction(row, cell["bars"])
     for cell in cells.values():
         del cell["bars"]
     chosen, cut, notes = _fit(list(cells.values()), list(texts), limit)
@@ -73,8 +74,8 @@ class Bars:
 
     def gather(self, answers: list[int], weights: list[float]) -> np.ndarray:
         """Sums of weights on the bars. Answers outside go into the outermost ones, as scores clip them."""
-        places = (np.asarray(answers, np.int64) - self.first) // self.width
-        return np.bincount(np.clip(places, 0, self.number - 1), np.asarray(weights, float), self.number)
+        bars = (np.asarray(answers, np.int64) - self.first) // self.width
+        return np.bincount(np.clip(bars, 0, self.number - 1), np.asarray(weights, float), self.number)
 
 
 def bars_of(row: Json) -> Bars:
@@ -123,22 +124,22 @@ def _fit(cells: list[Json], texts: list[str], limit: int) -> tuple[list[Json], l
             f"{count(shortened)} of {count(len(texts))} question texts are cut after {count(length)} "
             "characters, so that this page stays small; cells.parquet holds them whole."
         )
-    order = sorted(range(len(cells)), key=lambda place: -cells[place]["n"])
-    total, kept, seen = 0, set(), set()
-    for place in order:
-        text = cells[place]["i"]
-        total += sizes[place] + (0 if text in seen else len(cut[text]) + 3)
+    order = sorted(range(len(cells)), key=lambda index: -cells[index]["n"])
+    total, fitting, seen = 0, set(), set()
+    for index in order:
+        text = cells[index]["i"]
+        total += sizes[index] + (0 if text in seen else len(cut[text]) + 3)
         if total > limit:
             break
-        kept.add(place)
+        fitting.add(index)
         seen.add(text)
-    if len(kept) < len(cells):
+    if len(fitting) < len(cells):
         notes.append(
-            f"{count(len(kept))} of {count(len(cells))} cells are on this page, those with the most answers, "
-            "so that it opens on a phone; cells.csv holds the scores of all."
+            f"{count(len(fitting))} of {count(len(cells))} cells are on this page, those with the most "
+            "answers, so that it opens on a phone; cells.csv holds the scores of all."
         )
-    chosen = [cell for place, cell in enumerate(cells) if place in kept]
-    return chosen, [text if place in seen else "" for place, text in enumerate(cut)], notes
+    chosen = [cell for index, cell in enumerate(cells) if index in fitting]
+    return chosen, [text if index in seen else "" for index, text in enumerate(cut)], notes
 
 
 def worst(cells: pl.DataFrame, number: int = 20) -> pl.DataFrame:

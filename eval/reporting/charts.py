@@ -10,6 +10,8 @@ from common.page import figures
 from common.page.render import signed
 from eval.reporting.results import MAIN, Results, leaders
 from eval.reporting.sections import study_rows, title_of
+from eval.reporting.words import over_people
+from eval.scoring.record import Estimate, Scores
 
 FIELDS_DRAWN = 4  # demographic fields with the largest gaps
 STUDIES_DRAWN = 60
@@ -31,7 +33,7 @@ LABELS = {
 def draw(results: Results) -> dict[str, Figure]:
     """Every figure that the scores allow, by its name in `LABELS`."""
     clouds, _ = _clouds(results)
-    made = {
+    drawn = {
         "leaders": _leaders(results),
         "studies": _studies(results),
         "effects": figures.scatter_plots(clouds, *EFFECT_AXES) if clouds else None,
@@ -40,36 +42,48 @@ def draw(results: Results) -> dict[str, Figure]:
         "losses_sft": _losses(results, "sft", "loss (nats a token)"),
         "losses_dpo": _losses(results, "dpo", "DPO loss"),
     }
-    return {name: figure for name, figure in made.items() if figure is not None}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def for_page(results: Results, drawn: dict[str, Figure]) -> dict[str, Markup | None]:
     """The same as markup, None where there is no figure; effects are one chart a model, to fit a phone."""
-    made: dict[str, Markup | None] = dict.fromkeys(LABELS)
+    markup: dict[str, Markup | None] = dict.fromkeys(LABELS)
     for name in drawn.keys() - {"effects"}:
-        made[name] = figures.svg(drawn[name], name, LABELS[name])
+        markup[name] = figures.svg(drawn[name], name, LABELS[name])
     if "effects" in drawn:
         clouds, titles = _clouds(results)
-        made["effects"] = Markup("").join(
+        markup["effects"] = Markup("").join(
             figures.svg(
                 figures.scatter_plots([cloud], *EFFECT_AXES, beside=clouds),
-                f"effects-{place}",
+                f"effects-{index}",
                 f"{LABELS['effects']}: {cloud.title}",
-                {"cloud-0": titles[place]},
+                {"cloud-0": titles[index]},
             )
-            for place, cloud in enumerate(clouds)
+            for index, cloud in enumerate(clouds)
         )
-    return made
+    return markup
+
+
+def _models(results: Results) -> list[tuple[str, Scores]]:
+    """The models that are drawn: as many as there are colours."""
+    return list(results.scores.items())[:MODELS_DRAWN]
+
+
+def _dot(estimate: Estimate, series: int = 0, factor: float = 1) -> figures.Dot | None:
+    """An estimate with its interval; None where there is no value."""
+    if estimate.value is None:
+        return None
+    low, high = estimate.interval or (None, None)
+    low, high = (None if end is None else factor * end for end in (low, high))
+    return figures.Dot(factor * estimate.value, low, high, series)
 
 
 def _leaders(results: Results) -> Figure | None:
     """Every model's corrected skill between a uniform guess (0) and a perfect model (1)."""
-    rows = []
-    for row in leaders(results)[0]:
-        skill = row["skill"].get(MAIN, {}).get("corrected") or {}
-        if row["kind"] == "model" and skill.get("value") is not None:
-            rows.append(figures.Row(row["name"], [figures.Dot(skill["value"], skill["low"], skill["high"])]))
-    return _skills(rows, "skill (corrected; 95% interval over studies)")
+    skills = {row.name: row.skill[MAIN].corrected for row in leaders(results)[0] if MAIN in row.skill}
+    rows = [figures.Row(name, [dot]) for name, skill in skills.items() if (dot := _dot(skill))]
+    people = any(skill.over == "people" for skill in skills.values())
+    return _skills(rows, f"skill (corrected; 95% interval over {'people' if people else 'studies'})")
 
 
 def _skills(rows: list[figures.Row], xlabel: str, series: Sequence[str] = ()) -> Figure | None:
@@ -84,65 +98,56 @@ def _skills(rows: list[figures.Row], xlabel: str, series: Sequence[str] = ()) ->
 
 
 def _studies(results: Results) -> Figure | None:
-    """Skill by study and model (at most six models), with intervals over people where scores hold them."""
-    names = list(results.scores)[:MODELS_DRAWN]
+    """Skill by study and model, with intervals over people where scores hold them."""
+    models = _models(results)
     studies = [row["study"] for row in study_rows(results)]
     if len(studies) > STUDIES_DRAWN:
         studies = studies[: STUDIES_DRAWN // 2] + studies[-STUDIES_DRAWN // 2 :]
     rows = []
     for study in studies:
         dots = []
-        for series, name in enumerate(names):
-            made = results.scores[name]["studies"].get(study, {})
-            value = made.get("skill", {}).get(MAIN)
-            if value is not None:
-                low, high = made["skill_people"].get(MAIN) or (None, None)
-                dots.append(figures.Dot(value, low, high, series))
+        for series, (_, scores) in enumerate(models):
+            if study in scores.studies:
+                one = scores.studies[study]
+                skill = over_people(one.skill.get(MAIN), one.skill_people.get(MAIN))
+                dots += [dot] if (dot := _dot(skill, series)) else []
         if dots:
             rows.append(figures.Row(study, dots))
-    return _skills(rows, "skill", names)
+    return _skills(rows, "skill", [name for name, _ in models])
 
 
 def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:
-    """Observed and predicted effects of up to six models, and a title for each point."""
+    """Observed and predicted effects of each model, the clearest first, and a title for each point."""
     clouds: list[figures.Cloud] = []
     titles: list[list[str]] = []
-    for name, scores in list(results.scores.items())[:MODELS_DRAWN]:
-        pairs = [
-            pair
-            for pair in scores["effects"]["pairs"][:POINTS_DRAWN]
-            if pair["predicted_std"] is not None and pair["observed_std"] is not None
-        ]
-        if not pairs:
+    for name, scores in _models(results):
+        if scores.effects is None or scores.contrasts.is_empty():
             continue
-        titles.append(
-            [
-                f"study {pair['study_id']}, outcome {pair['task_num']}, arm {pair['condition_b']} against "
-                f"{pair['condition_a']}: predicted {signed(pair['predicted_std'], 2)}, observed "
-                f"{signed(pair['observed_std'], 2)}"
-                for pair in pairs
-            ]
-        )
-        slope = (scores["effects"]["model"].get("slope") or {}).get("value")
-        clouds.append(
-            figures.Cloud(
-                name,
-                [pair["predicted_std"] for pair in pairs],
-                [pair["observed_std"] for pair in pairs],
-                [pair["clear"] for pair in pairs],
-                slope,
-            )
-        )
+        pairs = scores.contrasts.drop_nulls(["predicted_std", "observed_std"]).head(POINTS_DRAWN)
+        if pairs.is_empty():
+            continue
+        titles.append([_title(pair) for pair in pairs.iter_rows(named=True)])
+        slope = scores.effects.model.get("slope", Estimate(value=None)).value
+        x, y, clear = (pairs[column].to_list() for column in ("predicted_std", "observed_std", "clear"))
+        clouds.append(figures.Cloud(name, x, y, clear, slope))
     return clouds, titles
+
+
+def _title(pair: dict[str, Any]) -> str:
+    return (
+        f"study {pair['study_id']}, outcome {pair['task_num']}, arm {pair['condition_b']} against "
+        f"{pair['condition_a']}: predicted {signed(pair['predicted_std'], 2)}, observed "
+        f"{signed(pair['observed_std'], 2)}"
+    )
 
 
 def _calibration(results: Results) -> Figure | None:
     curves = {}
-    for name, scores in list(results.scores.items())[:MODELS_DRAWN]:
+    for name, scores in _models(results):
         points = [
-            (one["confidence"], one["frequency"], one["count"])
-            for one in scores["calibration"]["bins"]
-            if one["count"] and one["confidence"] is not None and one["frequency"] is not None
+            (one.confidence, one.frequency, one.count)
+            for one in scores.calibration.bins
+            if one.count and one.confidence is not None and one.frequency is not None
         ]
         if points:
             curves[name] = points
@@ -151,19 +156,17 @@ def _calibration(results: Results) -> Figure | None:
 
 def _subgroups(results: Results) -> Figure | None:
     """Accuracy by group, for the fields with the largest gaps."""
-    gaps = [
-        (one["parity_accuracy"]["value"], field)
-        for field, one in results.best["subgroups"]["fields"].items()
-        if one["parity_accuracy"]["value"] is not None
+    if results.best.subgroups is None:
+        return None
+    fields = results.best.subgroups.fields
+    gaps = [(one.parity_accuracy.value, field) for field, one in fields.items()]
+    largest = sorted(((gap, field) for gap, field in gaps if gap is not None), reverse=True)[:FIELDS_DRAWN]
+    rows = [
+        figures.Row(f"{title_of(field)}: {group.group}", [dot])
+        for _, field in largest
+        for group in fields[field].groups
+        if (dot := _dot(group.accuracy_observed, factor=100))
     ]
-    rows = []
-    for _, field in sorted(gaps, reverse=True)[:FIELDS_DRAWN]:
-        for group in results.best["subgroups"]["fields"][field]["groups"]:
-            value = group["accuracy_observed"] or {}
-            if value.get("value") is not None:
-                low, high = (_times(value[end], 100) for end in ("low", "high"))
-                dot = figures.Dot(100 * value["value"], low, high)
-                rows.append(figures.Row(f"{title_of(field)}: {group['group']}", [dot]))
     return figures.dot_plot(rows, "accuracy, observed range (%)") if rows else None
 
 
@@ -176,7 +179,3 @@ def _losses(results: Results, stage: str, ylabel: str) -> Figure | None:
                 x, y = zip(*points, strict=True)
                 lines.append(figures.Line(f"{model} {folder}, {words}", x, y, dashed=key == "eval_loss"))
     return figures.line_plot(lines[:MODELS_DRAWN], "step", ylabel) if lines else None
-
-
-def _times(value: Any, factor: float) -> float | None:
-    return None if value is None else factor * value

@@ -4,13 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from common.errors import Refusal
 from common.files import file_stamp, fingerprint
 from common.page.render import count
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 from common.readers import read_json
+from eval.scoring.record import (
+    COMPARISON,
+    SCORES,
+    ComparisonRecord,
+    Estimate,
+    Scores,
+    TableRow,
+    read_comparison,
+    read_scores,
+)
 
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
 KINDS = ("model", "ceiling", "control")  # their order in the leader table
@@ -21,105 +29,119 @@ Json = dict[str, Any]
 class Results:
     """What `make eval` and the steps before it left behind for one data set and split.
 
-    scores: {model name: scores.json}, the closest model first. predictions: {model name:
-    predictions.json, {} for predictions made elsewhere}. comparison: comparison.json, None where there
-    is none. manifest: of the data set, {} where there is none. runs: {(model, folder): run.json},
-    folder being sft, dpo or a variant's. inputs: fingerprint of all of it.
+    scores: {model name: scores}, the closest model first. predictions: {model name: predictions.json, {}
+    for predictions made elsewhere}. comparison: None where there is none. manifest: of the data set, {}
+    where there is none. runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. inputs:
+    fingerprint of all of it.
     """
 
     dataset: str
     split: str
     folder: Path
-    scores: dict[str, Json]
+    scores: dict[str, Scores]
     predictions: dict[str, Json]
-    comparison: Json | None
+    comparison: ComparisonRecord | None
     manifest: Json
     runs: dict[tuple[str, str], Json]
     inputs: str
 
     @property
-    def best(self) -> Json:
+    def best(self) -> Scores:
         """Scores of the model whose distributions come closest."""
         return next(iter(self.scores.values()))
 
-    def cells(self, name: str) -> pl.DataFrame:
-        """cells.parquet of one model."""
-        return pl.read_parquet(self.folder / "eval" / name / "cells.parquet")
+    @property
+    def names(self) -> list[str]:
+        """Names of the models, the closest first."""
+        return list(self.scores)
 
 
 def load(data: str, split: str) -> Results:
     """Read everything; a missing or torn file is a `Refusal` that names the `make` command to run."""
     remedy = f"run `make eval DATA={data} SPLIT={split}` first"
     folder, source = output_dir(data, split), split_dir(data, split)
-    files = sorted((folder / "eval").glob("*/scores.json"))
+    files = sorted((folder / "eval").glob(f"*/{SCORES}"))
     if not files:
         raise Refusal(f"no scores in {folder / 'eval'}; {remedy}")
-    scores = {safe_name(file.parent.name, "model"): read_json(file, remedy) for file in files}
-    for name, made in scores.items():
-        if made.get("schema") != 2:
-            raise Refusal(f"{folder}/eval/{name}/scores.json has another schema than this report; {remedy}")
-        if not (folder / "eval" / name / "cells.parquet").is_file():
-            raise Refusal(f"{folder}/eval/{name}/cells.parquet is missing; {remedy}")
-    found = [file for file in folder.glob("*/*/run.json") if ".old-" not in file.parent.name]
-    found.sort(key=lambda file: (file.parent.parent.name, not file.parent.name.startswith("sft"), file))
-    runs = {
-        (file.parent.parent.name, file.parent.name): read_json(file, "run that training again")
-        for file in found
-    }
-    beside = folder / "eval" / "comparison.json"
-    comparison = read_json(beside, remedy) if beside.is_file() else None
+    scores = {safe_name(file.parent.name, "model"): read_scores(file.parent) for file in files}
+    for file in files:
+        if not (file.parent / "cells.parquet").is_file():
+            raise Refusal(f"{file.parent / 'cells.parquet'} is missing; {remedy}")
+    compared = folder / "eval" / COMPARISON
+    comparison = read_comparison(compared.parent) if compared.is_file() else None
     predictions = {name: folder / "eval" / name / "predictions.json" for name in scores}
-    read = [*files, beside, *predictions.values(), source / "manifest.json"]
-    stamps = [[str(file), *file_stamp(file)] for file in read if file.is_file()]
+    manifest = source / "manifest.json"
+    runs = _runs(folder)
+    files_read = [*files, compared, *predictions.values(), manifest]
+    stamps = [[str(file), *file_stamp(file)] for file in files_read if file.is_file()]
     return Results(
         dataset=dataset_name(data),
         split=split,
         folder=folder,
         scores={name: scores[name] for name in _order(scores, comparison)},
-        predictions={
-            name: read_json(file, remedy) if file.is_file() else {} for name, file in predictions.items()
-        },
+        predictions={name: _json(file, remedy) for name, file in predictions.items()},
         comparison=comparison,
-        manifest=read_json(source / "manifest.json", "run `make data`")
-        if (source / "manifest.json").is_file()
-        else {},
+        manifest=_json(manifest, "run `make data`"),
         runs=runs,
         inputs=fingerprint([stamps, list(runs.values())]),
     )
 
 
-def _order(scores: dict[str, Json], comparison: Json | None) -> list[str]:
+def _json(path: Path, remedy: str) -> Json:
+    return read_json(path, remedy) if path.is_file() else {}
+
+
+def _runs(folder: Path) -> dict[tuple[str, str], Json]:
+    """The records of finished training runs, a model's SFT before its DPO."""
+    files = [file for file in folder.glob("*/*/run.json") if ".old-" not in file.parent.name]
+    files.sort(key=lambda file: (file.parent.parent.name, not file.parent.name.startswith("sft"), file))
+    return {
+        (file.parent.parent.name, file.parent.name): read_json(file, "run that training again")
+        for file in files
+    }
+
+
+def _order(scores: dict[str, Scores], comparison: ComparisonRecord | None) -> list[str]:
     """Model names, the closest to people first: those of the comparison, then the others."""
-    compared = [row for row in comparison["table"] if row["name"] in scores] if comparison else []
-    names = [row["name"] for row in sorted(compared, key=_rank)]
+    compared = [row for row in comparison.table if row.name in scores] if comparison else []
+    names = [row.name for row in sorted(compared, key=_rank)]
     return names + sorted(set(scores) - set(names), key=lambda name: _rank(scores[name]))
 
 
-def _rank(scores: Json) -> tuple[float, str]:
-    value = scores["metrics"].get(MAIN, {}).get("value")
-    return (float("inf") if value is None else value, scores["name"])
+def _rank(scored: Scores | TableRow) -> tuple[float, str]:
+    value = scored.metrics.get(MAIN, Estimate(value=None)).value
+    return (float("inf") if value is None else value, scored.name)
 
 
-def leaders(results: Results) -> tuple[list[Json], str]:
-    """The rows of the leader table (as `comparison.json` has them), and what they stand on.
+def leaders(results: Results) -> tuple[list[TableRow], str]:
+    """The rows of the leader table (as in the comparison), and what they are based on.
 
-    A model that isn't in the comparison (predictions made elsewhere are scored alone) stands there with
-    its own scores; without any comparison controls and ceilings are those of the closest model.
+    A model that isn't in the comparison (predictions made elsewhere are scored alone) appears with its
+    own scores; without any comparison controls and ceilings are those of the closest model.
     """
-    made = results.comparison
-    rows = list(made["table"]) if made else []
-    compared = {row["name"] for row in rows}
-    alone = [name for name in results.scores if name not in compared]
-    rows += [dict(results.scores[name], kind="model") for name in alone]
-    if not made:
-        ceilings = {key: found for key, found in results.best["ceiling"].items() if MAIN in found}
-        for kind, found in (("ceiling", ceilings), ("control", results.best["controls"])):
-            rows += [
-                {"name": name, "kind": kind, "mode": None, "metrics": metrics, "skill": {}}
-                for name, metrics in found.items()
-            ]
-    rows.sort(key=lambda row: (KINDS.index(row["kind"]), *_rank(row)))
-    if not made:
+    comparison = results.comparison
+    rows = list(comparison.table) if comparison else []
+    compared = {row.name for row in rows}
+    alone = [name for name in results.names if name not in compared]
+    for name in alone:
+        scores = results.scores[name]
+        rows.append(
+            TableRow(name=name, kind="model", mode=scores.mode, metrics=scores.metrics, skill=scores.skill)
+        )
+    if not comparison:
+        rows += _references(results.best)
+    rows.sort(key=lambda row: (KINDS.index(row.kind), *_rank(row)))
+    if not comparison:
         return rows, "the answers that each model predicts"
-    basis = f"{count(made['rows'])} answers that every compared model predicts"
+    basis = f"{count(comparison.rows)} answers that every compared model predicts"
     return rows, basis + (f"; {', '.join(alone)}: on the answers that it predicts itself" if alone else "")
+
+
+def _references(scores: Scores) -> list[TableRow]:
+    """Controls and ceilings of one model's scores as rows of the leader table."""
+    ceilings = [(name, metrics) for name, metrics in scores.ceiling if MAIN in metrics]
+    rows = [TableRow(name=name, kind="ceiling", mode=None, metrics=m, skill={}) for name, m in ceilings]
+    return rows + [
+        TableRow(name=name, kind="control", mode=None, metrics=metrics, skill={})
+        for name, metrics in scores.controls.items()
+    ]

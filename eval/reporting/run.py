@@ -1,5 +1,8 @@
 """One page that shows what the scores say, with the same figures as CSV, PNG and SVG, and model cards.
 
+    from eval import report
+    written = report("sample", "study"); written.tables["leaders"]
+
     python -m eval.reporting.run --data sample --split study
     python -m eval.reporting.run --data sample --split study --out elsewhere/page.html
 
@@ -10,9 +13,13 @@ folder `report/` beside it (CSV tables, figures), and README.md, the model card,
 
 import argparse
 import hashlib
+import html
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from matplotlib.figure import Figure
 
 from common.errors import Refusal, run_cli
@@ -21,17 +28,15 @@ from common.page.figures import save
 from common.page.render import TEMPLATES as PARTS
 from common.page.render import count, render
 from common.paths import output_dir
-from eval.reporting import cell_browser as report_cells
-from eval.reporting import charts as report_figures
-from eval.reporting import model_card as card
-from eval.reporting import results
-from eval.reporting import sections as report_sections
+from eval.reporting import cell_browser, charts, sections
 from eval.reporting.headline import headline
-from eval.reporting.tables import write_tables
+from eval.reporting.model_card import write_cards
+from eval.reporting.results import Results, load
+from eval.reporting.tables import tables, write_tables
+from eval.reporting.words import shown
 from eval.scoring import glossary
 
 RECORD = "report.json"
-MANIFEST = ("dataset", "split", "seed", "rows", "pairs")  # what of a data set's manifest is shown at once
 BETTER = {
     "low": "Lower is better.",
     "high": "Higher is better.",
@@ -39,124 +44,148 @@ BETTER = {
     "zero": "Best at 0.",
     "": "",
 }
-
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(found: results.Results, page: Path) -> None:
+@dataclass(frozen=True)
+class Report:
+    """A report: its page, the folder of tables and figures, the model cards, and what it says at the top.
+
+    `up_to_date`: True when the page showed these scores already and nothing was written.
+    """
+
+    page: Path
+    folder: Path
+    cards: list[Path]
+    headline: list[str]
+    results: Results
+    up_to_date: bool = False
+
+    @cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """The figures as tidy frames: leaders, differences, studies, cells, effects, contrasts and others."""
+        return tables(self.results)
+
+    def __str__(self) -> str:
+        if self.up_to_date:
+            first = [f"nothing to do: {self.page} shows these scores"]
+        else:
+            size = self.page.stat().st_size / 1e6
+            first = [f"{self.page} ({size:.1f} MB); tables and figures in {self.folder}/"]
+            first += [f"model card: {path}" for path in self.cards]
+        return "\n".join([*first, *(f"  {sentence}" for sentence in self.headline)])
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in self.headline)
+        return f"{sentences}<p>{html.escape(str(self.page))}</p>"
+
+
+def report(data: str = "sample", split: str = "study", *, page: str | Path | None = None) -> Report:
+    """Write the report of everything that is scored for a data set and split.
+
+    page: the page's path (default: report.html beside the scores); tables and figures go into the folder
+    of the same name beside it. Does nothing when the page shows these scores already. Raises `Refusal`
+    where nothing is scored, and for a folder that isn't a report's.
+    """
+    page = Path(page or output_dir(data, split) / "report.html")
+    if page.suffix != ".html":
+        raise Refusal(f"--out {page} must end in .html")
+    results = load(data, split)
+    record = page.with_suffix("") / RECORD
+    inputs = fingerprint([results.inputs, _code()])
+    top = headline(results)
+    if up_to_date(record, inputs) and page.is_file():
+        return Report(page, record.parent, [], top, results, up_to_date=True)
+    _write(results, page)
+    cards = write_cards(results)
+    stamp = file_stamp(page)[:2]
+    write_json(record, {"inputs": inputs, "page": stamp, "cards": [str(path) for path in cards]})
+    return Report(page, record.parent, cards, top, results)
+
+
+def _write(results: Results, page: Path) -> None:
     """Write the page, and the folder of tables and figures beside it (its record last)."""
     folder = page.with_suffix("")
     if folder.exists() and not (folder / RECORD).is_file():
         raise Refusal(f"{folder} exists and is no report's folder; give another --out, or move it away")
-    figures = report_figures.draw(found)
+    figures = charts.draw(results)
     with atomic_path(folder) as partial:
         partial.mkdir()
         write_json(partial / RECORD, {"inputs": None})  # not whole before the page is
-        write_tables(found, partial)
+        write_tables(tables(results), partial)
         for name, figure in figures.items():
             save(figure, partial, name)
-    cells, notes = report_cells.payload(found)
+    cells, notes = cell_browser.payload(results)
     render(
-        page, TEMPLATES / "report.html.j2", ("tables.js", "cells.js"), {"cell-data": cells},
-        **context(found, figures), cell_notes=notes, folder=folder.name,
-    )  # fmt: skip
+        page,
+        TEMPLATES / "report.html.j2",
+        ("tables.js", "cells.js"),
+        {"cell-data": cells},
+        **context(results, figures),
+        cell_notes=notes,
+        folder=folder.name,
+    )
 
 
-def context(found: results.Results, figures: dict[str, Figure]) -> dict[str, Any]:
+def context(results: Results, figures: dict[str, Figure]) -> dict[str, Any]:
     """What `report.html.j2` names."""
-    rows = report_sections.study_rows(found)
-    effects = report_sections.effect_section(found)
-    best = found.best
-    alone = {
-        "rows": best["rows"]["scored"],
-        "cells": best["cells"]["scored"],
-        "studies": len(best["studies"]),
-    }
-    size = {key: (found.comparison or alone)[key] for key in alone}
+    rows, best, comparison = sections.study_rows(results), results.best, results.comparison
+    if comparison:
+        studies, cells, answers = comparison.studies, comparison.cells, comparison.rows
+    else:
+        studies, cells, answers = len(best.studies), best.cell_counts.scored, best.row_counts.scored
     return {
         "title": "How well do these models predict people?",
-        "kicker": f"{found.dataset}, split by {found.split}: {count(size['studies'])} studies, "
-        f"{count(size['cells'])} cells, {count(size['rows'])} answers",
-        "own_rows": any(scores["rows"]["scored"] != size["rows"] for scores in found.scores.values()),
-        "headline": headline(found),
-        "best": best["name"],
-        "models": list(found.scores),
+        "kicker": f"{results.dataset}, split by {results.split}: {count(studies)} studies, "
+        f"{count(cells)} cells, {count(answers)} answers",
+        "own_rows": any(scores.row_counts.scored != answers for scores in results.scores.values()),
+        "headline": headline(results),
+        "best": best.name,
+        "models": results.names,
         "named": _columns,
+        "shown": shown,
         "terms": glossary.METRICS,
         "skill": glossary.SKILL,
-        "figure": report_figures.for_page(found, figures),
-        "leaders": report_sections.leader_section(found),
+        "figure": charts.for_page(results, figures),
+        "leaders": sections.leader_section(results),
         "studies": rows,
-        "studies_hidden": len(rows) > report_figures.STUDIES_DRAWN,
-        "studies_drawn": report_figures.STUDIES_DRAWN,
-        "effects": effects,
-        "points_drawn": report_figures.POINTS_DRAWN,
-        "effects_left_out": report_sections.left_out_words(effects["left_out"]),
-        "worst": report_sections.worst_rows(found),
-        "calibration": report_sections.calibration_rows(found),
-        "subgroups": report_sections.subgroup_section(found),
-        "problems": report_sections.problem_section(found),
-        "firewall": found.manifest.get("firewall", []),
-        "manifest_core": {key: found.manifest[key] for key in MANIFEST if key in found.manifest},
-        "manifest": {
-            key: value for key, value in found.manifest.items() if key not in (*MANIFEST, "firewall")
-        },
-        "predictions": {
-            name: {"predictions": _without_stamps(found.predictions[name]) or "made elsewhere"}
-            | {"scoring": scores["settings"], "versions": scores["versions"]}
-            for name, scores in found.scores.items()
-        },
-        "runs": report_sections.run_section(found),
-        "definitions": report_sections.definitions(),
+        "studies_hidden": len(rows) > charts.STUDIES_DRAWN,
+        "studies_drawn": charts.STUDIES_DRAWN,
+        "effects": sections.effect_section(results),
+        "points_drawn": charts.POINTS_DRAWN,
+        "worst": sections.worst_rows(results),
+        "calibration": sections.calibration_rows(results),
+        "subgroups": sections.subgroup_section(results),
+        "problems": sections.problem_section(results),
+        "manifest": sections.manifest_section(results),
+        "predictions": sections.prediction_section(results),
+        "runs": sections.run_section(results),
+        "definitions": sections.definitions(),
         "better": BETTER,
-        "place": found.folder,
+        "source": results.folder,
     }
-
-
-def _without_stamps(record: results.Json) -> results.Json:
-    """A record without what only tells whether it is up to date."""
-    return {key: value for key, value in record.items() if key not in ("inputs", "depends_on")}
 
 
 def _columns(names: list[str], before: str = "") -> list[dict[str, Any]]:
     """One column of numbers a model."""
-    return [
-        {"title": f"{before}{name}", "key": report_sections.column_of(name), "number": True} for name in names
-    ]
+    return [{"title": f"{before}{name}", "key": sections.column_of(name), "number": True} for name in names]
 
 
 def _code() -> str:
-    """Fingerprint of this report's own code: an older page is made anew by a newer version."""
+    """Fingerprint of this report's own code: an older page is written anew by a newer version."""
     kit = [*PARTS.parent.glob("*.py"), *PARTS.iterdir()]
     files = [*Path(__file__).parent.glob("*.py"), *TEMPLATES.iterdir(), *kit]
     return hashlib.sha256(b"".join(sorted(file.read_bytes() for file in files))).hexdigest()
 
 
 def main() -> None:
+    """Read the command line, write the report, print what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
     parser.add_argument("--split", default="study", help="study, task, condition or participant")
     parser.add_argument("--out", type=Path, help="the page (default: report.html beside the scores)")
     options = parser.parse_args()
-    page = options.out or output_dir(options.data, options.split) / "report.html"
-    if page.suffix != ".html":
-        raise Refusal(f"--out {page} must end in .html")
-    found = results.load(options.data, options.split)
-    record = page.with_suffix("") / RECORD
-    inputs = fingerprint([found.inputs, _code()])
-    if up_to_date(record, inputs) and page.is_file():
-        print(f"nothing to do: {page} shows these scores")
-        return
-    write_report(found, page)
-    cards = card.write_cards(found)
-    write_json(
-        record, {"inputs": inputs, "page": file_stamp(page)[:2], "cards": [str(path) for path in cards]}
-    )
-    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB); tables and figures in {record.parent}/")
-    for path in cards:
-        print(f"model card: {path}")
-    for sentence in headline(found):
-        print(f"  {sentence}")
+    print(report(options.data, options.split, page=options.out))
 
 
 if __name__ == "__main__":

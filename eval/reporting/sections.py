@@ -1,16 +1,21 @@
 """The sections of the report: rows of tables and figures, ready for `report.html.j2`."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from common.page.render import DASH, count, interval, num, percent, signed
+from common.page.render import DASH, count, num, percent, signed
 from eval.reporting.cell_browser import worst
-from eval.reporting.results import MAIN, Json, Results, leaders
+from eval.reporting.results import MAIN, Results, leaders
+from eval.reporting.words import Json, cell_of, interval, over_people
 from eval.scoring import glossary
+from eval.scoring.record import Difference, Effects, FieldScores, Group, Scores, TableRow
 
 STATED = "wasserstein_stated"
+EMPTY = {"text": ""}
+NO_EFFECTS = Effects(contrasts=0, outcomes=0, studies=0, clear=0, left_out={}, model={}, half_sample={})
+MANIFEST = ("dataset", "split", "seed", "rows", "pairs")  # what of a data set's manifest is shown at once
 
 
 def column_of(model: str) -> str:
@@ -18,102 +23,84 @@ def column_of(model: str) -> str:
     return f"model {model}"
 
 
-def cell_of(value: Json | None, digits: int = 3) -> Json:
-    """A table's cell of an estimate: the value, its interval or why there is none beneath, and a sort key."""
-    value = value or {"value": None, "reason": "not computed"}
-    number = value.get("value")
-    made = {"text": num(number, digits), "note": interval(value, digits), "sort": number}
-    return made if made["note"] else made | {"why": value.get("reason")}
-
-
 def leader_section(results: Results) -> Json:
     """The leader table, all metrics of the models, and their paired differences."""
     rows, basis = leaders(results)
-    best = results.best["name"]
-    models = [row for row in rows if row["kind"] == "model"]
-    table = []
-    for row in rows:
-        skill = row["skill"].get(MAIN, {})
-        is_model = row["kind"] == "model"
-        table.append(
-            {
-                "class": "best" if row["name"] == best else row["kind"],
-                "name": {
-                    "text": row["name"] if is_model else glossary.name_of(row["name"]),
-                    "note": f"model, {row['mode']}" if is_model else row["kind"],
-                },
-                "observed": cell_of(row["metrics"].get(MAIN)),
-                "stated": cell_of(row["metrics"].get(STATED)),
-                "skill": cell_of(skill.get("corrected"), 2) if is_model else {"text": ""},
-                "human": cell_of(skill.get("corrected_human"), 2) if is_model else {"text": ""},
-                "raw": cell_of(skill.get("raw"), 2) if is_model else {"text": ""},
-                "accuracy": cell_of(row["metrics"].get("accuracy_observed"))
-                if "accuracy_observed" in row["metrics"]
-                else {"text": ""},
-            }
-        )
-    metrics = [key for key in glossary.METRICS if any(key in row["metrics"] for row in models)]
-    metrics += sorted({key for row in models for key in row["metrics"]} - set(metrics))
+    models = [row for row in rows if row.kind == "model"]
+    metrics = [key for key in glossary.METRICS if any(key in row.metrics for row in models)]
+    metrics += sorted({key for row in models for key in row.metrics} - set(metrics))
+    differences = results.comparison.differences if results.comparison else []
     return {
-        "rows": table,
+        "rows": [_leader(row, row.name == results.best.name) for row in rows],
         "basis": basis,
         "metrics": [
             {"name": glossary.name_of(key)}
-            | {column_of(row["name"]): cell_of(row["metrics"].get(key)) for row in models}
+            | {column_of(row.name): cell_of(row.metrics.get(key)) for row in models}
             for key in metrics
         ],
-        "models": [row["name"] for row in models],
-        "differences": [
-            {
-                "a": one["a"],
-                "b": glossary.name_of(one["b"]),
-                "metric": glossary.name_of(one["metric"]),
-                "value": {
-                    "text": signed(one["value"]),
-                    "note": interval(one) or one["reason"] or "",
-                    "sort": one["value"],
-                },
-                "p": {"text": num(one["p"], 4), "sort": one["p"]},
-                "p_holm": {"text": num(one["p_holm"], 4), "sort": one["p_holm"]},
-            }
-            for one in (results.comparison or {"differences": []})["differences"]
-        ],
+        "models": [row.name for row in models],
+        "differences": [_difference(one) for one in differences],
+    }
+
+
+def _leader(row: TableRow, best: bool) -> Json:
+    is_model, skill = row.kind == "model", row.skill.get(MAIN)
+    accuracy = row.metrics.get("accuracy_observed")
+    skills = {"skill": "corrected", "human": "corrected_human", "raw": "raw"}
+    return {
+        "class": "best" if best else row.kind,
+        "name": {
+            "text": row.name if is_model else glossary.name_of(row.name),
+            "note": f"model, {row.mode}" if is_model else row.kind,
+        },
+        "observed": cell_of(row.metrics.get(MAIN)),
+        "stated": cell_of(row.metrics.get(STATED)),
+        "accuracy": cell_of(accuracy) if accuracy else EMPTY,
+    } | {
+        column: cell_of(getattr(skill, kind, None), 2) if is_model else EMPTY
+        for column, kind in skills.items()
+    }
+
+
+def _difference(one: Difference) -> Json:
+    note = interval(one) or one.reason or ""
+    return {
+        "a": one.a,
+        "b": glossary.name_of(one.b),
+        "metric": glossary.name_of(one.metric),
+        "value": {"text": signed(one.value), "note": note, "sort": one.value},
+        "p": {"text": num(one.p, 4), "sort": one.p},
+        "p_holm": {"text": num(one.p_holm, 4), "sort": one.p_holm},
     }
 
 
 def study_rows(results: Results) -> list[Json]:
     """One row a study, the one that the closest model predicts best first."""
-    best = column_of(results.best["name"])
+    best = column_of(results.best.name)
     rows = []
-    for study, made in results.best["studies"].items():
-        row: Json = {"study": study, "cells": made["cells"]}
-        row["rows"] = {"text": count(made["rows"]), "sort": made["rows"]}
-        row["distance"] = cell_of(_of_people(made["metrics"].get(MAIN), made["people"].get(MAIN)))
+    for study, figures in results.best.studies.items():
+        row: Json = {"study": study, "cells": figures.cells}
+        row["rows"] = {"text": count(figures.rows), "sort": figures.rows}
+        row["distance"] = cell_of(over_people(figures.metrics.get(MAIN), figures.people.get(MAIN)))
         for name, scores in results.scores.items():
-            if study in scores["studies"]:
-                one = scores["studies"][study]
-                skill = _of_people(one["skill"].get(MAIN), one["skill_people"].get(MAIN))
+            if study in scores.studies:
+                one = scores.studies[study]
+                skill = over_people(one.skill.get(MAIN), one.skill_people.get(MAIN))
                 row[column_of(name)] = cell_of(skill, 2)
         rows.append(row)
     return sorted(rows, key=lambda row: float("inf") if row[best]["sort"] is None else -row[best]["sort"])
 
 
-def _of_people(value: float | None, ends: Sequence[float] | None) -> Json:
-    """A study's figure with its interval over people, as an estimate."""
-    low, high = ends or (None, None)
-    return {"value": value, "low": low, "high": high, "reason": "not computable" if value is None else None}
-
-
 def worst_rows(results: Results) -> list[Json]:
     """The closest model's worst cells, with a link that opens each in the browser of cells."""
     rows = []
-    for row in worst(results.cells(results.best["name"])).iter_rows(named=True):
+    for row in worst(results.best.cells).iter_rows(named=True):
         text = " ".join((row["stimuli"] or "").split())
-        key = f"{row['study_id']}/{row['task_num']}"
-        spread = _of_people(row[MAIN], (row[f"{MAIN}_low"], row[f"{MAIN}_high"]))
+        spread = over_people(row[MAIN], (row[f"{MAIN}_low"], row[f"{MAIN}_high"]))
+        link = quote(f"{row['study_id']}/{row['task_num']}")
         rows.append(
             {
-                "study": {"text": row["study_id"], "href": f"#cell={quote(key)}"},
+                "study": {"text": row["study_id"], "href": f"#cell={link}"},
                 "task": row["task_num"],
                 "arm": row["condition_num"],
                 "rows": row["rows"],
@@ -128,142 +115,164 @@ def worst_rows(results: Results) -> list[Json]:
 
 def effect_section(results: Results) -> Json:
     """One row a statistic of treatment effects: every model, and one half of the people."""
-    names = list(results.scores)
+    best = results.best.effects or NO_EFFECTS
     rows = []
     for key, term in glossary.EFFECTS.items():
-        row: Json = {"name": {"text": term.name, "note": ""}}
-        for name in names:
-            row[column_of(name)] = cell_of(results.scores[name]["effects"]["model"].get(key), 2)
-        half = results.best["effects"]["half_sample"]
-        row["half"] = cell_of(half[key], 2) if key in half else {"text": ""}
+        half = best.half_sample.get(key)
+        row: Json = {"name": {"text": term.name, "note": ""}, "half": cell_of(half, 2) if half else EMPTY}
+        for name, scores in results.scores.items():
+            row[column_of(name)] = cell_of((scores.effects or NO_EFFECTS).model.get(key), 2)
         rows.append(row)
-    made = results.best["effects"]
-    return {"rows": rows, "models": names} | {
-        key: made[key] for key in ("contrasts", "outcomes", "studies", "clear", "left_out")
+    return {
+        "rows": rows,
+        "models": results.names,
+        "contrasts": best.contrasts,
+        "clear": best.clear,
+        "left_out": "; ".join(f"{count(number)} {reason}" for reason, number in best.left_out.items()),
     }
 
 
 def calibration_rows(results: Results) -> list[Json]:
     """The calibration error of each model."""
     return [
-        {
-            "name": name,
-            "ece": cell_of(scores["calibration"]["ece"]),
-            "reason": scores["calibration"]["reason"] or "",
-        }
+        {"name": name, "ece": cell_of(scores.calibration.ece), "reason": scores.calibration.reason or ""}
         for name, scores in results.scores.items()
     ]
 
 
 def subgroup_section(results: Results) -> Json:
     """The closest model by demographic field: gaps, groups, effects within groups."""
-    made = results.best["subgroups"]
-    fields, groups, effects = [], [], []
-    for field, one in made["fields"].items():
-        gap = one["parity_accuracy"]
-        fields.append(
-            {
-                "field": title_of(field),
-                "gap": cell_of(gap),
-                "highest": gap["highest"],
-                "lowest": gap["lowest"],
-                "prediction": cell_of(one["parity_prediction"]) if one["groups"] else {"text": ""},
-                "human": cell_of(one["parity_prediction_human"]) if one["groups"] else {"text": ""},
-            }
-        )
-        for group in one["groups"]:
-            groups.append(
-                {
-                    "field": title_of(field),
-                    "group": group["group"],
-                    "rows": {"text": count(group["rows"]), "sort": group["rows"]},
-                    "accuracy": cell_of(group["accuracy_observed"]),
-                    "observed": cell_of(group[MAIN]),
-                    "stated": cell_of(group[STATED]),
-                    "excess": cell_of(group["excess_observed"]),
-                }
-            )
-    for field, of_groups in made["effects"].items():
-        for group, one in of_groups.items():
-            effects.append(
-                {"field": title_of(field), "group": group, "contrasts": one["contrasts"]}
-                | {key: cell_of(one[key], 2) for key in ("correlation", "sign_agreement", "magnitude_ratio")}
-            )
+    subgroups = results.best.subgroups
+    if subgroups is None:
+        return {"fields": [], "groups": [], "effects": [], "largest": None, "parity": None}
+    effects = [
+        {"field": title_of(field), "group": group, "contrasts": one.contrasts}
+        | {key: cell_of(getattr(one, key), 2) for key in ("correlation", "sign_agreement", "magnitude_ratio")}
+        for field, groups in subgroups.effects.items()
+        for group, one in groups.items()
+    ]
     return {
-        "fields": fields,
-        "groups": groups,
+        "fields": [_field(field, one) for field, one in subgroups.fields.items()],
+        "groups": [_group(field, group) for field, one in subgroups.fields.items() for group in one.groups],
         "effects": effects,
-        "largest": made["largest_gap"],
-        "parity": made["demographic_parity_difference"],
+        "largest": subgroups.largest_gap,
+        "parity": subgroups.demographic_parity_difference,
     }
+
+
+def _field(field: str, scores: FieldScores) -> Json:
+    gap = scores.parity_accuracy
+    return {
+        "field": title_of(field),
+        "gap": cell_of(gap),
+        "highest": gap.highest,
+        "lowest": gap.lowest,
+        "prediction": cell_of(scores.parity_prediction) if scores.groups else EMPTY,
+        "human": cell_of(scores.parity_prediction_human) if scores.groups else EMPTY,
+    }
+
+
+def _group(field: str, group: Group) -> Json:
+    return {
+        "field": title_of(field),
+        "group": group.group,
+        "rows": {"text": count(group.rows), "sort": group.rows},
+        "accuracy": cell_of(group.accuracy_observed),
+        "observed": cell_of(group.wasserstein_observed),
+        "stated": cell_of(group.wasserstein_stated),
+        "excess": cell_of(group.excess_observed),
+    }
+
+
+ROW_COUNTS = {
+    "evaluation": "rows to predict",
+    "missing": "rows without a prediction",
+    "failed": "rows whose prediction failed",
+    "scored": "rows scored",
+    "clipped_observed": "predictions clipped to the observed range",
+    "clipped_stated": "predictions clipped to the stated scale",
+    "human_off_scale": "people's answers off the stated scale",
+    "no_stated_scale": "rows whose question states no scale",
+}
+REPLY_COUNTS = {
+    "requested": "replies asked for",
+    "parsed": "replies that could be read",
+    "bare": "replies that were the bare number",
+}
 
 
 def problem_section(results: Results) -> Json:
     """Counts of what went wrong or was treated specially, one column a model."""
-    names = list(results.scores)
-    rows = []
-    for key, (kind, words) in PROBLEMS.items():
-        counts = {column_of(name): count(results.scores[name][kind].get(key)) for name in names}
-        rows.append({"what": words} | counts)
-    shares = {column_of(name): results.scores[name]["parsing"] for name in names}
-    rows.append(
-        {"what": "probability off the scale, mean (exact mode)"}
-        | {name: percent(parsing.get("off_scale_mass"), 2) for name, parsing in shares.items()}
-    )
-    rows.append(
-        {"what": "parse rate"}
-        | {
-            name: percent(parsing["parsed"] / parsing["requested"], 1) if parsing.get("requested") else DASH
-            for name, parsing in shares.items()
-        }
-    )
-    reasons = sorted({reason for name in names for reason in results.scores[name]["cells"]["left_out"]})
-    left_out = [
-        {"what": reason}
-        | {column_of(name): count(results.scores[name]["cells"]["left_out"].get(reason, 0)) for name in names}
-        for reason in reasons
-    ]
-    return {"rows": rows, "left_out": left_out, "models": names}
+
+    def row(words: str, text: Callable[[Scores], str]) -> Json:
+        return {"what": words} | {column_of(name): text(one) for name, one in results.scores.items()}
+
+    def counted(words: str, part: str, key: str) -> Json:
+        return row(words, lambda one: count(getattr(getattr(one, part), key)))
+
+    def left_out(reason: str) -> Json:
+        return row(reason, lambda one: count(one.cell_counts.left_out.get(reason, 0)))
+
+    off_scale = "probability off the scale, mean (exact mode)"
+    reasons = sorted({reason for one in results.scores.values() for reason in one.cell_counts.left_out})
+    return {
+        "rows": [
+            *(counted(words, "row_counts", key) for key, words in ROW_COUNTS.items()),
+            *(counted(words, "parsing", key) for key, words in REPLY_COUNTS.items()),
+            row(off_scale, lambda one: percent(one.parsing.off_scale_mass, 2)),
+            row("parse rate", _parse_rate),
+        ],
+        "left_out": [left_out(reason) for reason in reasons],
+        "models": results.names,
+    }
 
 
-PROBLEMS = {
-    "evaluation": ("rows", "rows to predict"),
-    "missing": ("rows", "rows without a prediction"),
-    "failed": ("rows", "rows whose prediction failed"),
-    "scored": ("rows", "rows scored"),
-    "clipped_observed": ("rows", "predictions clipped to the observed range"),
-    "clipped_stated": ("rows", "predictions clipped to the stated scale"),
-    "human_off_scale": ("rows", "people's answers off the stated scale"),
-    "no_stated_scale": ("rows", "rows whose question states no scale"),
-    "requested": ("parsing", "replies asked for"),
-    "parsed": ("parsing", "replies that could be read"),
-    "bare": ("parsing", "replies that were the bare number"),
-}
+def _parse_rate(scores: Scores) -> str:
+    requested, parsed = scores.parsing.requested, scores.parsing.parsed
+    return percent(parsed / requested, 1) if requested and parsed is not None else DASH
 
 
 def run_section(results: Results) -> list[Json]:
     """What was trained and how: one block a training run."""
-    blocks = []
-    for (model, stage), run in results.runs.items():
-        made = run["arguments"]
-        blocks.append(
-            {
-                "name": f"{model} {stage}",
-                "command": command_line(run["command"]),
-                "recipe": made,
-                "about": {
-                    "commit": run.get("git_commit"),
-                    "hardware": run.get("hardware"),
-                    "versions": run.get("versions"),
-                    "tokens": run.get("tokens"),
-                    "peak memory": f"{run['peak_memory_bytes'] / 2**30:.1f} GiB",
-                    "same data as evaluated": "yes"
-                    if run.get("data_manifest") == results.manifest.get("inputs")
-                    else "no",
-                },
-            }
-        )
-    return blocks
+    return [
+        {
+            "name": f"{model} {stage}",
+            "command": command_line(run["command"]),
+            "recipe": run["arguments"],
+            "about": {
+                "commit": run.get("git_commit"),
+                "hardware": run.get("hardware"),
+                "versions": run.get("versions"),
+                "tokens": run.get("tokens"),
+                "peak memory": f"{run['peak_memory_bytes'] / 2**30:.1f} GiB",
+                "same data as evaluated": "yes"
+                if run.get("data_manifest") == results.manifest.get("inputs")
+                else "no",
+            },
+        }
+        for (model, stage), run in results.runs.items()
+    ]
+
+
+def manifest_section(results: Results) -> Json:
+    """The data set's manifest: the firewall's checks, what matters most, and the rest."""
+    manifest = results.manifest
+    return {
+        "firewall": manifest.get("firewall", []),
+        "core": {key: manifest[key] for key in MANIFEST if key in manifest},
+        "rest": {key: value for key, value in manifest.items() if key not in (*MANIFEST, "firewall")},
+    }
+
+
+def prediction_section(results: Results) -> Json:
+    """How each model was asked and scored: {model: settings}."""
+    stamps = ("inputs", "depends_on")  # these only tell whether a record is up to date
+    about: Json = {}
+    for name, scores in results.scores.items():
+        record = {key: value for key, value in results.predictions[name].items() if key not in stamps}
+        scoring = {"scoring": scores.settings, "versions": scores.versions}
+        about[name] = {"predictions": record or "made elsewhere", **scoring}
+    return about
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -272,11 +281,6 @@ def command_line(words: Sequence[str]) -> str:
     module = ".".join(path.with_suffix("").parts[-3:])
     start = ["python", "-m", module] if path.suffix == ".py" else [path.name]
     return shlex.join([*start, *words[1:]])
-
-
-def left_out_words(left_out: dict[str, int]) -> str:
-    """Counts by reason, as part of a sentence."""
-    return "; ".join(f"{count(number)} {reason}" for reason, number in left_out.items())
 
 
 def definitions() -> list[tuple[str, list[glossary.Term]]]:

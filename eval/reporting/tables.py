@@ -1,104 +1,140 @@
-"""The report's figures as CSV, one tidy table a question: what papers and R read instead of the page."""
+"""The report's figures as frames and CSV files, one tidy table a question: what papers and R read."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 
-from eval.reporting.results import MAIN, Json, Results, leaders
+from common.tables import BROOM, write_csv
+from eval.reporting.results import MAIN, Results, leaders
+from eval.reporting.words import Json
+from eval.scoring import glossary
+from eval.scoring.record import Estimate, Group
 
-ESTIMATE = ("value", "low", "high", "low_people", "high_people", "studies", "cells", "reason")
-
-
-def write_tables(results: Results, folder: Path) -> None:
-    """Write every table into `folder`."""
-    for name, make in TABLES.items():
-        frame = pl.DataFrame(list(make(results)), infer_schema_length=None)
-        harmless(frame).write_csv(folder / f"{name}.csv")
-    harmless(_cells(results)).write_csv(folder / "cells.csv")
+LISTS = ("answers", "human_counts", "predicted_probs", "stimuli")
 
 
-def harmless(frame: pl.DataFrame) -> pl.DataFrame:
-    """Texts that a spreadsheet would run as a formula get an apostrophe in front."""
-    starts = pl.col(pl.String).str.contains(r"^[=@\t\r]|^[+-][^0-9.]")
-    return frame.with_columns(
-        pl.when(starts).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
-    )
+def tables(results: Results) -> dict[str, pl.DataFrame]:
+    """Every table, by its name."""
+    frames = {
+        name: pl.DataFrame(list(rows(results)), infer_schema_length=None) for name, rows in TABLES.items()
+    }
+    return frames | {"contrasts": _stacked(results, "contrasts"), "cells": _cells(results)}
 
 
-def _estimate(value: Json | None) -> Json:
-    return {key: (value or {}).get(key) for key in ESTIMATE}
+def write_tables(frames: dict[str, pl.DataFrame], folder: Path) -> None:
+    """Write every table into `folder`, and codebook.csv, which says what each column means."""
+    for name, frame in frames.items():
+        write_csv(frame, folder / f"{name}.csv")
+    write_csv(codebook(frames), folder / "codebook.csv")
+
+
+def codebook(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """What every column of every table means: table, column, type, meaning."""
+    rows = [
+        (name, BROOM.get(column, column), str(dtype), _meaning(name, column))
+        for name, frame in frames.items()
+        for column, dtype in frame.schema.items()
+    ]
+    return pl.DataFrame(rows, schema=["table", "column", "type", "meaning"], orient="row")
+
+
+def _meaning(table: str, column: str) -> str:
+    term = glossary.METRICS.get(column)
+    return COLUMNS.get(f"{table}.{column}") or COLUMNS.get(column) or (term.name if term else "")
+
+
+def _estimate(estimate: Estimate | None) -> Json:
+    estimate = estimate or Estimate(value=None)
+    return {
+        "estimate": estimate.value,
+        "conf_low": estimate.low,
+        "conf_high": estimate.high,
+        "conf_low_people": estimate.low_people,
+        "conf_high_people": estimate.high_people,
+        "studies": estimate.studies,
+        "cells": estimate.cells,
+        "reason": estimate.reason,
+    }
 
 
 def _leaders(results: Results) -> Iterator[Json]:
     for row in leaders(results)[0]:
-        about = {"name": row["name"], "kind": row["kind"], "mode": row["mode"]}
-        for metric, value in row["metrics"].items():
-            yield {**about, "metric": metric, "skill": None} | _estimate(value)
-        for metric, kinds in row["skill"].items():
-            for kind, value in kinds.items():
-                yield {**about, "metric": metric, "skill": kind} | _estimate(value)
+        about = {"name": row.name, "kind": row.kind, "mode": row.mode}
+        for metric, estimate in row.metrics.items():
+            yield {**about, "metric": metric, "skill": None} | _estimate(estimate)
+        for metric, skill in row.skill.items():
+            for kind, estimate in skill:
+                yield {**about, "metric": metric, "skill": kind} | _estimate(estimate)
 
 
 def _differences(results: Results) -> Iterator[Json]:
-    yield from results.comparison["differences"] if results.comparison else ()
+    for one in results.comparison.differences if results.comparison else ():
+        about = {"a": one.a, "b": one.b, "metric": one.metric}
+        yield about | _estimate(one) | {"p_value": one.p, "p_holm": one.p_holm}
 
 
 def _studies(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
-        for study, made in scores["studies"].items():
-            about = {"name": name, "study_id": study, "rows": made["rows"], "cells": made["cells"]}
-            for kind in ("metrics", "skill"):
-                for metric, value in made[kind].items():
-                    low, high = (made["people"].get(metric) if kind == "metrics" else None) or (None, None)
+        for study, one in scores.studies.items():
+            about = {"name": name, "study_id": study, "rows": one.rows, "cells": one.cells}
+            metrics, skills = (one.metrics, one.people), (one.skill, one.skill_people)
+            for skill, (values, people) in ((False, metrics), (True, skills)):
+                for metric, value in values.items():
+                    low, high = people.get(metric) or (None, None)
                     yield about | {
-                        "metric": metric, "skill": kind == "skill", "value": value, "low_people": low,
-                        "high_people": high,
-                    }  # fmt: skip
+                        "metric": metric,
+                        "skill": skill,
+                        "estimate": value,
+                        "conf_low_people": low,
+                        "conf_high_people": high,
+                    }
 
 
 def _effects(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
-        for who in ("model", "half_sample"):
-            for statistic, value in scores["effects"][who].items():
-                yield {"name": name, "predictor": who, "statistic": statistic} | _estimate(value)
-
-
-def _contrasts(results: Results) -> Iterator[Json]:
-    for name, scores in results.scores.items():
-        for pair in scores["effects"]["pairs"]:
-            yield {"name": name} | pair
+        if scores.effects:
+            for who in ("model", "half_sample"):
+                for statistic, estimate in getattr(scores.effects, who).items():
+                    yield {"name": name, "predictor": who, "statistic": statistic} | _estimate(estimate)
 
 
 def _calibration(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
-        for one in scores["calibration"]["bins"]:
-            yield {"name": name} | one
+        for one in scores.calibration.bins:
+            yield {"name": name} | one.model_dump()
 
 
 def _subgroups(results: Results) -> Iterator[Json]:
+    for name, field, group in _groups(results):
+        about = {"name": name, "field": field, "group": group.group, "rows": group.rows}
+        for metric, value in group:
+            if isinstance(value, Estimate):
+                yield about | {"metric": metric} | _estimate(value)
+
+
+def _groups(results: Results) -> Iterator[tuple[str, str, Group]]:
     for name, scores in results.scores.items():
-        for field, made in scores["subgroups"]["fields"].items():
-            for group in made["groups"]:
-                about = {"name": name, "field": field, "group": group["group"], "rows": group["rows"]}
-                for metric, value in group.items():
-                    if isinstance(value, dict):
-                        yield about | {"metric": metric} | _estimate(value)
+        for field, one in scores.subgroups.fields.items() if scores.subgroups else ():
+            for group in one.groups:
+                yield name, field, group
 
 
 def _parity(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
-        for field, made in scores["subgroups"]["fields"].items():
+        for field, one in scores.subgroups.fields.items() if scores.subgroups else ():
             for kind in ("parity_accuracy", "parity_prediction", "parity_prediction_human"):
-                yield {"name": name, "field": field, "parity": kind} | made[kind]
+                gap = getattr(one, kind)
+                about = {"name": name, "field": field, "parity": kind}
+                yield about | _estimate(gap) | {"highest": gap.highest, "lowest": gap.lowest}
 
 
 def _problems(results: Results) -> Iterator[Json]:
     for name, scores in results.scores.items():
-        for kind in ("rows", "parsing"):
-            for what, number in scores[kind].items():
+        for kind, counts in (("rows", scores.row_counts), ("parsing", scores.parsing)):
+            for what, number in counts:
                 yield {"name": name, "of": kind, "what": what, "number": number}
-        for reason, number in scores["cells"]["left_out"].items():
+        for reason, number in scores.cell_counts.left_out.items():
             yield {"name": name, "of": "cells left out", "what": reason, "number": number}
 
 
@@ -106,19 +142,24 @@ def _losses(results: Results) -> Iterator[Json]:
     for (model, stage), run in results.runs.items():
         for entry in run["losses"]:
             if "loss" in entry or "eval_loss" in entry:
-                yield {"model": model, "stage": stage, "step": entry.get("step"), "loss": entry.get("loss"),
-                       "eval_loss": entry.get("eval_loss")}  # fmt: skip
+                losses = {key: entry.get(key) for key in ("step", "loss", "eval_loss")}
+                yield {"model": model, "stage": stage} | losses
+
+
+def _stacked(results: Results, name: str) -> pl.DataFrame:
+    """One table of all models, with their names in front."""
+    frames = [
+        frame.select(pl.lit(model).alias("name"), pl.all())
+        for model, scores in results.scores.items()
+        if len(frame := getattr(scores, name))
+    ]
+    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
 
 def _cells(results: Results) -> pl.DataFrame:
     """All cells of all models without their texts and distributions (those are in cells.parquet)."""
-    frames = []
-    for name in results.scores:
-        frame = results.cells(name).drop("answers", "human_counts", "predicted_probs", "stimuli")
-        frames.append(frame.select(pl.lit(name).alias("name"), pl.all()))
-    return pl.concat(frames, how="diagonal_relaxed").sort(
-        "name", MAIN, descending=[False, True], nulls_last=True
-    )
+    cells = _stacked(results, "cells").drop(LISTS, strict=False)
+    return cells.sort("name", MAIN, descending=[False, True], nulls_last=True)
 
 
 TABLES: dict[str, Callable[[Results], Iterator[Json]]] = {
@@ -126,10 +167,80 @@ TABLES: dict[str, Callable[[Results], Iterator[Json]]] = {
     "differences": _differences,
     "studies": _studies,
     "effects": _effects,
-    "contrasts": _contrasts,
     "calibration": _calibration,
     "subgroups": _subgroups,
     "parity": _parity,
     "problems": _problems,
     "losses": _losses,
+}
+COLUMNS = {
+    "name": "the model (in leaders also a control or ceiling)",
+    "kind": "model, control or ceiling",
+    "mode": "how answers were predicted: exact, sampled, verbalised or mixed",
+    "metric": "which figure it is; see the definitions at the end of the report",
+    "skill": "raw, corrected or corrected_human where the figure is a skill, else empty",
+    "studies.skill": "true where the figure is a corrected skill, not the metric itself",
+    "estimate": "the figure: the mean over studies of the mean over a study's cells",
+    "differences.estimate": "a's figure minus b's, paired by cell and study",
+    "conf_low": "lower end of the 95% interval over studies",
+    "conf_high": "upper end of the 95% interval over studies",
+    "conf_low_people": "lower end of the 95% interval over people in these studies",
+    "conf_high_people": "upper end of the 95% interval over people in these studies",
+    "studies": "studies that the figure stands on",
+    "cells": "cells that the figure stands on",
+    "reason": "why a figure or its interval is missing",
+    "a": "one of the two predictors",
+    "b": "the other predictor",
+    "p_value": "of no difference, by flipping the signs of studies' differences",
+    "p_holm": "the same, corrected for the number of comparisons (Holm)",
+    "study_id": "the study",
+    "rows": "answers of people",
+    "predictor": "model, or half_sample: one half of the people predicting the other",
+    "statistic": "which figure of treatment effects; see the definitions at the end of the report",
+    "low": "lower end of the bin of confidence",
+    "high": "upper end of the bin of confidence",
+    "count": "rows in the bin",
+    "confidence": "mean probability of the most probable answer in the bin",
+    "frequency": "how often that answer came",
+    "field": "demographic field",
+    "group": "its value",
+    "parity": "gap in accuracy, in the predicted mean, or in people's mean",
+    "highest": "the group with the highest figure",
+    "lowest": "the group with the lowest figure",
+    "of": "what is counted: rows, replies (parsing) or cells left out",
+    "what": "what became of them",
+    "number": "how many",
+    "model": "the recipe's name",
+    "stage": "folder of the training run",
+    "step": "optimiser step",
+    "loss": "training loss",
+    "eval_loss": "validation loss",
+    "task_num": "number of the outcome",
+    "condition_num": "number of the arm",
+    "condition_a": "number of the first arm",
+    "condition_b": "number of the second arm",
+    "observed": "people's mean in arm b minus that in arm a",
+    "predicted": "predicted mean in arm b minus that in arm a",
+    "observed_se": "standard error of observed",
+    "predicted_se": "standard error of predicted, from the people who were asked",
+    "difference_se": "standard error of observed minus predicted",
+    "sd": "standard deviation of people's answers to the outcome",
+    "width": "width of the outcome's observed range",
+    "z": "observed / observed_se",
+    "observed_std": "observed / sd",
+    "predicted_std": "predicted / sd",
+    "clear": "whether abs(z) is 3 or more",
+    "people": "distinct participants",
+    "scale_kind": "kind of the answer scale; empty where a cell's items differ or state none",
+    "scale_low": "lowest answer of the stated scale",
+    "scale_high": "highest answer of the stated scale",
+    "observed_low": "smallest answer of people in the cell",
+    "observed_high": "largest answer of people in the cell",
+    "human_mean": "mean of people's answers",
+    "human_sd": "standard deviation of people's answers",
+    "predicted_mean": "mean of predicted answers, clipped to the observed range",
+    "predicted_sd": "their standard deviation",
+    "draws_per_row": "answers sampled for each row; empty in other modes",
+    "wasserstein_observed_low": "lower end of the 95% interval over people",
+    "wasserstein_observed_high": "upper end of the 95% interval over people",
 }

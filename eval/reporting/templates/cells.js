@@ -158,7 +158,7 @@
     const model = Number(at("cell-model").value);
     const sought = at("cell-search").value.trim().toLowerCase();
     const kind = at("cell-kind").value;
-    const found = [...outcomes.values()].filter((outcome) =>
+    const matching = [...outcomes.values()].filter((outcome) =>
       only ? outcome.key === only
         : (!kind || outcome.cells.some((cell) => cell.k === kind)) && (!sought || outcome.text.includes(sought)));
     const worst = (outcome) => distance(outcome, model) ?? -1;
@@ -170,20 +170,20 @@
       rows: (one, other) => other.rows - one.rows,
       study: (one, other) => one.study.localeCompare(other.study) || one.task - other.task,
     };
-    return [found.sort(orders[at("cell-order").value]), model];
+    return [matching.sort(orders[at("cell-order").value]), model];
   }
 
   function show() {
-    const [found, model] = chosen();
-    start = Math.max(0, Math.min(start, Math.floor((found.length - 1) / STEP) * STEP));
-    const shown = found.slice(start, start + STEP);
+    const [matching, model] = chosen();
+    start = Math.max(0, Math.min(start, Math.floor((matching.length - 1) / STEP) * STEP));
+    const shown = matching.slice(start, start + STEP);
     at("cell-list").replaceChildren(...shown.map((outcome) => card(outcome, model)));
-    at("cell-count").textContent = found.length
-      ? `Outcomes ${number(start + 1)} to ${number(start + shown.length)} of ${number(found.length)}`
+    at("cell-count").textContent = matching.length
+      ? `Outcomes ${number(start + 1)} to ${number(start + shown.length)} of ${number(matching.length)}`
       : "No outcome fits the search.";
-    at("cell-steps").hidden = found.length <= STEP;
+    at("cell-steps").hidden = matching.length <= STEP;
     at("cell-back").disabled = start === 0;
-    at("cell-next").disabled = start + STEP >= found.length;
+    at("cell-next").disabled = start + STEP >= matching.length;
   }
 
   data.models.forEach((name, index) => at("cell-model").append(make("option", { value: index }, name)));

@@ -37,12 +37,6 @@ def test_numbers_read_well():
     assert page.count(2901390) == "2\u202f901\u202f390"
 
 
-def test_an_estimate_shows_its_interval_only_where_there_is_one():
-    assert page.estimate({"value": 0.15, "low": 0.131, "high": 0.169}) == "0.150 (0.131 to 0.169)"
-    assert page.estimate({"value": 0.15, "low": None, "high": None}) == "0.150"
-    assert page.estimate(None) == "–"
-
-
 def test_a_figure_escapes_its_texts_and_reads_no_mathematics():
     figure = figures.dot_plot([figures.Row("<b>&$x^2$ 1$", [figures.Dot(0.5, 0.4, 0.6)])], "skill & more")
     markup = figures.svg(figure, "one")
