@@ -25,6 +25,7 @@ from scripts.data.scales.asks import (
     is_quoted,
     segments,
     starts_mark,
+    tells_story,
 )
 from scripts.data.scales.formats import find_prose, find_step
 from scripts.data.scales.reading import ORDINAL_POINTS, ranged, read, read_legend
@@ -184,7 +185,8 @@ def _before(tokens: Sequence[Token], parts: list[Segment], text: str) -> Scale |
             continue
         scale = _sentence(tokens, parts, index, text, asked, quantity)
         if told and part.begin - parts[0].begin < told.last and part.end - parts[0].begin > told.first:
-            return ranged(told, whole)
+            same = scale is not None and (scale.low, scale.high) == (told.low, told.high)
+            return scale if same else ranged(told, whole)
         if scale is not None:
             return scale
         if part.asks:
@@ -224,5 +226,7 @@ def _sentence(
     if (asked and (part.asks or quantity)) or is_quoted(tokens, part):
         return None
     if strength == NONE:
-        return read_legend(tokens[part.begin : part.end], text, part.asks) if not asked else None
+        words = {token.text for token in tokens[part.begin : part.end]}
+        named = "scale" in words and not tells_story(words)
+        return read_legend(tokens[part.begin : part.end], text, part.asks) if named or not asked else None
     return read(_passage(tokens, parts, index, begin), text, open_too=not asked)

@@ -52,8 +52,9 @@ _OBJECTS = words(
 )
 _NOMINALS = words(
     "answer answers response responses rating ratings score scores scale options choices categories "
-    "range minimum maximum min max values codes coding key legend format slider"
+    "range minimum maximum min max values codes coding key legend format slider integer"
 )
+_TELLERS = words("participants respondents critics voters students experts judges players subjects we")
 _OWNERS = words(
     "your the possible valid allowed permitted available answer response rating acceptable following of "
     "this that a an on using use with for all any each"
@@ -131,7 +132,12 @@ def _is_nominal(tokens: Sequence[Token], part: Segment) -> bool:
     )
     if not starts and not scaled:
         return False
-    return part.asks or not _STORY & set(words)
+    return part.asks or not tells_story(set(words))
+
+
+def tells_story(words: set[str]) -> bool:
+    """True if the words of a statement are those of a story about other people's answers."""
+    return bool((_STORY | _TELLERS) & words)
 
 
 def is_narrative(tokens: Sequence[Token], part: Segment) -> bool:
@@ -221,6 +227,7 @@ _NO_UNITS = words(
     "this next list order candidate row line"
 )
 _SOLE = {"dollar": "dollars", "dollars": "dollars", "euro": "euros", "euros": "euros", "percent": "percent"}
+_MONEY = words("a dollar dollars euro euros amount value percentage")
 _SOLE |= {"percentage": "percent", "cents": "cents", "usd": "dollars"}
 
 
@@ -255,6 +262,8 @@ def unit_of(tokens: Sequence[Token], text: str) -> str:
         while end < len(tokens) and tokens[end].kind == WORD and tokens[end].text not in _UNIT_STOPS:
             end += 1
         words = {token.text for token in tokens[begin:end]}
+        if words <= _MONEY and words & set(_SOLE):
+            return next(_SOLE[token.text] for token in tokens[begin:end] if token.text in _SOLE)
         if begin < end <= begin + 9 and not words & _NO_UNITS:
             unit = " ".join(text[tokens[begin].start : tokens[end - 1].end].split())
             return _SOLE.get(unit.lower(), unit)

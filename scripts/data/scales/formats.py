@@ -126,13 +126,17 @@ _EACH = words("each every statement item row line person question")
 
 def is_fractional(tokens: Sequence[Token]) -> bool:
     """True if the tokens ask for a number that need not be whole."""
-    words = {token.text for token in tokens}
-    if words & {"integer", "integers", "whole"}:
+    if any(token.text in ("integer", "integers", "whole") for token in tokens):
         return False
-    return bool(words & {"float", "decimal", "decimals", "fraction", "fractional"}) or any(
-        token.text == "real" and at(tokens, index + 1) in ("number", "value")
-        for index, token in enumerate(tokens)
-    )
+    for index, token in enumerate(tokens):
+        if token.text in _FRACTIONS and at(tokens, index - 1) not in ("no", "without", "any"):
+            return True
+        if token.text == "real" and at(tokens, index + 1) in ("number", "value"):
+            return True
+    return False
+
+
+_FRACTIONS = words("float decimal decimals fraction fractional")
 
 
 def shows_letters(tokens: Sequence[Token], text: str) -> bool:

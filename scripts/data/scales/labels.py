@@ -52,9 +52,7 @@ def label_before(tokens: Sequence[Token], begin: int, stop: int, first: bool) ->
     return begin
 
 
-def clean(
-    tokens: Sequence[Token], begin: int, stop: int, text: str, listed: bool, last: bool
-) -> tuple[str, int]:
+def clean(tokens: Sequence[Token], begin: int, stop: int, text: str, last: bool) -> tuple[str, int]:
     """(the label of the tokens, the index after it): without what follows the scale and what leads on."""
     depth = 0
     end = begin
@@ -65,11 +63,11 @@ def clean(
             break
         if token.kind == END and not (quoted and end + 2 < stop and not _closes(tokens, end)):
             break
-        if token.text == "(":
+        if token.text in ("(", "["):
             if _codes_missing(tokens, end, stop):
                 break
             depth += 1
-        elif token.text == ")":
+        elif token.text in (")", "]"):
             depth -= 1
             if depth < 0:
                 break
@@ -81,9 +79,14 @@ def clean(
         ):
             break
         end += 1
-    while end > begin and (tokens[end - 1].text in _TRAILING and tokens[end - 1].text != "number"):
+    while end > begin + 1 and tokens[end - 1].text in _TRAILING and not _is_letter(tokens[end - 1], text):
         end -= 1
     return show(tokens, begin, end, text), end
+
+
+def _is_letter(token: Token, text: str) -> bool:
+    """True for a single capital letter: `Profile A` ends with no article."""
+    return token.end - token.start == 1 and text[token.start].isupper()
 
 
 def _closes(tokens: Sequence[Token], index: int) -> bool:
@@ -96,7 +99,7 @@ def _codes_missing(tokens: Sequence[Token], index: int, stop: int) -> bool:
     inside = [token.text for token in tokens[index + 1 : min(stop, index + 8)]]
     if inside and inside[0] in ("question", "item", "page", "screen", "part"):
         return True
-    return "=" in inside and any(_MISSING.search(word) for word in inside)
+    return ("=" in inside or ":" in inside) and any(_MISSING.search(word) for word in inside)
 
 
 _MISSING = re.compile(r"don't|dk|refus|skip|unsure|missing|prefer|n/a|know")

@@ -218,11 +218,10 @@ def _read_value_first(
 ) -> Marks:
     pairs = []
     joint = ""
-    listed = style not in ("E", "P")
     for number, (index, begin, end) in enumerate(places):
         following = places[number + 1][0] if number + 1 < len(places) else len(tokens)
         stop = end if end >= 0 else following
-        label, last = clean(tokens, begin, stop, text, listed, number + 1 == len(places))
+        label, last = clean(tokens, begin, stop, text, number + 1 == len(places))
         pairs.append(Mark(tokens[index].value, label, index, last + (end >= 0)))
         if number + 1 < len(places):
             joint = _joint(tokens, last + (end >= 0), following)
@@ -249,14 +248,23 @@ def _read_label_first(tokens: Sequence[Token], places: list[tuple[int, int, int]
         if number:
             joint = _joint(tokens, floor, min(stop, floor + 2))
         label = label_before(tokens, begin, stop, number == 0)
-        if number == 0 and label < stop and tokens[label].text in _AUXILIARIES and len(places) > 1:
-            label = max(label, stop - _words_of_second(tokens, places))
+        if number == 0 and len(places) > 1:
+            label = _after_auxiliary(tokens, label, stop, places)
         shown = show(tokens, label, stop, text)
         pairs.append(Mark(tokens[index].value, shown, label, end))
         floor = end
     return Marks(pairs, "label first", joint)
 
 
-def _words_of_second(tokens: Sequence[Token], places: list[tuple[int, int, int]]) -> int:
+def _after_auxiliary(
+    tokens: Sequence[Token], begin: int, stop: int, places: list[tuple[int, int, int]]
+) -> int:
+    """Where the first label begins in `Did sales rise (1), fall (2)`: after the question that leads to it."""
+    place = begin
+    for index in range(begin, stop - 1):
+        if tokens[index].text in _AUXILIARIES:
+            place = index + 1
+    if place == begin:
+        return begin
     second = label_before(tokens, places[0][2], places[1][1], False)
-    return max(1, places[1][1] - second)
+    return max(place, stop - max(1, places[1][1] - second))

@@ -195,10 +195,25 @@ def find_listing(tokens: Sequence[Token], void: frozenset[int]) -> Listing | Non
         if values:
             return Listing(values, index, after)
         index = after
+    return _alternative(tokens, void)
+
+
+def _alternative(tokens: Sequence[Token], void: frozenset[int]) -> Listing | None:
+    """The two values of `1 if true, else 0` and `1 for yes, otherwise return 0`."""
+    numbers = [index for index, token in enumerate(tokens) if token.kind == NUMBER and index not in void]
+    if len(numbers) != 2 or tokens[numbers[0]].value == tokens[numbers[1]].value:
+        return None
+    first, second = numbers
+    between = [token.text for token in tokens[max(first, second - 3) : second]]
+    if "otherwise" in between or ("else" in between and "nothing" not in between):
+        return Listing([tokens[first].value, tokens[second].value], first, second + 1)
     return None
 
 
 _JOINTS = words(", ; / | - .. or and")
+
+
+_PASSED = QUOTES | {"a", "an"}  # what may stand around a listed value
 
 
 def _run(tokens: Sequence[Token], index: int, void: frozenset[int]) -> tuple[list[int], list[str], int]:
@@ -209,8 +224,8 @@ def _run(tokens: Sequence[Token], index: int, void: frozenset[int]) -> tuple[lis
     while True:
         joint = []
         place = after
-        while place < len(tokens) and (tokens[place].text in _JOINTS or tokens[place].text in QUOTES):
-            if tokens[place].text not in QUOTES:
+        while place < len(tokens) and (tokens[place].text in _JOINTS or tokens[place].text in _PASSED):
+            if tokens[place].text not in _PASSED:
                 joint.append(tokens[place].text)
             place += 1
         if kind_at(tokens, place) != NUMBER or place in void:

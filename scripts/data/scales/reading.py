@@ -35,7 +35,7 @@ _MISSING = re.compile(
 )
 _POLAR = re.compile(r"(?:yes|no|true|false)\b", re.IGNORECASE)
 _SCALED = words("scale thermometer slider from between anywhere range where")
-_WEAK_MEANS = words("for if when is are to labelled labeled")
+_WEAK_MEANS = words("for if when is are to labelled labeled representing represents indicating reflects")
 
 
 def read(tokens: Sequence[Token], text: str, open_too: bool = True) -> Scale | None:
@@ -72,7 +72,9 @@ def read_legend(tokens: Sequence[Token], text: str, asks: bool) -> Scale | None:
             max(pair.last for pair in marks.pairs) >= len(tokens) - 1
             and min(pair.value for pair in marks.pairs) <= 1
         )
-        if (first < 2 and closed) or (asks and (opened or marks.style in ("label first", "aside"))):
+        told = opened or marks.style in ("label first", "aside") or marks.joint == "to"
+        scaled = marks.joint == "to" and any(token.text == "scale" for token in tokens[:first])
+        if (first < 2 and closed) or (asks and told) or scaled:
             return _numeric(tokens, text, marks, void)
         return None
     listing = find_listing(tokens, void)
@@ -84,12 +86,10 @@ def read_legend(tokens: Sequence[Token], text: str, asks: bool) -> Scale | None:
             else None
         )
     for found in find_ranges(tokens, void):
-        ahead = tokens[found.first - 1].text if found.first else ""
+        ahead = [token.text for token in tokens[max(0, found.first - 2) : found.first]]
         following = tokens[found.last].text if found.last < len(tokens) else ""
-        aside = ahead in ("(", "[") and following in (")", "]")
-        if found.whole and (
-            (aside and asks) or (found.first < 2 and following == "," and asks and ahead == "from")
-        ):
+        aside = following in (")", "]") and ("(" in ahead or "[" in ahead)
+        if asks and found.whole and (aside or (ahead == ["from"] and following == ",")):
             return ranged(found, tokens)
     return None
 
@@ -107,7 +107,7 @@ def _numeric(tokens: Sequence[Token], text: str, marks: Marks, void: frozenset[i
     if limits is None and named_limits and (len(pairs) < 2 or marks.style == "label first"):
         limits, marks = named_limits, NO_MARKS
     if limits is not None:
-        if not limits.whole or (is_fractional(tokens) and limits.high - limits.low <= 1):
+        if not limits.whole or is_fractional(tokens):
             return _unstated("fractions", tokens)
         if listing and sorted(listing.values)[0] == limits.low and max(listing.values) == limits.high:
             return _listed(sorted(listing.values), marks, tokens, listing.last)
@@ -191,15 +191,20 @@ def ranged(limits: Range, tokens: Sequence[Token], marks: Marks = NO_MARKS) -> S
     beyond = len(inside) < len(marks.pairs)
     if marks.style == "list" and not complete and not {low, high} <= values:
         inside = []
-    if len(inside) == 1 and not (
-        marks.style == "aside" or (marks.style == "means" and _means(tokens, inside[0]))
-    ):
+    if len(inside) == 1 and not _is_named(inside[0], limits, marks, tokens):
         inside = []
     span = _span(tokens, max([limits.last, *(pair.last for pair in inside)]))
     if beyond and complete:
         return _labelled(marks, tokens)
     step, low, high = _stepped(tokens, low, high)
     return typed(low, high, step, inside, span)
+
+
+def _is_named(pair: Mark, limits: Range, marks: Marks, tokens: Sequence[Token]) -> bool:
+    """True if the only label in sight is that of a value, not a remark on the range that ends with it."""
+    if marks.style == "aside":
+        return pair.first + 1 != limits.last
+    return marks.style == "means" and _means(tokens, pair)
 
 
 def _means(tokens: Sequence[Token], pair: Mark) -> bool:
