@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+PARTIAL = ".partial."  # in the names of folders that hold what is half-written
 
 
 @contextlib.contextmanager
@@ -22,8 +26,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", dir=target.parent))
+    remove_partial(target.parent, target.name)
+    holder, lock = _new_holder(target)
     partial = holder / target.name
     try:
         yield partial
@@ -37,24 +41,43 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             partial.replace(target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        os.close(lock)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary folders of processes that no longer live (killed before their `finally`)."""
-    for holder in target.parent.glob(f".{target.name}.*.*"):
-        owner = holder.name.split(".")[-2]
-        if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(holder, ignore_errors=True)
+def _new_holder(target: Path) -> tuple[Path, int]:
+    """A new folder beside `target` for what is half-written, and its lock, which ends with the process."""
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=f".{target.name}{PARTIAL}", dir=target.parent))
+        lock = _lock_holder(holder)
+        if lock is not None:
+            return holder, lock
 
 
-def _alive(pid: int) -> bool:
+def _lock_holder(holder: Path) -> int | None:
+    """The locked descriptor of `holder`'s lock file; None if another process has it or removed it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        lock = os.open(holder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (holder / "lock").exists():
+            return lock
+    os.close(lock)
+    return None
+
+
+def remove_partial(folder: Path, name: str = "*") -> list[Path]:
+    """Remove what killed processes left half-written directly in `folder` (of the target `name`)."""
+    pattern = f".{name if name == '*' else glob.escape(name)}{PARTIAL}*"
+    removed = []
+    for holder in folder.glob(pattern):
+        lock = _lock_holder(holder)
+        if lock is not None:
+            shutil.rmtree(holder, ignore_errors=True)
+            os.close(lock)
+            removed.append(holder)
+    return removed
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -11,6 +11,8 @@ hub (a mirror), HF_TOKEN is used if it is set.
 import argparse
 import hashlib
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ from huggingface_hub.errors import (
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import fingerprint, sha256_file, up_to_date, write_json
+from common.files import fingerprint, sha256_file, write_json
 from common.paths import source_dir
+from common.readers import read_json
+from common.step import Step, describe
 
 REPO = "socratesft/SocSci210"
 REVISION = "048481111a4425ed83dc0eacf15f8431f252b21a"
@@ -37,13 +41,43 @@ MAPPINGS = ("participant_mapping.json", "task_mapping.json", "condition_mapping.
 ELSEWHERE = "or give DATA=<folder> with a copy downloaded elsewhere (data/*.parquet, metadata/*.json)"
 
 
-def fetch(repo: str, revision: str, out: Path) -> dict[str, Any]:
-    """Download `repo` at `revision` into `out` and verify it; return the record of what was fetched.
+@dataclass(frozen=True)
+class Fetched:
+    """A data set from the hub, on this machine. new: it was fetched now, not before."""
 
-    Raises `Refusal` when the hub can't be reached, the repository or revision doesn't exist, files
-    are missing from it, or a file's bytes aren't those that the hub states.
+    folder: Path
+    revision: str
+    files: int
+    new: bool
+
+    def __str__(self) -> str:
+        if self.new:
+            return f"{self.folder}: {self.files} files fetched and verified"
+        return f"{self.folder}: nothing to do, revision {self.revision[:12]} is here and verified"
+
+
+def fetch(repo: str = REPO, revision: str = REVISION, out: Path | None = None) -> Fetched:
+    """Download `repo` at `revision` into `out` (data/socsci210/source) and verify every file.
+
+    What is here already is kept. Raises `Refusal` when the hub can't be reached, the repository or revision
+    doesn't exist, files are missing from it, or a file's bytes aren't those that the hub states.
     """
+    out = out or source_dir("socsci210")
+    with Step(out / "fetched.json", fingerprint([repo, revision])) as step:
+        new = not step.done
+        if new:
+            step.begin()
+            files = describe(out, _download(repo, revision, out))
+            write_json(
+                step.record, {"inputs": step.inputs, "repo": repo, "revision": revision, "files": files}
+            )
+        return Fetched(out, revision, len(read_json(step.record, "run the same command again")["files"]), new)
+
+
+def _download(repo: str, revision: str, out: Path) -> list[str]:
+    """The names of the data set's files, once they are here and verified."""
     expected = _expected_files(repo, revision)
+    print(f"fetching {repo} at {revision[:12]} (about 1.4 GB) into {out}", file=sys.stderr)
     try:
         snapshot_download(
             repo, repo_type="dataset", revision=revision, local_dir=out, allow_patterns=PATTERNS
@@ -52,11 +86,12 @@ def fetch(repo: str, revision: str, out: Path) -> dict[str, Any]:
         raise Refusal(
             f"the download broke off ({_short(error)}); run the same command to go on where it stopped"
         ) from None
-    sums = {name: _verified_sum(out / name, info) for name, info in tqdm(expected.items(), "verifying")}
+    for name, info in tqdm(expected.items(), "verifying"):
+        _verify(out / name, info)
     for stale in (*out.glob("data/*.parquet"), *out.glob("metadata/*.json")):
         if str(stale.relative_to(out)) not in expected:
             stale.unlink()  # left by another revision: mixed shards would be silently read together
-    return {"repo": repo, "revision": revision, "sha256": sums}
+    return sorted(expected)
 
 
 def _expected_files(repo: str, revision: str) -> dict[str, Any]:
@@ -86,18 +121,16 @@ def _expected_files(repo: str, revision: str) -> dict[str, Any]:
     return files
 
 
-def _verified_sum(path: Path, info: Any) -> str:
-    """SHA-256 of the file, once it equals what the hub states (LFS: SHA-256; small files: git's blob id)."""
+def _verify(path: Path, info: Any) -> None:
+    """Refuse a file that isn't what the hub states (LFS: SHA-256; small files: git's blob id)."""
     if not path.is_file():
         raise Refusal(f"{path} did not arrive; run the same command again")
-    found = sha256_file(path)
-    good = found == info.lfs.sha256 if info.lfs else _git_blob_id(path) == info.blob_id
+    good = sha256_file(path) == info.lfs.sha256 if info.lfs else _git_blob_id(path) == info.blob_id
     if not good:
         path.unlink()
         raise Refusal(
             f"{path} is damaged (its sum isn't the hub's) and was removed; run the same command again"
         )
-    return found
 
 
 def _git_blob_id(path: Path) -> str:
@@ -110,23 +143,15 @@ def _short(error: Exception) -> str:
 
 
 def main() -> None:
-    """Read the command line and fetch, unless the record says that this revision is already here."""
+    """Read the command line and fetch."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repo", default=REPO)
     parser.add_argument("--revision", default=os.environ.get("REVISION") or REVISION)
-    parser.add_argument("--out", type=Path, default=source_dir("socsci210"))
+    parser.add_argument("--out", type=Path, help="default data/socsci210/source")
     args = parser.parse_args()
-    inputs = fingerprint([args.repo, args.revision])
-    record = args.out / "fetched.json"
-    if up_to_date(record, inputs):
-        print(f"{args.out}: nothing to do, revision {args.revision[:12]} is here and verified")
-        return
-    print(f"fetching {args.repo} at {args.revision[:12]} (about 1.4 GB) into {args.out}")
-    fetched = fetch(args.repo, args.revision, args.out)
-    write_json(record, {"inputs": inputs, **fetched})
-    print(f"{args.out}: {len(fetched['sha256'])} files fetched and verified")
+    print(fetch(args.repo, args.revision, args.out))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ Same seed, same bytes.
 import argparse
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.errors import run_cli
-from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import source_dir
 from common.prompts import DEMOGRAPHIC_FIELDS, user_prompt
 from common.readers import read_json
+from common.step import Step, describe
 from scripts.sample.answers import PERSON_SD, draw_answers
 from scripts.sample.people import draw_people, with_gaps
 from scripts.sample.studies import FORMS, FRAMES, PROPOSALS, STUDIES, Form, Study
@@ -202,8 +204,35 @@ def draw_sample(seed: int) -> tuple[pa.Table, pa.Table, pa.Table]:
     return rows, items, truths
 
 
-def write_sample(folder: Path, seed: int) -> dict[str, Any]:
-    """Write the sample to `folder`, replacing it as a whole; returns the record."""
+@dataclass(frozen=True)
+class Sample:
+    """The drawn sample on disk. new: it was written now, not before."""
+
+    folder: Path
+    rows: int
+    people: int
+    studies: int
+    new: bool
+
+    def __str__(self) -> str:
+        if not self.new:
+            return f"{self.folder}: nothing to do, the sample is up to date"
+        return f"{self.folder}: {self.rows:,} answers of {self.people:,} people in {self.studies} studies"
+
+
+def make_sample(seed: int = SEED, folder: Path | None = None) -> Sample:
+    """Write the sample to `folder` (data/sample/source), replacing it as a whole, unless it is there."""
+    folder = folder or source_dir("sample")
+    inputs = fingerprint({"seed": seed, "sources": source_sums()})
+    with Step(folder / "sample.json", inputs, whole=True) as step:
+        new = not step.done
+        if new:
+            _write(folder, seed, inputs)
+        record = read_json(step.record, f"remove {folder} and run the same command again")
+    return Sample(folder, record["rows"], record["people"], record["studies"], new)
+
+
+def _write(folder: Path, seed: int, inputs: str) -> None:
     rows, items, truths = draw_sample(seed)
     with atomic_path(folder) as partial:
         (partial / "data").mkdir(parents=True)
@@ -216,22 +245,16 @@ def write_sample(folder: Path, seed: int) -> dict[str, Any]:
             write_json(partial / "metadata" / f"{name}_mapping.json", mapping)
         pq.write_table(items, partial / "truth.parquet", compression="zstd")
         pq.write_table(truths, partial / "truth_rows.parquet", compression="zstd")
+        files = sorted(str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file())
         record = {
-            "inputs": _inputs(seed),
+            "inputs": inputs,
             "seed": seed,
             "rows": len(rows),
             "studies": len(STUDIES),
             "people": sum(study.people for study in STUDIES),
-            "files": sorted(
-                str(path.relative_to(partial)) for path in partial.rglob("*.*") if path.is_file()
-            ),
+            "files": describe(partial, files),
         }
         write_json(partial / "sample.json", record)
-    return record
-
-
-def _inputs(seed: int) -> str:
-    return fingerprint({"seed": seed, "sources": source_sums()})
 
 
 def source_sums() -> list[str]:
@@ -248,18 +271,9 @@ def source_sums() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED, help=f"what is drawn (default {SEED})")
-    parser.add_argument("--out", type=Path, default=source_dir("sample"), help="default data/sample/source")
+    parser.add_argument("--out", type=Path, help="default data/sample/source")
     options = parser.parse_args()
-    record = options.out / "sample.json"
-    if up_to_date(record, _inputs(options.seed)):
-        files = read_json(record, "run `make clean`")["files"]
-        if all((options.out / name).is_file() for name in files):
-            print(f"{options.out}: nothing to do, the sample is up to date")
-            return
-    made = write_sample(options.out, options.seed)
-    print(
-        f"{options.out}: {made['rows']:,} answers of {made['people']:,} people in {made['studies']} studies"
-    )
+    print(make_sample(options.seed, options.out))
 
 
 if __name__ == "__main__":

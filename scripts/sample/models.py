@@ -24,12 +24,14 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from common.errors import run_cli
-from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
+from common.paths import root
 from common.prompts import SYSTEM_PROMPT
+from common.readers import read_json
+from common.step import Step, describe
 from scripts.sample.draw import SEED, draw_study, source_sums
 from scripts.sample.studies import STUDIES
 
-MODELS = Path("outputs", "models")
 MERGES = 1000  # learned merges: nearly every word of the sample becomes one token
 CONTEXT = 2048
 HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 64, 2, 4, 2, 192
@@ -149,8 +151,34 @@ def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:
     return json.loads(tokenizer.to_str())["model"]
 
 
-def write_model(family: Family, folder: Path) -> int:
-    """Write tokenizer, configuration and random weights to `folder`; returns the number of parameters."""
+@dataclass(frozen=True)
+class TinyModel:
+    """A tiny model on disk. new: it was written now, not before."""
+
+    folder: Path
+    parameters: int
+    new: bool
+
+    def __str__(self) -> str:
+        if not self.new:
+            return f"{self.folder}: nothing to do, the model is up to date"
+        return f"{self.folder}: {self.parameters:,} parameters"
+
+
+def make_model(family: Family, folder: Path | None = None) -> TinyModel:
+    """Write tokenizer, configuration and random weights to `folder` (outputs/models/...), once."""
+    folder = folder or root() / "outputs" / "models" / family.folder
+    libraries = [version(name) for name in ("torch", "transformers", "tokenizers")]
+    inputs = fingerprint([family.name, libraries, sha256_file(__file__), source_sums()])
+    with Step(folder / "tiny.json", inputs, whole=True) as step:
+        new = not step.done
+        if new:
+            _write(family, folder, inputs)
+        record = read_json(step.record, f"remove {folder} and run the same command again")
+    return TinyModel(folder, record["parameters"], new)
+
+
+def _write(family: Family, folder: Path, inputs: str) -> None:
     import torch
     from transformers import (
         AutoModelForCausalLM,
@@ -197,13 +225,9 @@ def write_model(family: Family, folder: Path) -> int:
     with atomic_path(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        write_json(partial / "tiny.json", {"inputs": _inputs(family), "parameters": model.num_parameters()})
-    return model.num_parameters()
-
-
-def _inputs(family: Family) -> str:
-    libraries = [version(name) for name in ("torch", "transformers", "tokenizers")]
-    return fingerprint([family.name, libraries, sha256_file(__file__), source_sums()])
+        files = describe(partial, sorted(path.name for path in partial.iterdir()))
+        record = {"inputs": inputs, "parameters": model.num_parameters(), "files": files}
+        write_json(partial / "tiny.json", record)
 
 
 def main() -> None:
@@ -211,11 +235,7 @@ def main() -> None:
     parser.add_argument("--family", choices=[*FAMILIES, "all"], default="all", help="default all")
     chosen = parser.parse_args().family
     for family in FAMILIES.values() if chosen == "all" else [FAMILIES[chosen]]:
-        folder = MODELS / family.folder
-        if up_to_date(folder / "tiny.json", _inputs(family)):
-            print(f"{folder}: nothing to do, the model is up to date")
-        else:
-            print(f"{folder}: {write_model(family, folder):,} parameters")
+        print(make_model(family))
 
 
 if __name__ == "__main__":

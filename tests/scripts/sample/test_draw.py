@@ -16,7 +16,7 @@ from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, PROMPT_FIELDS, user_prompt
 from common.scale import KINDS
 from scripts.sample.answers import latent_support, ordered_distribution
-from scripts.sample.draw import SEED, as_sample_ids, draw_study, main, split_mappings, write_sample
+from scripts.sample.draw import SEED, as_sample_ids, draw_study, main, make_sample, split_mappings
 from scripts.sample.people import draw_people
 from scripts.sample.studies import FORMS, FRAMES, PROPOSALS, STUDIES
 
@@ -26,7 +26,7 @@ CELL = ["study_id", "condition_num", "task_num"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "source"
-    write_sample(folder, SEED)
+    make_sample(SEED, folder)
     return folder
 
 
@@ -255,7 +255,7 @@ def test_unseen_studies_use_proposals_frames_and_forms_that_seen_ones_use_in_oth
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_answers(
     folder: Path, tmp_path: Path
 ) -> None:
-    write_sample(tmp_path / "again", SEED)
+    make_sample(SEED, tmp_path / "again")
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert len(files) == 9
     for name in files:

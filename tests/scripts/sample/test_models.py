@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.files import sha256_file
 from common.prompts import SYSTEM_PROMPT, user_prompt
-from scripts.sample.models import FAMILIES, training_texts, write_model
+from scripts.sample.models import FAMILIES, make_model, training_texts
 
 TEMPLATES = {"llama": "llama3", "qwen": "qwen"}
 STIMULUS = "Do you agree? Only return an integer from 0 to 100, nothing else."
@@ -24,7 +24,7 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / FAMILIES[family].folder
-    write_model(FAMILIES[family], folder)
+    make_model(FAMILIES[family], folder)
     return folder
 
 
@@ -106,6 +106,6 @@ def test_the_model_loads_as_the_family_and_stops_at_its_ends(
 
 
 def test_the_same_versions_give_the_same_bytes(family: str, folder: Path, tmp_path: Path) -> None:
-    write_model(FAMILIES[family], tmp_path / "again")
+    make_model(FAMILIES[family], tmp_path / "again")
     for path in folder.iterdir():
         assert sha256_file(path) == sha256_file(tmp_path / "again" / path.name), path.name
