@@ -4,7 +4,19 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scripts.data.scales.tokens import CURRENCIES, END, LINE, NUMBER, QUOTES, SIGN, WORD, Token, at, words
+from scripts.data.scales.tokens import (
+    CURRENCIES,
+    END,
+    LINE,
+    NUMBER,
+    QUOTES,
+    SIGN,
+    WORD,
+    Token,
+    at,
+    kind_at,
+    words,
+)
 
 STRONG, WEAK, NONE = "strong", "weak", ""
 
@@ -185,8 +197,7 @@ def starts_mark(tokens: Sequence[Token], begin: int, end: int) -> bool:
     after = begin + 1
     while at(tokens, after) in QUOTES:
         after += 1
-    following = at(tokens, after)
-    return following in _MARKING or following == "(" or tokens[after].kind == WORD
+    return at(tokens, after) in _MARKING or at(tokens, after) == "(" or kind_at(tokens, after) == WORD
 
 
 _CONTINUES = words(

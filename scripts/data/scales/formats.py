@@ -7,34 +7,47 @@ from scripts.data.scales.ranges import Range, find_ranges, skip_aside
 from scripts.data.scales.tokens import BROKEN, END, LINE, NUMBER, WORD, Token, at, kind_at, words
 
 
-def find_step(tokens: Sequence[Token]) -> tuple[int, int] | None:
-    """(step, a value that is admissible) that the tokens ask for: `in steps of 10`, `even numbers`."""
+def find_step(tokens: Sequence[Token]) -> tuple[int, int | None] | None:
+    """(step, anchor) that the tokens ask for: `in steps of 10`, `even numbers`.
+
+    anchor: an admissible answer where the words name one, as multiples do (0); None where steps are
+    counted from the lowest answer.
+    """
     for index, token in enumerate(tokens):
         word, following = token.text, at(tokens, index + 1)
         number = tokens[index + 2] if kind_at(tokens, index + 2) == NUMBER else None
-        if word in ("steps", "increments", "intervals", "multiples", "multiple", "units", "jumps") and number:
-            if following in ("of", "by"):
-                return max(1, number.value), 0
-        elif word in ("divisible", "nearest", "rounded", "counting", "going") and following in ("by", "to"):
-            if number and number.value > 1:
-                return number.value, 0
-        elif word == "nearest" and kind_at(tokens, index + 1) == NUMBER and tokens[index + 1].value > 1:
+        if word in _MULTIPLES and following in ("of", "by", "to") and number and number.value > 1:
+            return number.value, 0
+        if word in _STEPS and following == "of" and number and number.value > 0:
+            return number.value, None
+        if word == "nearest" and kind_at(tokens, index + 1) == NUMBER and tokens[index + 1].value > 1:
             return tokens[index + 1].value, 0
-        elif word in ("even", "odd") and following in (
-            "number", "numbers", "integer", "integers", "values", "value", "whole", "numbered", "digits"
-        ):  # fmt: skip
+        if word in ("even", "odd") and following in _WHOLE:
             return 2, int(word == "odd")
-        elif word in ("increments", "steps", "intervals", "increment"):
-            back = index - 1
-            while at(tokens, back) in ("-", "point", "unit", "dollar", "percent", "percentage"):
-                back -= 1
-            if back >= 0 and tokens[back].kind in (NUMBER, BROKEN) and tokens[back].value > 0:
-                return tokens[back].value, 0
-        elif word in _TENS and at(tokens, index - 1) in ("in", "by"):
+        if word in _STEPS and (size := _step_before(tokens, index)):
+            return size, None
+        if word in _TENS and at(tokens, index - 1) in ("in", "by"):
             return _TENS[word], 0
     return None
 
 
+def _step_before(tokens: Sequence[Token], index: int) -> int:
+    """The size in `in 5-point increments`; 0 if none stands before the word at `index`."""
+    back = index - 1
+    while at(tokens, back) in ("-", "point", "unit", "dollar", "percent", "percentage"):
+        back -= 1
+    if (
+        back < 0
+        or tokens[back].kind not in (NUMBER, BROKEN)
+        or at(tokens, back - 1) not in ("in", "by", "using")
+    ):
+        return 0
+    return max(0, tokens[back].value)
+
+
+_MULTIPLES = words("multiples multiple divisible nearest rounded counting going")
+_STEPS = words("steps increments intervals units jumps increment")
+_WHOLE = words("number numbers integer integers value values whole numbered digits")
 _TENS = {"twos": 2, "fives": 5, "tens": 10, "twenties": 20}
 
 

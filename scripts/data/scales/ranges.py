@@ -71,7 +71,8 @@ def examples(tokens: Sequence[Token]) -> frozenset[int]:
     index = 0
     while index < len(tokens):
         word = tokens[index].text
-        begins = word in ("eg", "example") or (word == "such" and at(tokens, index + 1) == "as")
+        short = word == "eg" and (tokens[index].end - tokens[index].start > 2 or at(tokens, index - 1) == "(")
+        begins = short or word == "example" or (word == "such" and at(tokens, index + 1) == "as")
         if begins or (word == "instance" and at(tokens, index - 1) == "for"):
             depth = 0
             while index < len(tokens) and tokens[index].kind not in (END, LINE):

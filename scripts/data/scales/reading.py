@@ -221,9 +221,10 @@ def _stepped(tokens: Sequence[Token], low: int, high: int) -> tuple[int, int, in
     if found is None:
         return 1, low, high
     step, anchor = found
+    first, last = low, high
     if anchor is not None:
-        low, high = low + (anchor - low) % step, high - (high - anchor) % step
-    return (step, low, high) if low < high and (high - low) % step == 0 else (1, low, high)
+        first, last = low + (anchor - low) % step, high - (high - anchor) % step
+    return (step, first, last) if first < last and (last - first) % step == 0 else (1, low, high)
 
 
 def typed(low: int, high: int, step: int, marks: Iterable[Mark], span: tuple[int, int]) -> Scale:

@@ -182,8 +182,8 @@ def _numeral(tokens: list[Token], raw: list[Token], index: int) -> int:
         times = TIMES.get(following.text) or (SHORT_TIMES.get(following.text) if glued else None)
         if times:
             parts = token.text.split(".")
-            exact = len(parts) <= 2 and len(parts[-1]) <= 9
-            if kind == BROKEN and exact and token.text.count(".") == 1:
+            exact = len(parts) == 2 and len(parts[-1]) <= 9 and "".join(parts).isdecimal()
+            if kind == BROKEN and exact:
                 value = int(parts[0] + parts[1]) * times // 10 ** len(parts[1])
                 kind = NUMBER
             elif kind == NUMBER:
