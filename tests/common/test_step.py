@@ -167,11 +167,11 @@ def test_a_child_that_still_works_keeps_the_lock_of_its_killed_parent(tmp_path: 
         from pathlib import Path
         from common.step import Step
         Step(Path({str(record)!r}), "a").__enter__()
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        child = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
         print(child.pid, flush=True)
         os.kill(os.getpid(), 9)
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     with pytest.raises(Refusal, match="another run is writing"):
         Step(record, "a").__enter__()
     os.kill(int(done.stdout), signal.SIGKILL)
