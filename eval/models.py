@@ -4,10 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from common.errors import Refusal
-from common.paths import output_dir, root, safe_name
+from common.runs import base_model, finished_runs, recipe_models
 from eval.settings import Settings
 
 
@@ -78,7 +76,7 @@ def find_models(names: str, data: str, split: str) -> list[Model]:
 
 def is_recipe(name: str) -> bool:
     """True for the name of a folder of configs/ that has an SFT recipe."""
-    return Path(name).name == name and (root() / "configs" / name / "sft.yaml").is_file()
+    return name in recipe_models()
 
 
 def models_of(recipe: str, data: str, split: str) -> list[Model]:
@@ -86,15 +84,8 @@ def models_of(recipe: str, data: str, split: str) -> list[Model]:
 
     Raises `Refusal` for an unknown folder.
     """
-    file = root() / "configs" / safe_name(recipe, "MODEL") / "sft.yaml"
-    if not file.is_file():
-        names = ", ".join(sorted(path.parent.name for path in (root() / "configs").glob("*/sft.yaml")))
-        raise Refusal(f"unknown MODEL={recipe}; choose one of {names}")
-    runs = [path.parent for path in (output_dir(data, split) / recipe).glob("*/run.json")]
-    runs = [run for run in runs if ".old-" not in run.name]
-    runs.sort(key=lambda run: (not run.name.startswith("sft"), run.name))
-    base = yaml.safe_load(file.read_text(encoding="utf-8"))["model_name_or_path"]
-    base = str(root() / base) if (root() / base).is_dir() else base
+    runs = finished_runs(data, split, recipe)
+    base = base_model(recipe)
     return [Model(base, f"{recipe}-base"), *(Model(str(run), f"{recipe}-{run.name}") for run in runs)]
 
 

@@ -9,6 +9,7 @@ from common.files import file_stamp, fingerprint
 from common.page.render import count
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 from common.readers import read_json
+from common.runs import RECORD, finished_runs
 from eval.scoring.record import (
     COMPARISON,
     SCORES,
@@ -71,7 +72,7 @@ def load(data: str, split: str) -> Results:
     comparison = read_comparison(compared.parent) if compared.is_file() else None
     predictions = {name: folder / "eval" / name / "predictions.json" for name in scores}
     manifest = source / "manifest.json"
-    runs = _runs(folder)
+    runs = _runs(data, split)
     files_read = [*files, compared, *predictions.values(), manifest]
     stamps = [[str(file), *file_stamp(file)] for file in files_read if file.is_file()]
     return Results(
@@ -91,13 +92,11 @@ def _json(path: Path, remedy: str) -> Json:
     return read_json(path, remedy) if path.is_file() else {}
 
 
-def _runs(folder: Path) -> dict[tuple[str, str], Json]:
+def _runs(data: str, split: str) -> dict[tuple[str, str], Json]:
     """The records of finished training runs, a model's SFT before its DPO."""
-    files = [file for file in folder.glob("*/*/run.json") if ".old-" not in file.parent.name]
-    files.sort(key=lambda file: (file.parent.parent.name, not file.parent.name.startswith("sft"), file))
     return {
-        (file.parent.parent.name, file.parent.name): read_json(file, "run that training again")
-        for file in files
+        (run.parent.name, run.name): read_json(run / RECORD, "run that training again")
+        for run in finished_runs(data, split)
     }
 
 
