@@ -7,6 +7,7 @@ stands, whatever else is in the data, with any number of workers. Mixing: the fi
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,12 @@ def draw(seed: int, purpose: str, *keys: np.ndarray) -> np.ndarray:
     state: np.ndarray = np.array(int.from_bytes(start, "little"), np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
-            state = _mix(state + np.uint64(0x9E3779B97F4A7C15) ^ _mix(key.astype(np.uint64)))
+            state = mix(state + np.uint64(0x9E3779B97F4A7C15) ^ mix(key.astype(np.uint64)))
     return state
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def mix(value: Any) -> Any:
+    """The finaliser of SplitMix64: uint64 to uint64, a number or an array; compiled code compiles it."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

@@ -20,8 +20,10 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from common.files import atomic_path
+from common.text import printable
 
 INK, GREY = "#1d2430", "#7d8694"  # in a page INK becomes the page's own text colour
 PEOPLE, MODEL = "#0072b2", "#e69f00"
@@ -286,6 +288,8 @@ def bar_plots(
 
 def _laid_out(figure: Figure) -> Figure:
     """The figure with its layout done once: else every saving would do it again, twice as slow."""
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
@@ -314,7 +318,7 @@ def svg(
         group = root.find(f".//*[@id='{gid}']")
         points = [] if group is None else group.findall(f".//{{{_SVG}}}use")
         for point, text in zip(points, texts, strict=True):
-            ElementTree.SubElement(point, f"{{{_SVG}}}title").text = text
+            ElementTree.SubElement(point, f"{{{_SVG}}}title").text = printable(text)
     for element in root.iter():
         for key, value in element.attrib.items():
             if key == "id":
@@ -323,7 +327,7 @@ def svg(
                 value = value.replace("#", f"#{name}-", 1)
             element.set(key, value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor"))
     root.set("role", "img")
-    root.set("aria-label", label or name)
+    root.set("aria-label", printable(label or name))
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -338,5 +342,5 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 def _short(text: str, limit: int = 40) -> str:
     """`text` on one line of at most `limit` characters."""
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -7,6 +7,7 @@ A page's template extends `base.html.j2` (head, style, navigation, footer) and i
 `parts.html.j2` (tables, figures, lists of settings). Three guards stand between data and harm:
 
 1. jinja2 escapes every value (`autoescape`), and refuses a name that wasn't given (`StrictUndefined`);
+   control characters are written out (`common/text.py`);
 2. data for scripts is JSON in a block that isn't run, with `<`, `>` and `&` written as escapes, and the
    scripts put it into the page as text, never as markup;
 3. a Content-Security-Policy names the hash of each script of ours: no other script runs, and nothing
@@ -28,6 +29,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import atomic_path
+from common.text import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 MINUS, DASH = "−", "–"
@@ -78,6 +80,7 @@ def environment(*folders: Path) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     made.filters.update(num=num, signed=signed, percent=percent, count=count)
     return made

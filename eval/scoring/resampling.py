@@ -13,6 +13,7 @@ from numba import njit
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from common import draws
 from common.distances import DISTANCES, clipped_wasserstein, in_threads, pair
 
 LEVEL = 0.95
@@ -63,12 +64,7 @@ def resample_people(rows: PairedRows, replicates: int, seed: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True)
-def mix(x):
-    """splitmix64 (Steele et al. 2014): a counter to a random 64-bit number."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+mix = njit(cache=True)(draws.mix)  # a counter to a random 64-bit number
 
 
 @njit(cache=True)

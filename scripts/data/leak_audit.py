@@ -25,6 +25,7 @@ from common.errors import Refusal, run_cli
 from common.files import sha256_file
 from common.paths import SPLITS, split_dir
 from common.readers import read_json
+from common.tables import text_table
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
 from scripts.data.register import STAGES
 
@@ -176,12 +177,13 @@ class Audit:
             )
 
     def __str__(self) -> str:
-        lines = [f"{'compared':46} {'train':>11} {'eval':>11} {'both':>9}  verdict"]
-        for check in self.checks:
-            counts = f"{check.train:11,} {check.eval:11,} {check.both:9,}"
-            examples = f"  e.g. {', '.join(check.examples[:3])}" if check.both else ""
-            lines.append(f"{check.name:46} {counts}  {check.verdict}{examples}")
-        return "\n".join(lines)
+        columns = ("compared", "train", "eval", "both", "verdict", "examples")
+        counts = [[f"{count:,}" for count in (check.train, check.eval, check.both)] for check in self.checks]
+        rows = [
+            [check.name, *numbers, check.verdict, ", ".join(check.examples[:3]) if check.both else ""]
+            for check, numbers in zip(self.checks, counts, strict=True)
+        ]
+        return text_table(columns, rows, left=("verdict", "examples"))
 
 
 def audit(data: str = "sample", split: str = "study") -> Audit:

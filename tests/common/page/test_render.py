@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -113,3 +114,27 @@ def test_the_policy_alone_stops_markup_that_was_not_escaped(tmp_path, monkeypatc
     assert harmed(dom(without_policy(file))), (
         "without any guard the same text does harm, so these tests can fail"
     )
+
+
+ESCAPES = "a\x1b[31m\x00\x9f\ufffe"
+
+
+def test_control_characters_are_written_out_in_pages(tmp_path, monkeypatch):
+    html = one_page(tmp_path, monkeypatch, TABLE, title=ESCAPES, rows=[{"a": ESCAPES, "b": 1}]).read_text()
+    assert r"a\x1b[31m\x00\x9f\ufffe" in html and not set("\x1b\x00\x9f\ufffe") & set(html)
+
+
+def test_control_characters_are_written_out_in_figures(tmp_path):
+    dot = figures.Dot(0.5, 0.4, 0.6)
+    drawn = [
+        figures.dot_plot([figures.Row(ESCAPES, [dot, dot])], ESCAPES, [ESCAPES, ESCAPES], {0.5: ESCAPES}),
+        figures.scatter_plots([figures.Cloud(ESCAPES, [0.1], [0.1], [True])], ESCAPES, ESCAPES),
+        figures.line_plot([figures.Line(ESCAPES, [0, 1], [0, 1])] * 2, ESCAPES, ESCAPES),
+        figures.reliability_plot({ESCAPES: [(0.5, 0.5, 3)]}),
+        figures.bar_plots({ESCAPES: {ESCAPES: [0.5], "b": [0.5]}}, [ESCAPES], ESCAPES),
+    ]
+    for number, figure in enumerate(drawn):
+        titles = {"cloud-0": [ESCAPES]} if number == 1 else None
+        assert r"\x1b[31m" in figures.svg(figure, "one", ESCAPES, titles)
+        figures.save(figure, tmp_path, f"figure-{number}")
+        ElementTree.parse(tmp_path / f"figure-{number}.svg")
