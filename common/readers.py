@@ -86,8 +86,12 @@ def parse_yaml(text: str, name: str, yes_is_true: bool = False) -> tuple[Any, Li
     try:
         node = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        at = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise Refusal(f"{name}{at} is not valid YAML: {_one_line(error.problem or error)}") from None
+        lines = text.splitlines()
+        marks = [mark.line for mark in (error.problem_mark, error.context_mark) if mark]
+        remedies = [_quotes(lines[line]) for line in marks if line < len(lines)]
+        at = f" line {marks[0] + 1}" if marks else ""
+        remedy = next(filter(None, remedies), "")
+        raise Refusal(f"{name}{at} is not valid YAML: {_one_line(error.problem or error)}{remedy}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Refusal(f"{name} line {line} has a control character; remove it") from None
@@ -95,6 +99,18 @@ def parse_yaml(text: str, name: str, yes_is_true: bool = False) -> tuple[Any, Li
         raise Refusal(f"{name} is not valid YAML: nested deeper than {DEEPEST} levels") from None
     walk = _Walk(name, yes_is_true)
     return walk.value(node, ()) if node is not None else None, walk.lines
+
+
+def _quotes(line: str) -> str:
+    """The remedy for a line whose text holds what YAML reads as its own signs."""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "; indent with blanks, not tabs"
+    value = re.sub(r"^[\s-]*(?:[^\s\"'{\[][^:]*:\s+)?", "", line)
+    if value.startswith(("'", '"')):
+        return "; close the quotes, and write a quote inside them twice or with the other kind around"
+    if value[:1] in tuple("{[*&!|>%@`") or ": " in value or " #" in value:
+        return "; put the text in double quotes"
+    return ""
 
 
 class _Walk:

@@ -53,7 +53,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"`{'.'.join(place)}` is missing"
     if problem["type"] != "extra_forbidden":
-        return f"`{'.'.join(place)}` = {problem['input']!r}: {problem['msg']}"
+        given, message = repr(problem["input"])[:80], problem["msg"].removeprefix("Value error, ")
+        return f"`{'.'.join(place)}` = {given}: {message}"
     known = _known_keys(model, place[:-1])
     near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`? " if near else ""

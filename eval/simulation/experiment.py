@@ -17,11 +17,13 @@ from pydantic import ValidationError
 
 from common.errors import Refusal
 from common.paths import safe_name
+from common.readers import Place, line_of
 from common.scale import Scale
 from common.settings import explain
-from eval.simulation.experiment_file import ExperimentFile, Mistake, Place, line_of, read_file, suggestion
+from eval.simulation.experiment_file import ExperimentFile, Mistake, parsed, read_file, suggestion
 
 MAX_ARMS = 2000
+EVERYBODY = "everybody"  # the one group of a poll
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def load_experiment(path: str | Path) -> Experiment:
 def make_experiment(content: dict[str, Any], name: str) -> Experiment:
     """An experiment from what its file would hold, as plain values; refused as a file would be."""
     try:
-        return _checked(ExperimentFile.model_validate(content), name)
+        return _checked(parsed(content), name)
     except ValidationError as error:
         raise Refusal(f"{name}: {explain(error, ExperimentFile)}") from None
     except Mistake as mistake:
@@ -140,15 +142,15 @@ def _checked(file: ExperimentFile, name: str) -> Experiment:
 
 
 def _make_arms(file: ExperimentFile) -> Iterator[Arm]:
-    if (file.arms is None) == (file.factors is None):
-        raise Mistake((), "give either `arms` (texts) or `factors` (levels that are crossed)")
-    if file.arms is not None:
-        if len(file.arms) < 2:
-            raise Mistake(("arms",), "an experiment needs at least two arms")
-        for name, texts in file.arms.items():
+    if file.arms is not None and file.factors is not None:
+        raise Mistake(("factors",), "give either `arms` (texts) or `factors` (levels that are crossed)")
+    if file.factors is None:
+        arms = {EVERYBODY: {}} if file.arms is None else file.arms
+        if not arms:
+            raise Mistake(("arms",), "name the arms, or leave `arms` out: then everybody is asked the same")
+        for name, texts in arms.items():
             yield Arm(name, texts, {})
         return
-    assert file.factors is not None
     count = 1
     for factor, levels in file.factors.items():
         if len(levels) < 2:
@@ -202,7 +204,7 @@ def _check_placeholders(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
     for place, text in places:
         for name in _placeholders(text, place):
             if name not in names:
-                hint = f"{suggestion(name, names)}there are {', '.join(names)}"
+                hint = f"{suggestion(name, names)}there are {', '.join(names) or 'none'}"
                 raise Mistake(place, f"nothing fills the placeholder {{{name}}}; {hint}")
             used.add(name)
     for name in names:

@@ -1,4 +1,4 @@
-"""What an experiment file may hold, key by key, and where in it each value stands.
+"""What an experiment file may hold, key by key.
 
 `read_file` gives the values and their lines; `eval/simulation/experiment.py` checks what they mean together.
 """
@@ -7,16 +7,30 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from common.errors import Refusal
+from common.readers import Lines, Place, line_of, read_yaml
 from common.scale import MAX_ANSWERS, Kind, Scale
 from common.settings import Section, explain, first_problem
 from eval.simulation.population import PopulationSpec, Word
 
 EXAMPLE = "configs/experiments/two-arm.yaml"
-Place = tuple[str | int, ...]
+SELECT_ALL = "select-all"
+IN_QUOTES = "braces make a mapping in YAML; put the text in quotes"
+# What other tools call their questions, and the nearest way to ask them here.
+ELSEWHERE = {
+    "a ranking has no scale of answers; ask about each item on a scale of its own (one outcome an item), or "
+    "which one comes first (kind: choice)": ("rank", "order", "sort"),
+    "free text has no scale of answers; list what you would code it into (kind: choice), or ask for a number "
+    "(kind: open)": ("text", "essay", "string", "open-ended", "open ended", "comment"),
+    "write kind: select-all where several options may apply, kind: choice where one does": (
+        "multi", "check", "select", "options", "single", "radio",
+    ),
+    "leave kind out: low, high and labels say it": (
+        "likert", "slider", "numeric", "number", "rating", "scale",
+    ),
+}  # fmt: skip
 
 
 class Mistake(Exception):
@@ -27,29 +41,35 @@ class Mistake(Exception):
         self.place = place
 
 
-def suggestion(word: str, known: list[str]) -> str:
-    """`did you mean X? ` if a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def suggestion(word: str, words: list[str]) -> str:
+    """`did you mean X? ` if one of the words is near, else nothing."""
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`? " if near else ""
 
 
-def _text_or_none(value: Any) -> Any:
+def _text(value: Any) -> Any:
+    """A text; nothing at all is an empty one. Unquoted braces, which YAML reads as a mapping, are named."""
+    if isinstance(value, dict) and all(text is None for text in value.values()):
+        raise ValueError(IN_QUOTES)
     return "" if value is None else value
+
+
+Text = Annotated[Word, BeforeValidator(_text)]
 
 
 def _texts(value: Any) -> Any:
     """One text, or a list of them (of which each person gets one), as a list."""
-    return value if isinstance(value, list) else [_text_or_none(value)]
+    return value if isinstance(value, list) else [_text(value)]
 
 
 def _by_arm(value: Any) -> Any:
-    """A question for all arms stands under ""; else {arm: question}."""
-    pairs = value if isinstance(value, dict) else {"": value}
+    """A question for all arms is under ""; else {arm: question}."""
+    pairs = value if isinstance(_text(value), dict) else {"": value}
     return {arm: _texts(texts) for arm, texts in pairs.items()}
 
 
 def _arm(value: Any) -> Any:
-    return {"arm": _text_or_none(value)} if not isinstance(value, dict) else value
+    return {"arm": _text(value)} if not isinstance(value, dict) else value
 
 
 def _arms(value: Any) -> Any:
@@ -59,7 +79,7 @@ def _arms(value: Any) -> Any:
 def _factor(value: Any) -> Any:
     """Levels are {name: text}; a list of texts names each level by its text."""
     pairs = {str(text): text for text in value} if isinstance(value, list) else value
-    return {name: _text_or_none(text) for name, text in pairs.items()} if isinstance(pairs, dict) else pairs
+    return {name: _text(text) for name, text in pairs.items()} if isinstance(pairs, dict) else pairs
 
 
 def _factors(value: Any) -> Any:
@@ -71,15 +91,41 @@ def _moderators(value: Any) -> Any:
     return {field: groups or [] for field, groups in pairs.items()} if isinstance(pairs, dict) else pairs
 
 
-class ScaleSpec(Section):
-    """An answer scale as a person writes it; `kind` is only needed for choice and open scales."""
+def _kind(value: Any) -> Any:
+    """A kind of scale; a name from elsewhere is refused with the nearest way to ask."""
+    word = str(value).lower().replace("_", "-")
+    if word in ("select-all", "select all", "select-all-that-apply", "select all that apply"):
+        return SELECT_ALL
+    for way, names in ELSEWHERE.items():
+        if any(name in word for name in names):
+            raise ValueError(way)
+    return value
 
-    kind: Kind | None = None
+
+class ScaleSpec(Section):
+    """An answer scale as a person writes it; `kind` is only needed for choice, select-all and open scales.
+
+    labels: {answer: meaning}, or a list of meanings for the answers from `low` (or 1) on.
+    """
+
+    kind: Annotated[Kind | Literal["select-all"] | None, BeforeValidator(_kind)] = None
     low: int | None = None
     high: int | None = None
     step: int = Field(1, ge=1)
-    labels: dict[int, Word] = Field(default_factory=dict)
+    labels: dict[int, Text] = Field(default_factory=dict)
     unit: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed_labels(cls, value: Any) -> Any:
+        labels = value.get("labels") if isinstance(value, dict) else None
+        if not isinstance(labels, list):
+            return value
+        low, step = value.get("low"), value.get("step", 1)
+        if not isinstance(low, int | None) or not isinstance(step, int):
+            return value | {"labels": {}}  # what is wrong with low or step is said first
+        first = 1 if low is None else low
+        return value | {"labels": {first + step * index: label for index, label in enumerate(labels)}}
 
     def scale(self) -> Scale:
         """The typed scale. Raises `Mistake` (place within the scale) for one that can't be."""
@@ -113,6 +159,7 @@ class ScaleSpec(Section):
             raise Mistake(("labels",), "a choice needs a label for each answer")
         if kind == "binary" and points != 2:
             raise Mistake(("kind",), f"a binary scale has two answers, this one has {points}")
+        assert kind != "select-all"  # it was taken apart when the file was read
         return Scale(kind, low, high, self.step, labels)
 
 
@@ -122,9 +169,9 @@ class Outcome(Section):
     wordings: whether a person gets one of the question's texts, or answers all of them.
     """
 
-    question: Annotated[dict[str, list[str]], BeforeValidator(_by_arm)]
+    question: Annotated[dict[str, list[Word]], BeforeValidator(_by_arm)]
     scale: ScaleSpec
-    answer_format: str | None = None
+    answer_format: Word | None = None
     wordings: Literal["one", "all"] = "one"
 
 
@@ -139,14 +186,14 @@ class Design(Section):
 
 
 class ExperimentFile(Section):
-    """The file, key by key."""
+    """The file, key by key. Neither arms nor factors: one group, asked once (a poll)."""
 
     name: str = ""
     title: str = ""
     description: str = ""
-    vignette: str = "{arm}"
-    arms: Annotated[dict[str, dict[str, Word]] | None, BeforeValidator(_arms)] = None
-    factors: Annotated[dict[str, dict[str, Word]] | None, BeforeValidator(_factors)] = None
+    vignette: Text = ""  # where there are arms: "{arm}"
+    arms: Annotated[dict[str, dict[str, Text]] | None, BeforeValidator(_arms)] = None
+    factors: Annotated[dict[str, dict[str, Text]] | None, BeforeValidator(_factors)] = None
     control: str | None = None
     outcomes: dict[str, Outcome]
     design: Design
@@ -155,22 +202,13 @@ class ExperimentFile(Section):
     seed: int = Field(0, ge=0)
 
 
-Lines = dict[Place, int]
-
-
 def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:
     """The file's values, and the line of each. Raises `Refusal` for what isn't YAML or isn't allowed."""
-    lines: Lines = {(): 1}
+    content, lines = read_yaml(path, f"give an experiment file such as {EXAMPLE}")
+    if not isinstance(content, dict):
+        raise Refusal(f"{path} line 1: an experiment file holds `key: value` lines, see {EXAMPLE}")
     try:
-        node = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
-    except OSError:
-        raise Refusal(f"{path or 'the experiment file'} is missing; give one such as {EXAMPLE}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        if not isinstance(node, yaml.MappingNode):
-            raise Mistake((), f"an experiment file holds `key: value` lines, see {EXAMPLE}")
-        return ExperimentFile.model_validate(_plain(node, (), lines)), lines
+        return parsed(content), lines
     except ValidationError as error:
         problem = explain(error, ExperimentFile)
         raise Refusal(f"{path} line {line_of(lines, first_problem(error)['loc'])}: {problem}") from None
@@ -178,37 +216,41 @@ def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:
         raise Refusal(f"{path} line {line_of(lines, mistake.place)}: {mistake}") from None
 
 
-def _plain(node: yaml.Node, place: Place, lines: Lines) -> Any:
-    """A YAML node as plain values, noting each one's line. Keys are kept as text.
+def parsed(content: dict[str, Any]) -> ExperimentFile:
+    """The file's values in their types; a select-all outcome becomes a yes/no outcome an option.
 
-    YAML 1.1 reads a bare `no` as false and a date as a date; in a label both are words, so only
-    numbers, null, true and false are more than text here.
+    Raises `ValidationError` or `Mistake`.
     """
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        values: dict[str, Any] = {}
-        for key, value in node.value:
-            here = (*place, str(key.value))
-            lines[here] = key.start_mark.line + 1
-            if key.value in values:
-                raise Mistake(here, f"`{key.value}` stands here twice; keep one of them")
-            values[str(key.value)] = _plain(value, here, lines)
-        return values
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*place, index), lines) for index, item in enumerate(node.value)]
-    kind = node.tag.rsplit(":", 1)[-1]
-    if kind in ("int", "float", "null") or (kind == "bool" and node.value.lower() in ("true", "false")):
-        return yaml.SafeLoader("").construct_object(node)
-    return node.value
+    file = ExperimentFile.model_validate(content)
+    if file.arms and "vignette" not in file.model_fields_set:
+        file = file.model_copy(update={"vignette": "{arm}"})
+    design, one_group = file.design, file.factors is None and len(file.arms or "1") == 1
+    if one_group and design.kind == "between" and design.people_per_arm is None:
+        design = design.model_copy(update={"people_per_arm": design.people, "people": None})
+    outcomes: dict[str, Outcome] = {}
+    for name, outcome in file.outcomes.items():
+        outcomes |= _options(name, outcome) if outcome.scale.kind == SELECT_ALL else {name: outcome}
+    return file.model_copy(update={"outcomes": outcomes, "design": design})
 
 
-def line_of(lines: Lines, place: Place) -> int:
-    """The line of `place`, or of the nearest place around it that stands in the file.
+def _options(name: str, outcome: Outcome) -> dict[str, Outcome]:
+    """One outcome an option: does it apply? `{option}` in the question is the option's label."""
+    scale = outcome.scale
+    if len(scale.labels) < 2 or scale.unit or (scale.low, scale.high) != (None, None):
+        wrong = "a select-all question has labels, a list of two or more options, and nothing else"
+        raise Mistake(("outcomes", name, "scale"), wrong)
+    yes_no = ScaleSpec(labels={0: "no", 1: "yes"})
+    options = {}
+    for label in scale.labels.values():
+        text = label.replace("{", "{{").replace("}", "}}")
+        questions = {arm: [_with_option(q, text) for q in texts] for arm, texts in outcome.question.items()}
+        options[f"{name}: {label}"] = outcome.model_copy(update={"question": questions, "scale": yes_no})
+    if len(options) < len(scale.labels):
+        raise Mistake(("outcomes", name, "scale", "labels"), "two options have the same label; rename one")
+    return options
 
-    Parts that our normal form adds (a question under "", a text in a list) aren't in the file.
-    """
-    known: Place = ()
-    for part in place:
-        here = next((at for at in ((*known, part), (*known, str(part))) if at in lines), None)
-        known = here if here is not None else known
-    return lines[known]
+
+def _with_option(question: str, option: str) -> str:
+    if "{option}" in question:
+        return question.replace("{option}", option)
+    return f'{question} Does this apply: "{option}"?'

@@ -53,6 +53,25 @@ def test_yes_and_no_are_booleans_where_a_recipe_is_read_but_never_in_quotes():
     assert parse_yaml("[yes, No, off, 'on']", "x", yes_is_true=True)[0] == [True, False, False, "on"]
 
 
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("question: {arm}?", "put the text in double quotes"),
+        ("items:\n  - {arm} is it?", "put the text in double quotes"),
+        ("question: Is it so: yes?", "put the text in double quotes"),
+        ("vignette: *stars*", "put the text in double quotes"),
+        ("vignette: @home", "put the text in double quotes"),
+        ("vignette: 'it's'", "close the quotes"),
+        ('vignette: "open', "close the quotes"),
+        ("\tvignette: x", "indent with blanks, not tabs"),
+    ],
+)
+def test_a_text_that_yaml_reads_as_its_own_signs_is_refused_with_line_and_remedy(line, remedy):
+    message = refused(parse_yaml, f"title: x\n{line}\n", "x.yaml")
+    assert message.startswith("x.yaml line ")
+    assert remedy in message
+
+
 def test_aliases_and_merges_work():
     values, lines = parse_yaml("base: &b {x: 1, y: 2}\nmine:\n  <<: *b\n  y: 3\nall: [*b, *b]\n", "x.yaml")
     assert values == {"base": {"x": 1, "y": 2}, "mine": {"x": 1, "y": 3}, "all": [{"x": 1, "y": 2}] * 2}

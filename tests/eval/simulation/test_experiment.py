@@ -24,7 +24,7 @@ design:
 
 
 def write(folder: Path, text: str) -> Path:
-    path = folder / "made.yaml"
+    path = folder / "tax.yaml"
     path.write_text(text)
     return path
 
@@ -93,25 +93,35 @@ def test_reversing_labels_twice_gives_the_scale_back(tmp_path):
         (" {arm}", "", 2, "change nothing"),
         ("{0: no, 1: yes}", "{0: no}", 8, "above low"),
         ("labels: {0: no, 1: yes}", "low: 1\n      high: 5\n      labels: {9: x}", 11, "outside the scale"),
-        ("  cost: It", "  control: It", 4, "twice"),
+        ("  cost: It", "  control: It", 4, "appears twice"),
         ("design:", "control: costs\ndesign:", 10, "did you mean `cost`"),
         ("design:", "design:\n  tasks: 1", 11, "kind: within"),
         ("design:", "arms2: {}\ndesign:", 10, "did you mean `arms`"),
         ("Would you vote for it?", "{cost: Would you.}", 7, "lacks the arm 'control'"),
-        ("outcomes:", "factors: {a: [x, y]}\noutcomes:", 1, "either `arms`"),
+        ("outcomes:", "factors: {a: [x, y]}\noutcomes:", 5, "either `arms`"),
+        ('vignette: "A proposal: a tax. {arm}"', "vignette: {arm}", 1, "put the text in quotes"),
+        ("question: Would you vote for it?", "question: {arm}", 7, "put the text in quotes"),
+        ("question: Would you vote for it?", "question: {arm}?", 7, "put the text in double quotes"),
+        ("labels: {0: no, 1: yes}", "kind: ranking", 9, "a scale of its own"),
+        ("labels: {0: no, 1: yes}", "kind: free text", 9, "kind: choice"),
+        ("labels: {0: no, 1: yes}", "kind: multiple choice", 9, "kind: select-all"),
+        ("labels: {0: no, 1: yes}", "kind: slider", 9, "leave kind out"),
+        ("labels: {0: no, 1: yes}", "low: 1\n      high: 3\n      labels: [a, b, c, d]", 11, "outside"),
+        ("labels: {0: no, 1: yes}", "kind: select-all\n      labels: [a]", 8, "two or more options"),
+        ("labels: {0: no, 1: yes}", "kind: select-all\n      labels: [a, a]", 10, "same label"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, said):
     assert old in GOOD
     message = refused(tmp_path, GOOD.replace(old, new, 1))
-    assert f"made.yaml line {line}:" in message
+    assert f"tax.yaml line {line}" in message
     assert said in message
 
 
 def test_what_is_no_yaml_and_what_is_missing_is_refused(tmp_path):
     assert "not valid YAML" in refused(tmp_path, "arms: [")
     assert "`key: value`" in refused(tmp_path, "- a\n- b\n")
-    with pytest.raises(Refusal, match="missing; give one such as"):
+    with pytest.raises(Refusal, match="is missing; give an experiment file such as"):
         load_experiment(tmp_path / "none.yaml")
 
 
@@ -140,3 +150,47 @@ def test_counterbalancing_needs_labels_that_can_be_reversed(tmp_path):
 def test_an_empty_placeholder_leaves_no_gap_and_doubled_braces_become_one():
     assert fill("A {x} b {{c}}.", {"x": ""}) == "A b {c}."
     assert join_texts(["First.\n\n", "", "Second."]) == "First.\n\nSecond."
+
+
+POLL = """\
+outcomes:
+  channels:
+    question: Where do you get your news?
+    scale: {kind: select-all, labels: [TV, "The {Web}"]}
+  trust:
+    question: How far do you trust it?
+    scale: {labels: [not at all, a little, a lot]}
+design: {people: 800}
+"""
+
+
+def test_a_poll_asks_one_group_and_has_no_contrasts(tmp_path):
+    experiment = load_experiment(write(tmp_path, POLL))
+    assert [arm.name for arm in experiment.arms] == ["everybody"]
+    assert experiment.contrasts == ()
+    assert experiment.file.design.people_per_arm == 800
+    assert experiment.stimulus(experiment.arms[0], "trust").startswith("How far do you trust it? Only return")
+
+
+def test_labels_may_be_a_list_that_counts_from_one_or_from_low(tmp_path):
+    assert load_experiment(write(tmp_path, POLL)).scales["trust"] == Scale(
+        "ordinal", 1, 3, labels=((1, "not at all"), (2, "a little"), (3, "a lot"))
+    )
+    stepped = "{low: 0, step: 5, labels: [none, half, all]}"
+    text = POLL.replace("{labels: [not at all, a little, a lot]}", stepped)
+    scale = load_experiment(write(tmp_path, text)).scales["trust"]
+    assert scale.labels == ((0, "none"), (5, "half"), (10, "all")) and scale.answers() == (0, 5, 10)
+
+
+def test_select_all_that_apply_is_a_yes_or_no_question_for_each_option(tmp_path):
+    experiment = load_experiment(write(tmp_path, POLL))
+    assert list(experiment.scales) == ["channels: TV", "channels: The {Web}", "trust"]
+    assert experiment.scales["channels: TV"] == Scale("binary", 0, 1, labels=((0, "no"), (1, "yes")))
+    (arm,) = experiment.arms
+    assert experiment.stimulus(arm, "channels: The {Web}") == (
+        'Where do you get your news? Does this apply: "The {Web}"? '
+        "Only return an integer: 0 = no, 1 = yes, nothing else."
+    )
+    text = POLL.replace("Where do you get your news?", '"Do you get news from {option}?"')
+    experiment = load_experiment(write(tmp_path, text))
+    assert experiment.stimulus(arm, "channels: TV").startswith("Do you get news from TV? Only")
