@@ -127,11 +127,11 @@ clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
 ##@ Before and after a large run
 .PHONY: plan
 plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
-	@$(PY) -m scripts.training.plan --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
+	@$(PY) -m scripts.training.planning --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder
-	@$(PY) -m scripts.training.export --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
+	@$(PY) -m scripts.training.exporting --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
 
 .PHONY: simulate
 simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml (ARGS="--pilot FILE.csv", ARGS="--help")
@@ -156,7 +156,7 @@ test-all: test ## the fast tests, then the whole runs (about 10 minutes)
 
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo 2>/dev/null && $(PY) -m scripts.training.recipe --check-all
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo 2>/dev/null && $(PY) -m scripts.training.checking --check-all
 
 .PHONY: bench bench-convert bench-train bench-eval
 bench: bench-convert bench-train bench-eval ## every benchmark

@@ -23,8 +23,10 @@ from typing import Any
 from common.errors import Refusal, run_cli
 from common.files import write_json
 from common.prompts import SYSTEM_PROMPT, user_prompt
-from scripts.training import recipe as recipes
-from scripts.training import tokens as tokenise
+from scripts.training import llamafactory, worker
+from scripts.training.recipe import Recipe
+from scripts.training.tokeniser import Tokeniser
+from scripts.training.tokens import cache_dir, tokenise
 
 REPOSITORY = str(Path(__file__).parents[2])
 
@@ -47,15 +49,15 @@ def write_rows(folder: Path, count: int, name: str) -> None:
             row = {"system": SYSTEM_PROMPT, "instruction": prompt, "output": str(draw.randint(1, 7))}
             lines.write(json.dumps(row) + "\n")
     info = folder / "dataset_info.json"
-    known = json.loads(info.read_text()) if info.exists() else {}
-    known[name] = {
+    entries = json.loads(info.read_text()) if info.exists() else {}
+    entries[name] = {
         "file_name": file.name,
         "columns": {"prompt": "instruction", "response": "output", "system": "system"},
     }
-    write_json(info, known)
+    write_json(info, entries)
 
 
-def base_recipe(model: str, template: str) -> recipes.Recipe:
+def base_recipe(model: str, template: str) -> Recipe:
     """What all runs share: a batch of 8 answers, no checkpoints, no log but the total."""
     return {
         "stage": "sft", "do_train": True, "finetuning_type": "full", "model_name_or_path": model,
@@ -66,15 +68,13 @@ def base_recipe(model: str, template: str) -> recipes.Recipe:
     }  # fmt: skip
 
 
-def train(recipe: recipes.Recipe, processes: int = 1) -> dict[str, float]:
+def train(recipe: Recipe, processes: int = 1) -> dict[str, float]:
     """One training run in its own processes; LLaMA-Factory's own measure of its seconds and its loss."""
     shutil.rmtree("out", ignore_errors=True)
-    arguments = {**recipe, "tokenized_path": str(tokenise.tokenise(recipe, 1))}
-    write_json("launch.json", {"arguments": arguments, "tokens_per_epoch": 0})
-    line = [sys.executable, "-m", "scripts.training.worker", "launch.json"]
-    if processes > 1:
-        start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        line = [sys.executable, *start, "-m", "scripts.training.worker", "launch.json"]
+    arguments = {**recipe, "tokenized_path": str(tokenise(recipe, 1))}
+    write_json("launch.json", {"arguments": arguments, "tokens": {"train": {"tokens": 0}}})
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    line = [sys.executable, *(start if processes > 1 else []), "-m", worker.__name__, "launch.json"]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": REPOSITORY})
     if done.returncode:
         raise Refusal(f"a benchmark run failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
@@ -87,7 +87,7 @@ def best(runs: list[dict[str, float]]) -> dict[str, float]:
     return min(runs, key=lambda run: run["seconds"])
 
 
-def bench_tokenising(recipe: recipes.Recipe, count: int, repeat: int) -> dict[str, float]:
+def bench_tokenising(recipe: Recipe, count: int, repeat: int) -> dict[str, float]:
     """Rows a second of LLaMA-Factory's own loading and of ours; the ways take turns."""
     write_rows(Path("data"), count, "tokens")
     workers = len(os.sched_getaffinity(0))
@@ -100,59 +100,50 @@ def bench_tokenising(recipe: recipes.Recipe, count: int, repeat: int) -> dict[st
     rates = dict.fromkeys(ways, 0.0)
     for _ in range(repeat):
         for name, (function, used) in ways.items():
-            shutil.rmtree(tokenise.CACHE, ignore_errors=True)
-            known = {
+            shutil.rmtree(cache_dir(), ignore_errors=True)
+            settings = {
                 **recipe,
                 "dataset": "tokens",
                 "preprocessing_num_workers": used,
                 "overwrite_cache": True,
             }
             code = (
-                f"import sys, json; from scripts import bench_train as b; b.{function}(json.load(sys.stdin))"
+                f"import sys, json; from {__spec__.name} import {function}; {function}(json.load(sys.stdin))"
             )
             cache = tempfile.mkdtemp(dir=".")
             env = {**os.environ, "PYTHONPATH": REPOSITORY, "HF_DATASETS_CACHE": cache}
-            line, text = [sys.executable, "-c", code], json.dumps(known)
+            line, text = [sys.executable, "-c", code], json.dumps(settings)
             done = subprocess.run(line, input=text, capture_output=True, text=True, env=env, check=True)
             rates[name] = max(rates[name], count / float(done.stdout.splitlines()[-1]))
     return rates
 
 
-def time_llamafactory(recipe: recipes.Recipe) -> None:
+def time_llamafactory(recipe: Recipe) -> None:
     """Print the seconds in which LLaMA-Factory's own loader makes the tokens, without imports."""
-    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
-    from llamafactory.hparams import get_train_args
-    from llamafactory.model import load_tokenizer
-
-    model_args, data_args, training_args, *_ = get_train_args(recipe)
-    tokenizer = load_tokenizer(model_args)["tokenizer"]
-    template = get_template_and_fix_tokenizer(tokenizer, data_args)
+    llamafactory.bind(recipe)  # imports
     begun = time.perf_counter()
-    get_dataset(template, model_args, data_args, training_args, "sft", tokenizer)
+    llamafactory.load_dataset(recipe)
     print("\n", time.perf_counter() - begun)
 
 
-def time_ours(recipe: recipes.Recipe) -> None:
+def time_ours(recipe: Recipe) -> None:
     """Print the seconds in which ours makes the same tokens, without this process's imports.
 
     Further processes import for themselves, which is counted.
     """
-    tokenise.Tokeniser(recipe)
+    Tokeniser(recipe)
     begun = time.perf_counter()
-    tokenise.tokenise(recipe, recipe["preprocessing_num_workers"])
+    tokenise(recipe, recipe["preprocessing_num_workers"])
     print("\n", time.perf_counter() - begun)
 
 
-def losses_packed_and_alone(recipe: recipes.Recipe) -> tuple[float, float]:
+def losses_packed_and_alone(recipe: Recipe) -> tuple[float, float]:
     """(loss of the answers when packed, loss when alone) of one batch: equal if packs are kept apart."""
     import torch
     from datasets import load_from_disk
-    from llamafactory.data.collator import prepare_4d_attention_mask
     from transformers import AutoModelForCausalLM
 
-    packed = load_from_disk(str(tokenise.tokenise({**recipe, "packing": True, "neat_packing": True}, 1)))[
-        "train"
-    ]
+    packed = load_from_disk(str(tokenise({**recipe, "packing": True, "neat_packing": True}, 1)))["train"]
     model = AutoModelForCausalLM.from_pretrained(recipe["model_name_or_path"], dtype=torch.float32).eval()
     row = next(row for row in packed if max(row["attention_mask"]) > 1)
     ids, marks, labels = (torch.tensor(row[key]) for key in ("input_ids", "attention_mask", "labels"))
@@ -162,7 +153,7 @@ def losses_packed_and_alone(recipe: recipes.Recipe) -> tuple[float, float]:
         return torch.nn.functional.cross_entropy(logits[:-1], target[1:], ignore_index=-100, reduction="none")
 
     with torch.no_grad():
-        mask = prepare_4d_attention_mask(marks[None], torch.float32)
+        mask = llamafactory.packed_attention_mask(marks[None], torch.float32)
         whole = model(input_ids=ids[None], attention_mask=mask, position_ids=positions[None]).logits[0]
         together = loss(whole, labels).sum()
         parts = [(marks == number).nonzero().squeeze(1) for number in range(1, int(marks.max()) + 1)]
@@ -183,9 +174,9 @@ def main() -> None:
     model = Path(options.model).resolve()
     if not (model / "config.json").is_file():
         raise Refusal(f"{model} holds no model; run `make tiny-models` first")
-    os.environ["LLAMAFACTORY_VERBOSITY"] = "ERROR"
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.environ["SOCRATES_HOME"] = folder
         Path("data").mkdir()
         write_rows(Path("data"), options.answers, "bench")
         recipe = base_recipe(str(model), options.template)
@@ -206,7 +197,7 @@ def main() -> None:
             raise Refusal("packing changes the losses: packed answers see one another; use packing: false")
 
 
-def bench_training(recipe: recipes.Recipe, repeat: int) -> dict[str, dict[str, float]]:
+def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, float]]:
     """Seconds and loss of the same answers, batched in several ways; the runs take turns."""
     ways: dict[str, tuple[dict[str, Any], int]] = {
         "padded, batches at random": ({}, 1),
@@ -221,7 +212,7 @@ def bench_training(recipe: recipes.Recipe, repeat: int) -> dict[str, dict[str, f
     for _ in range(repeat):
         for name, (changes, processes) in ways.items():
             runs[name].append(train({**recipe, **changes}, processes))
-    return {name: best(found) for name, found in runs.items()}
+    return {name: best(repeats) for name, repeats in runs.items()}
 
 
 if __name__ == "__main__":

@@ -1,70 +1,87 @@
 """Choose the checkpoint whose answer distributions come nearest to people's on the held-out slice.
 
-    python -m scripts.training.launch --recipe configs/llama3-8b/sft-thrifty.yaml ... --select wasserstein
+    make train-sft RECIPE=configs/llama3-8b/sft-thrifty.yaml SELECT=wasserstein
 
-Each checkpoint, when it is saved, answers the rows of `validation.parquet` in a process of its own
-(`python -m eval.prediction.run`); training ends when `--patience` checkpoints in a row are no nearer than one
-before them. Afterwards the kept checkpoint with the smallest Wasserstein distance becomes the run's
-model. The slice is of training studies: the evaluation rows are never looked at.
+Each checkpoint, when it is saved, answers the rows of `validation.parquet` in a process of its own, and
+training ends when `patience` checkpoints in a row are no nearer than one before them. Afterwards the
+kept checkpoint with the smallest Wasserstein distance becomes the run's model. The slice is of training
+studies: the evaluation rows are never looked at. The distance is the one that the report shows.
 """
 
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
-from scipy.stats import wasserstein_distance
 
+from common.distances import distances, histograms
 from common.errors import Refusal
-from common.files import atomic_path, write_json
-from scripts.training import checkpoints
+from common.files import write_json
+from common.paths import root
+from scripts.training import checkpoints, folders
 
 CELL = ["study_id", "condition_num", "task_num"]
+KEYS = ["study_id", "sample_id"]
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
 LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+# The evaluator is another wing: it is asked by its command, not imported.
+PREDICT = ("-m", "eval.prediction.run")
 
 
 def distance(predictions: Path, rows: Path) -> float:
     """Mean Wasserstein-1 distance of predicted from human answers, over cells, then over studies.
 
-    A cell's answers are scaled by the range of its human answers, and predictions are clipped to it;
-    a cell whose people all agree has no range and is left out. `predictions` holds one list of
-    `answers` with their `probs` a row. Raises `Refusal` if no cell can be compared.
+    A cell's range is that of all its human answers in `rows`, whether they were predicted or not, as in
+    the report; predictions are clipped to it, and a cell whose people all agree is left out.
+    `predictions` holds one list of `answers` with their `probs` a row. Raises `Refusal` if no cell can
+    be compared.
     """
-    keys = ["study_id", "sample_id"]
-    human = pl.read_parquet(rows, columns=[*keys, "condition_num", "task_num", "response"])
-    predicted = pl.read_parquet(predictions, columns=[*keys, "answers", "probs"])
-    both = human.join(predicted.filter(pl.col("answers").list.len() > 0), on=keys)
-    found = []
-    for (study, *_), cell in both.group_by(CELL, maintain_order=True):
-        people = cell["response"].to_numpy()
-        low, high = people.min(), people.max()
-        if low == high:
-            continue
-        weights = cell.select(pl.col("answers", "probs")).explode("answers", "probs")
-        answers = weights["answers"].to_numpy().clip(low, high)
-        far = wasserstein_distance(people, answers, v_weights=weights["probs"].to_numpy().astype(float))
-        found.append((str(study), far / (high - low)))
-    if not found:
+    human = pl.read_parquet(rows, columns=[*KEYS, *CELL[1:], "response"])
+    ranges = human.group_by(CELL).agg(low=pl.col("response").min(), high=pl.col("response").max())
+    predicted = pl.read_parquet(predictions, columns=[*KEYS, "answers", "probs"])
+    both = human.join(predicted.filter(pl.col("answers").list.len() > 0), on=KEYS).sort(*CELL, "sample_id")
+    cells = both.group_by(CELL, maintain_order=True).agg(
+        people=pl.len(), answers=pl.col("answers").list.len().sum()
+    )
+    cells = cells.join(ranges, on=CELL, maintain_order="left")
+    flat = both.select("answers", "probs").explode("answers", "probs")
+    table = histograms(
+        both["response"].to_numpy(),
+        np.concatenate([[0], np.cumsum(cells["people"].to_numpy())]),
+        flat["answers"].to_numpy(),
+        np.concatenate([[0], np.cumsum(cells["answers"].to_numpy())]),
+        np.ones(len(both)),
+        flat["probs"].to_numpy().astype(float),
+    )
+    observed = cells.select("low", "high").to_numpy().astype(float)
+    limits = np.column_stack([observed, np.full_like(observed, np.nan)])
+    far = distances(table.offsets, table.support, table.human, table.predicted, limits)[:, 0]
+    by_study = (
+        cells.with_columns(far=pl.Series(far).fill_nan(None)).group_by("study_id").agg(pl.col("far").mean())
+    )
+    mean = by_study["far"].mean()
+    if mean is None:
         raise Refusal(
             f"{rows} has no cell with differing answers; raise validation_fraction in the data settings"
         )
-    by_study = pl.DataFrame(found, schema=["study", "far"], orient="row").group_by("study").mean()
-    return float(by_study["far"].mean())  # type: ignore[arg-type]
+    return float(mean)  # type: ignore[arg-type]
 
 
 def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
     """Let one checkpoint answer the rows, in its own process; gives its predictions' file."""
     line = [
-        sys.executable, "-m", "eval.prediction.run", "--model", str(checkpoint), "--name", checkpoint.name,
+        sys.executable, *PREDICT, "--model", str(checkpoint), "--name", checkpoint.name,
         "--rows", str(rows), "--mode", "exact", "--max-rows", str(most), "--out", str(out),
     ]  # fmt: skip
     # The predictor is no part of the training's process group.
     env = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER)}
-    done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    done = subprocess.run(
+        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=root()
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Refusal(f"{checkpoint} could not answer the held-out rows: {last.removeprefix('error: ')}")
@@ -77,13 +94,13 @@ def score(checkpoint: Path, rows: Path, most: int) -> float:
     return distance(predict(checkpoint, rows, most, out), rows)
 
 
-def out_of_patience(found: dict[int, float], patience: int) -> bool:
+def out_of_patience(by_step: dict[int, float], patience: int) -> bool:
     """True if the last `patience` (above 0) of the distances by step are no better than one before them."""
-    far = [found[step] for step in sorted(found)]
+    far = [by_step[step] for step in sorted(by_step)]
     return 0 < patience < len(far) and min(far[-patience:]) >= min(far[:-patience])
 
 
-def choose(run: Path, rows: Path, most: int) -> dict[str, Any]:
+def choose(run: Path, rows: Path, most: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Score every whole checkpoint and make the nearest one the run's model.
 
     Gives, and writes to `selection.json`, the distance of each and the chosen step. Repeating it is
@@ -91,18 +108,17 @@ def choose(run: Path, rows: Path, most: int) -> dict[str, Any]:
     """
     if not rows.is_file():
         raise Refusal(f"{rows} is missing; run `make data` with validation_fraction above 0")
-    found = {}
+    by_step: dict[int, float] = {}
     for checkpoint in filter(checkpoints.is_whole, checkpoints.numbered(run)):
-        far = found[checkpoints.step(checkpoint)] = score(checkpoint, rows, most)
-        print(f"{checkpoint.name}: Wasserstein distance {far:.4f}", flush=True)
-    if not found:
+        far = by_step[checkpoints.step(checkpoint)] = score(checkpoint, rows, most)
+        say(f"{checkpoint.name}: Wasserstein distance {far:.4f}")
+    if not by_step:
         raise Refusal(f"{run} has kept no whole checkpoint to choose from; set save_strategy: steps")
-    best = min(found, key=lambda step: (found[step], step))
+    best = min(by_step, key=lambda step: (by_step[step], step))
     for pattern in WEIGHTS:
         for file in (run / f"checkpoint-{best}").glob(pattern):
-            with atomic_path(run / file.name) as partial:
-                shutil.copyfile(file, partial)
-    chosen = {"step": best, "rows": most, "wasserstein": {str(step): far for step, far in found.items()}}
+            folders.copy(file, run / file.name)
+    chosen = {"step": best, "rows": most, "wasserstein": {str(step): far for step, far in by_step.items()}}
     write_json(run / "selection.json", chosen)
-    print(f"chosen: checkpoint-{best}")
+    say(f"chosen: checkpoint-{best}")
     return chosen

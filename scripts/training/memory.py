@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import Refusal
-from common.readers import read_json
-from scripts.training.recipe import Recipe
+from common.files import read_json
+from scripts.training.recipe import Recipe, configs
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")
 PARTS = ("weights", "gradients", "optimizer", "reference", "activations", "logits", "buffers")
@@ -21,7 +21,10 @@ BUCKETS = 2 * 5e8 * 2  # bytes: ZeRO's two communication buckets of 5e8 16-bit v
 
 @dataclass(frozen=True)
 class Architecture:
-    """What memory and time depend on. `largest` is the largest single module's parameters."""
+    """What memory and time depend on.
+
+    largest: the largest single module's parameters; modules: names of the linear layers, for LoRA.
+    """
 
     parameters: int
     largest: int
@@ -32,6 +35,7 @@ class Architecture:
     heads: int
     vocabulary: int
     adapters: int = 0
+    modules: tuple[str, ...] = ()
 
 
 def architecture(place: Path, lora_rank: int = 0) -> Architecture:
@@ -58,16 +62,19 @@ def architecture(place: Path, lora_rank: int = 0) -> Architecture:
         id(module.weight): module.weight.numel()
         for module in (model.get_input_embeddings(), model.get_output_embeddings())
     }
-    linear = [
-        m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "lm_head" not in name
-    ]
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lm_head" not in name
+    }
     text = config.get_text_config()
     return Architecture(
         parameters=sum(p.numel() for p in model.parameters()),
         largest=max(own), embeddings=sum(tables.values()),
         hidden=text.hidden_size, layers=text.num_hidden_layers, mlp=text.intermediate_size,
         heads=text.num_attention_heads, vocabulary=text.vocab_size,
-        adapters=sum(lora_rank * (m.in_features + m.out_features) for m in linear),
+        adapters=sum(lora_rank * (m.in_features + m.out_features) for m in linear.values()),
+        modules=tuple(dict.fromkeys(name.rpartition(".")[2] for name in linear)),
     )  # fmt: skip
 
 
@@ -76,7 +83,7 @@ def find_architecture(recipe: Recipe, model: str) -> Path:
     local = Path(str(recipe["model_name_or_path"]), "config.json")
     if local.is_file():
         return local
-    shipped = Path("configs", model, "architecture.json")
+    shipped = configs() / model / "architecture.json"
     if shipped.is_file():
         return shipped
     raise Refusal(f"neither {local} nor {shipped} is there; copy the model's config.json to {shipped}")

@@ -1,35 +1,35 @@
-"""Check recipes before anything is spent on them.
-
-    python -m scripts.training.recipe configs/llama3-8b/sft.yaml      # check one or more recipes
-    python -m scripts.training.recipe --check-all                     # every recipe in configs/
+"""Recipes: reading them, moving them to a data set and model, dividing their batch.
 
 A recipe is plain LLaMA-Factory YAML, written for ONE process: `per_device_train_batch_size` times
-`gradient_accumulation_steps` is the global batch. Its keys are bound to LLaMA-Factory's own parser
-without loading a model; settings that conflict are refused with the remedy.
+`gradient_accumulation_steps` is the global batch. `rules.py` says what is wrong with one.
 """
 
-import argparse
-import dataclasses
 import difflib
-import os
 import re
-import tempfile
-import typing
+import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
-from common.errors import Refusal, run_cli
-from common.readers import read_json
+from common.errors import Refusal
+from common.files import read_json
+from common.paths import root, safe_name
 
 Recipe = dict[str, Any]
-CONFIGS = Path("configs")
+STAGES = ("sft", "dpo", "kto", "pt")
 DATASET = re.compile(
-    r"[A-Za-z0-9._-]+?_(?:study|task|condition|participant)_(sft|sft_reasoning|sft_validation|dpo)"
+    r"[A-Za-z0-9._-]+?_(?:study|task|condition|participant)_(sft|sft_reasoning|sft_validation|dpo|kto)"
 )
-RUN = re.compile(r"outputs/[^/]+/[^/]+/([^/]+)/([^/]+)/?")
-GPU_ONLY_STATES = ("8bit", "4bit", "paged")  # optimizers whose states live on the GPU only
+RUN = re.compile(r"^outputs/[^/]+/[^/]+/([^/]+)/([^/]+)/?$")
+# Keys that name models and files
+PATHS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "deepspeed")
+
+
+def configs() -> Path:
+    """The folder of all recipes and settings."""
+    return root() / "configs"
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -57,7 +57,11 @@ def load_recipe(path: Path | str) -> Recipe:
         recipe = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
     except FileNotFoundError:
         raise Refusal(f"the recipe {path} is missing; configs/README.md lists the recipes") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise Refusal(f"the recipe {path} is a folder; name a file in it") from None
+    except RecursionError:
+        raise Refusal(f"{path} is nested too deeply for a recipe; write `key: value` lines") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
         raise Refusal(f"{path} is no recipe; write `key: value` lines as in configs/tiny/sft.yaml")
@@ -75,16 +79,22 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def find_recipe(model: str, stage: str, recipe: str | None) -> Path:
+def find_recipe(model: str, stage: str, recipe: str | Path | None) -> Path:
     """The recipe's path: the given one, or `configs/<model>/<stage>.yaml`."""
     if recipe:
         return Path(recipe)
-    models = sorted(path.parent.name for path in CONFIGS.glob("*/sft.yaml"))
+    models = sorted(path.parent.name for path in configs().glob("*/sft.yaml"))
     if model not in models:
         near = difflib.get_close_matches(model, models, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(models)}"
         raise Refusal(f"unknown MODEL={model}; {hint}")
-    return CONFIGS / model / f"{stage}.yaml"
+    path = configs() / model / f"{stage}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise Refusal(
+            f"configs/{model}/ has no recipe {stage}.yaml; there are {names}. RECIPE=file takes any other"
+        )
+    return path
 
 
 def global_batch(recipe: Recipe) -> int:
@@ -123,200 +133,87 @@ def resolve(recipe: Recipe, dataset: str, split: str, model: str, stage: str) ->
             names = [name.strip() for name in recipe[key].split(",")]
             resolved[key] = ",".join(DATASET.sub(rf"{dataset}_{split}_\1", name) for name in names)
 
-    def moved(path: str) -> str:
-        return RUN.sub(lambda match: f"outputs/{dataset}/{split}/{model}/{match[2]}", path)
-
-    for key in ("model_name_or_path", "adapter_name_or_path", "ref_model"):
-        if isinstance(recipe.get(key), str) and RUN.fullmatch(recipe[key]):
-            resolved[key] = moved(recipe[key])
-    named = RUN.fullmatch(str(recipe.get("output_dir", "")))
-    resolved["output_dir"] = f"outputs/{dataset}/{split}/{model}/{named[2] if named else stage}"
-    resolved["dataset_dir"] = "data"
-    return resolved
+    for key in PATHS:
+        if isinstance(recipe.get(key), str):
+            paths = [
+                RUN.sub(rf"outputs/{dataset}/{split}/{model}/\2", path) for path in names_of(recipe[key])
+            ]
+            resolved[key] = ",".join(map(located, paths))
+    folder = root() / "outputs" / dataset / split / model / run_name(recipe, stage)
+    return resolved | {"output_dir": str(folder), "dataset_dir": str(root() / "data")}
 
 
-def check(recipe: Recipe, path: Path | str) -> None:
-    """Refuse unknown keys, values of a wrong type, and conflicts; nothing is loaded or written."""
-    _check_keys(recipe, path)
-    _check_conflicts(recipe, path)
-    _bind(recipe, path)
+def located(path: str) -> str:
+    """A path of a recipe: in the project's folder if it lies there, absolute if in the working folder.
+
+    What lies nowhere (a hub model's name) is given back as it is.
+    """
+    if path.startswith(("outputs/", "configs/")) or (root() / path).exists():
+        return str(root() / path)
+    return str(Path(path).absolute()) if Path(path).exists() else path
 
 
-def _check_keys(recipe: Recipe, path: Path | str) -> None:
-    """Keys and types as LLaMA-Factory's argument classes declare them; its parser checks no types."""
-    import pydantic
-
-    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")  # read once, when it is imported
-    from llamafactory.hparams import parser
-
-    types: dict[str, Any] = {}
-    for group in parser._TRAIN_ARGS:
-        hints = typing.get_type_hints(group)
-        types |= {field.name: hints[field.name] for field in dataclasses.fields(group) if field.init}
-    for key, value in recipe.items():
-        if key not in types:
-            near = difflib.get_close_matches(key, types, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else "LLaMA-Factory knows no key like it"
-            raise Refusal(f"{path}: unknown key {key!r}; {hint}")
-        try:
-            pydantic.TypeAdapter(types[key]).validate_python(value)
-        except pydantic.ValidationError as error:
-            reason = error.errors()[0]["msg"].lower()
-            raise Refusal(f"{path}: {key}: {value!r} won't do, {reason}") from None
-        except pydantic.PydanticUserError:  # a type that only its own class understands
-            continue
+def run_name(recipe: Recipe, stage: str) -> str:
+    """The last part of the recipe's `output_dir` if it lies in outputs/ or is one word, else the stage."""
+    folder = recipe.get("output_dir", stage)
+    if not isinstance(folder, str):
+        raise Refusal(f"output_dir is {folder!r}; write one text, such as outputs/sample/study/tiny/{stage}")
+    if folder.startswith("outputs/"):
+        match = re.fullmatch(r"outputs/[^/]+/[^/]+/[^/]+/([^/]+)/?", folder)
+        if not match:
+            raise Refusal(f"output_dir {folder} names no run; write outputs/<dataset>/<split>/<model>/<run>")
+        folder = match[1]
+    return safe_name(folder, "the run of output_dir") if "/" not in folder else stage
 
 
-def _check_conflicts(recipe: Recipe, path: Path | str) -> None:
-    """Settings that LLaMA-Factory would accept and that fail, or mislead, hours later."""
-    for problem in conflicts(recipe):
-        raise Refusal(f"{path}: {problem}")
-
-
-def conflicts(recipe: Recipe) -> list[str]:
-    """Every conflict in the recipe, each with its remedy, worst first."""
-    get = recipe.get
-    zero = zero_config(recipe).get("zero_optimization", {})
-    optimizer = str(get("optim", "adamw_torch"))
-    wrong_data = {"sft": ("dpo",), "dpo": ("sft", "sft_reasoning", "sft_validation")}
-    named = [DATASET.fullmatch(name.strip()) for name in str(get("dataset", "")).split(",")]
-    evaluates = get("eval_strategy", "no") not in ("no", False)
-    rules = [
-        (get("stage") not in ("sft", "dpo"), f"stage is {get('stage')!r}; set it to sft or dpo"),
-        (not get("do_train"), "do_train is not true, so nothing would be trained; set do_train: true"),
-        (not get("template"), "template is missing; set the model family's, for example llama3 or qwen"),
-        (
-            any(match and match[1] in wrong_data.get(str(get("stage")), ()) for match in named),
-            f"the data set {get('dataset')} is not for stage {get('stage')}; "
-            "use *_sft for sft, *_dpo for dpo",
-        ),
-        (
-            get("save_only_model") and get("save_strategy", "steps") != "no",
-            "save_only_model keeps no optimizer state, so a killed run can't go on; set it to false",
-        ),
-        (
-            evaluates and not get("eval_dataset") and not get("val_size"),
-            "eval_strategy is set but there is no evaluation set; set eval_dataset: ..._sft_validation, or "
-            "eval_strategy: 'no'",
-        ),
-        (
-            evaluates and get("stage") == "dpo" and "_sft" in str(get("eval_dataset", "")) + "_",
-            "an SFT data set can't evaluate DPO; set val_size, or eval_strategy: 'no'",
-        ),
-        (
-            get("load_best_model_at_end") and get("save_strategy", "steps") != get("eval_strategy", "no"),
-            "load_best_model_at_end needs checkpoints when it evaluates; set save_strategy and "
-            "eval_strategy to the same value",
-        ),
-        (
-            get("load_best_model_at_end") and get("eval_steps", 0) != get("save_steps", 0) and evaluates,
-            "load_best_model_at_end needs a checkpoint at every evaluation; "
-            "set save_steps equal to eval_steps",
-        ),
-        (
-            get("early_stopping_steps") and not get("load_best_model_at_end"),
-            "early_stopping_steps stops at a worse model than the best; set load_best_model_at_end: true",
-        ),
-        (get("streaming"), "streaming can't be tokenised beforehand nor resumed exactly; remove it"),
-        (
-            get("tokenized_path"),
-            "tokenized_path silently wins over the data, also when it is stale; remove it (the launcher "
-            "keeps a cache of its own, named by what it depends on)",
-        ),
-        (get("trust_remote_code"), "trust_remote_code runs a stranger's code; use a model that needs none"),
-        (
-            get("quantization_bit") and get("finetuning_type", "lora") == "full",
-            "a quantised model can't be fully fine-tuned; set finetuning_type: lora",
-        ),
-        (
-            get("quantization_bit") and zero.get("stage") == 3,
-            "ZeRO-3 splits weights that quantisation has packed; use configs/deepspeed/zero2.json",
-        ),
-        (
-            zero.get("offload_optimizer", {}).get("device") == "cpu"
-            and any(mark in optimizer for mark in GPU_ONLY_STATES),
-            f"ZeRO offload keeps optimizer states in main memory, which {optimizer} can't; "
-            "set optim: adamw_torch",
-        ),
-        (
-            bool(zero) and optimizer.startswith(("galore", "apollo", "lomo", "adalomo")),
-            f"DeepSpeed can't split {optimizer}; set optim: adamw_torch or remove deepspeed",
-        ),
-        (
-            get("pure_bf16") and zero.get("stage") == 3,
-            "pure_bf16 doesn't work with ZeRO-3; set bf16: true instead",
-        ),
-    ]
-    return [message for wrong, message in rules if wrong] + _template_conflict(recipe)
-
-
-def _template_conflict(recipe: Recipe) -> list[str]:
-    """A hub model that LLaMA-Factory knows by name must have the template that it lists for it."""
-    model, template = str(recipe.get("model_name_or_path", "")), recipe.get("template")
-    if not template or "/" not in model or Path(model).exists():
-        return []
-    from llamafactory.extras.constants import DEFAULT_TEMPLATE, SUPPORTED_MODELS
-
-    for name, places in SUPPORTED_MODELS.items():
-        if model in places.values() and DEFAULT_TEMPLATE.get(name, template) != template:
-            right = DEFAULT_TEMPLATE[name]
-            return [f"template {template} isn't that of {model}, which answers as it was taught; set {right}"]
-    return []
+def names_of(value: Any) -> list[str]:
+    """Names with commas between, as a list."""
+    return [name.strip() for name in str(value or "").split(",") if name.strip()]
 
 
 def zero_config(recipe: Recipe) -> dict[str, Any]:
     """The DeepSpeed configuration that the recipe names, {} if none."""
-    place = recipe.get("deepspeed")
-    if not place:
+    given = recipe.get("deepspeed")
+    if not given:
         return {}
-    if isinstance(place, dict):
-        return place
-    return read_json(place, "configs/deepspeed/ holds the ready ones")
-
-
-def _bind(recipe: Recipe, path: Path | str) -> None:
-    """Give the recipe to LLaMA-Factory's parser, without what needs a launched process or a GPU."""
-    from llamafactory.hparams import get_train_args
-
-    with tempfile.TemporaryDirectory() as empty:  # an output folder with checkpoints would start a resume
-        bound = {**recipe, "output_dir": empty, "deepspeed": None, "report_to": "none"}
-        for key in ("bf16", "fp16", "tf32", "pure_bf16"):
-            bound.pop(key, None)  # refused by transformers where there is no GPU
-        if bound.pop("enable_liger_kernel", False) and not isinstance(recipe["enable_liger_kernel"], bool):
-            raise Refusal(f"{path}: enable_liger_kernel is neither true nor false")
-        try:
-            get_train_args(bound)
-        except Exception as error:  # every reason why LLaMA-Factory's parser refuses
-            raise Refusal(f"{path}: LLaMA-Factory refuses it: {' '.join(str(error).split())}") from None
+    remedy = "configs/deepspeed/ holds the ready ones"
+    config = read_json(given, remedy) if isinstance(given, str) else given
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+        raise Refusal(f"deepspeed: {given} is no DeepSpeed configuration; {remedy}")
+    return config
 
 
 def all_recipes() -> list[Path]:
     """Every recipe in `configs/<model>/`; other folders hold data, evaluation or DeepSpeed settings."""
-    folders = sorted(path.parent for path in CONFIGS.glob("*/sft.yaml"))
+    folders = sorted(path.parent for path in configs().glob("*/sft.yaml"))
     return [recipe for folder in folders for recipe in sorted(folder.glob("*.yaml"))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipes", nargs="*", type=Path, help="recipe files")
-    parser.add_argument("--check-all", action="store_true", help="check every recipe in configs/")
-    options = parser.parse_args()
-    paths = options.recipes + (all_recipes() if options.check_all else [])
-    if not paths:
-        raise Refusal("name a recipe, or use --check-all")
-    refused = []
-    for path in paths:
-        try:
-            check(load_recipe(path), path)
-            print(f"ok       {path}")
-        except Refusal as refusal:
-            refused.append(path)
-            print(f"refused  {refusal}")
-    if refused:
-        raise Refusal(f"{len(refused)} of {len(paths)} recipes refused")
+def list_recipes() -> pl.DataFrame:
+    """One row a recipe of configs/: model, name, path, stage, method, global batch, what it starts from."""
+    return pl.DataFrame(
+        [
+            {
+                "model": path.parent.name, "recipe": path.stem, "path": str(path),
+                "stage": recipe.get("stage", "sft"), "method": recipe.get("finetuning_type", "lora"),
+                "global_batch": global_batch(recipe), "learning_rate": recipe.get("learning_rate"),
+                "starts_from": recipe.get("model_name_or_path"),
+            }
+            for path in all_recipes()
+            for recipe in [load_recipe(path)]
+        ],
+        infer_schema_length=None,
+    )  # fmt: skip
 
 
-if __name__ == "__main__":
-    run_cli(main)
+def copy_recipe(model: str, name: str, to: Path | str) -> Path:
+    """Copy `configs/<model>/<name>.yaml` to a new file to edit; an existing file is never overwritten."""
+    source, target = find_recipe(model, name, None), Path(to)
+    load_recipe(source)
+    if target.is_dir():
+        target = target / source.name
+    if target.exists():
+        raise Refusal(f"{target} exists and is never overwritten; give another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return target

@@ -10,239 +10,157 @@ than `cutoff_len` is dropped and counted, never cut.
 """
 
 import contextlib
-import difflib
+import hashlib
 import importlib.metadata
 import io
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, sha256_file, write_json
-from common.readers import read_json
-from scripts.training import recipe as recipes
+from common.files import atomic_path, fingerprint, read_json, sha256_file, write_json
+from common.paths import root
+from scripts.training import rows
+from scripts.training.mixture import add_shares, mixture, rewrite
+from scripts.training.recipe import Recipe, names_of
+from scripts.training.request import make_parser, parse_request
+from scripts.training.tokeniser import KEYS, UNLIMITED, Tokeniser
 
-CACHE = Path("outputs/tokenised")
-CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
-SLICE = 2000  # rows of a parquet file, likewise
-UNLIMITED = 10**9
-# What the tokens depend on, beside the data and the tokenizer's files.
-KEYS = (
-    "stage", "template", "cutoff_len", "packing", "neat_packing", "train_on_prompt", "mask_history",
-    "default_system", "enable_thinking", "tool_format", "max_samples", "seed",
-    "eval_on_each_dataset",
+# What the tokens depend on, beside the data, the tokenizer's files and the keys of a row
+DEPENDS = (
+    *KEYS, "stage", "max_samples", "seed", "eval_on_each_dataset", "val_size", "mix_strategy",
+    "interleave_probs",
 )  # fmt: skip
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-)
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
+    "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+# Keys of the rows of our own data sets that name a person
+PERSON = ("study_id", "participant")
 
 
-def dataset_entry(name: str) -> tuple[dict[str, Any], Path]:
-    """The data set's entry in `data/dataset_info.json` and its file; a `Refusal` if one is missing."""
-    remedy = "run `make data` with the same DATA and SPLIT first"
-    info = read_json("data/dataset_info.json", remedy)
-    if name not in info:
-        raise Refusal(f"data/dataset_info.json has no data set {name!r}; {remedy}")
-    file = Path("data", info[name].get("file_name", name))
-    if not file.is_file():
-        raise Refusal(f"{file} is missing; {remedy}")
-    return info[name], file
+class HeldOut(NamedTuple):
+    """One side of a share of people that `val_size` keeps out of training."""
+
+    share: float
+    seed: int
+    validation: bool
+
+    def takes(self, row: dict[str, Any], number: int) -> bool:
+        """True if the row is on this side: a person's rows are all on one (no person: by row number)."""
+        key = [row.get(name) for name in PERSON] if PERSON[1] in row else number
+        draw = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
+        return (int.from_bytes(draw) / 2**64 < self.share) == self.validation
 
 
-def data_stamp(file: Path) -> Any:
-    """What identifies a data file's content: its manifest's SHA-256, or size and time if edited since."""
-    manifest = file.parent / "manifest.json"
-    if manifest.is_file() and file.stat().st_mtime_ns <= manifest.stat().st_mtime_ns:
-        entry = read_json(manifest, "run `make data` again").get("files", {}).get(file.name)
-        if entry:
-            return entry["sha256"]
-    return file_stamp(file)
+class Part(NamedTuple):
+    """A data set as one part (train, validation) of the tokenised data takes it.
+
+    most: only its first rows; held_out: one side of the people, or all.
+    """
+
+    data: rows.DataSet
+    most: int | None
+    held_out: HeldOut | None
 
 
-def data_names(recipe: recipes.Recipe) -> dict[str, str]:
-    """{"train": data set, "validation": data set}: one of each; the second only where one is named."""
-    names = {"train": recipe.get("dataset"), "validation": recipe.get("eval_dataset")}
-    if any("," in str(name) for name in names.values()):
-        raise Refusal("a recipe names one data set (and one eval_dataset); join the files instead")
-    return {part: str(name) for part, name in names.items() if name}
+class Job(NamedTuple):
+    """One chunk of a data set, to be tokenised into one Arrow file."""
+
+    part: Part
+    chunk: int
+    take: int
+    pack: bool
+    target: Path
 
 
-def cache_path(recipe: recipes.Recipe) -> Path:
+def parts_of(recipe: Recipe) -> dict[str, list[Part]]:
+    """The data sets of each part: train, validation (or one validation a data set)."""
+    most, share = recipe.get("max_samples"), float(recipe.get("val_size") or 0)
+    train = [rows.find(name) for name in names_of(recipe.get("dataset"))]
+    for data in train:
+        _check_stage(recipe, data)
+    if share >= 1:  # a number of rows
+        share = min(0.5, share / max(sum(_count_rows(data) for data in train), 1))
+    sides = [HeldOut(share, recipe.get("seed", 42), side) if share else None for side in (False, True)]
+    parts = {"train": [Part(data, most, sides[0]) for data in train]}
+    if share:
+        parts["validation"] = [Part(data, most, sides[1]) for data in train]
+    evaluated = [Part(rows.find(name), most, None) for name in names_of(recipe.get("eval_dataset"))]
+    if recipe.get("eval_on_each_dataset") and evaluated:
+        parts |= {f"validation_{part.data.name}": [part] for part in evaluated}
+    elif evaluated:
+        parts["validation"] = evaluated
+    return parts
+
+
+def _check_stage(recipe: Recipe, data: rows.DataSet) -> None:
+    """A data set must hold what the stage trains on: pairs, tagged answers, or answers."""
+    columns = data.entry.get("columns", {})
+    kind = "dpo" if data.entry.get("ranking") else "kto" if "kto_tag" in columns else "sft"
+    takes = {"dpo": ("dpo",), "kto": ("kto",), "sft": ("sft",), "pt": ("sft",)}[recipe["stage"]]
+    if kind not in takes:
+        meaning = {"dpo": "pairs (ranking: true)", "kto": "answers with a kto_tag", "sft": "answers"}
+        raise Refusal(
+            f"{data.name} holds {meaning[kind]}, and stage {recipe['stage']} trains on {meaning[takes[0]]}; "
+            "name another data set"
+        )
+
+
+def _count_rows(data: rows.DataSet) -> int:
+    return sum(len(rows.read_chunk(data.file, chunk)) for chunk in range(rows.count_chunks(data.file)))
+
+
+def cache_dir() -> Path:
+    """The folder of all tokenised data."""
+    return root() / "outputs" / "tokenised"
+
+
+def cache_path(recipe: Recipe) -> Path:
     """Where the tokenised data of this recipe lies, if it has been made."""
     model = Path(str(recipe["model_name_or_path"]))
     files = [model / name for name in TOKENIZER_FILES if (model / name).is_file()]
     tokenizer: list[Any] = [sha256_file(file) for file in files]
-    parts = data_names(recipe)
-    entries = {part: dataset_entry(name) for part, name in parts.items()}
+    sets = {
+        key: [rows.find(name) for name in names_of(recipe.get(key))] for key in ("dataset", "eval_dataset")
+    }
     depends = {
-        "keys": {key: recipe.get(key) for key in KEYS},
-        "data": {part: [entry, data_stamp(file)] for part, (entry, file) in entries.items()},
+        "keys": {key: recipe.get(key) for key in DEPENDS},
+        "data": {key: [[data.entry, rows.stamp(data.file)] for data in found] for key, found in sets.items()},
         "tokenizer": tokenizer or [str(model), recipe.get("model_revision")],
         "versions": [
             importlib.metadata.version(name) for name in ("llamafactory", "transformers", "tokenizers")
         ],
     }
-    return CACHE / f"{parts['train']}-{fingerprint(depends)[:16]}"
+    name = "+".join(data.name for data in sets["dataset"])[:80]
+    return cache_dir() / f"{name}-{fingerprint(depends)[:16]}"
 
 
-class BatchedTokenizer:
-    """A tokenizer that first notes the texts it is asked for, then encodes them in one call.
-
-    LLaMA-Factory's templates encode one text at a time. Asked once in `noting` mode (which answers
-    with nothing) and once more after `encode_noted`, they get the same ids from one batched call.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self._ids, self.noting = tokenizer, {}, True  # type: ignore[var-annotated]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        if self.noting:
-            self._ids[text] = None
-            return []
-        return self._ids[text]
-
-    def encode_noted(self) -> None:
-        texts = list(self._ids)
-        ids = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        self._ids, self.noting = dict(zip(texts, ids, strict=True)), False
-
-    def forget(self) -> None:
-        self._ids, self.noting = {}, True
+_worker: dict[str, Tokeniser] = {}
 
 
-class Tokeniser:
-    """LLaMA-Factory's converter, template and processor for one recipe, ready to take chunks of rows."""
-
-    def __init__(self, recipe: recipes.Recipe) -> None:
-        os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
-        from llamafactory.data import get_template_and_fix_tokenizer, loader
-        from llamafactory.hparams import DataArguments, ModelArguments
-        from llamafactory.model import load_tokenizer
-
-        fields = {
-            key: recipe[key] for key in KEYS if key in DataArguments.__dataclass_fields__ and key in recipe
-        }
-        fields.pop("val_size", None)
-        self.data_args = DataArguments(dataset=recipe["dataset"], dataset_dir="data", **fields)
-        named = {key: recipe[key] for key in ("model_name_or_path", "model_revision") if key in recipe}
-        tokenizer = load_tokenizer(ModelArguments(**named))["tokenizer"]
-        _check_template(recipe, tokenizer)
-        template = get_template_and_fix_tokenizer(tokenizer, self.data_args)
-        self.tokenizer = BatchedTokenizer(tokenizer)
-        self.stage = "rm" if recipe["stage"] == "dpo" else "sft"
-        self.cutoff = self.data_args.cutoff_len
-
-        def processor(**changed: Any) -> Any:
-            args = DataArguments(**{**self.data_args.to_dict(), **changed})
-            args.cutoff_len = changed["cutoff_len"]  # packing lowers it by one; that is done already
-            return loader._get_dataset_processor(args, self.stage, template, self.tokenizer, None)
-
-        self.plain = processor(cutoff_len=UNLIMITED, packing=False, neat_packing=False)
-        self.packed = processor(cutoff_len=self.cutoff) if self.data_args.packing else None
-
-    def convert(self, rows: list[dict[str, Any]], entry: dict[str, Any]) -> dict[str, list[Any]]:
-        """Rows as the data set holds them, in the columns that LLaMA-Factory's processors take."""
-        from llamafactory.data.converter import get_dataset_converter
-        from llamafactory.data.parser import DatasetAttr
-
-        attributes = DatasetAttr("file", dataset_name=entry["file_name"])
-        attributes.join(entry)
-        converter = get_dataset_converter(attributes.formatting, attributes, self.data_args)
-        converted = [converter(row) for row in rows]
-        return {key: [row[key] for row in converted] for key in converted[0]}
-
-    def encode(
-        self, rows: list[dict[str, Any]], entry: dict[str, Any], pack: bool
-    ) -> tuple[dict[str, Any], list[int]]:
-        """(columns, row lengths in tokens); the columns leave out the rows longer than the cutoff."""
-        examples = self.convert(rows, entry)
-        self.tokenizer.forget()
-        self.plain.preprocess_dataset(examples)
-        self.tokenizer.encode_noted()
-        columns = dict(self.plain.preprocess_dataset(examples))
-        ids = [key for key in columns if key.endswith("input_ids")]
-        if not ids or len(columns[ids[0]]) != len(rows):
-            raise Refusal(
-                f"{entry['file_name']} has rows without a prompt or an answer text; run `make data` again"
-            )
-        lengths = [max(len(columns[key][row]) for key in ids) for row in range(len(rows))]
-        kept = [row for row, length in enumerate(lengths) if length <= self.cutoff]
-        if pack and self.packed is not None:
-            examples = {key: [values[row] for row in kept] for key, values in examples.items()}
-            columns = dict(self.packed.preprocess_dataset(examples)) if kept else {}
-        elif len(kept) < len(rows):
-            columns = {key: [values[row] for row in kept] for key, values in columns.items()}
-        return columns, lengths
-
-
-def _check_template(recipe: recipes.Recipe, tokenizer: Any) -> None:
-    """The template's end of turn must be a token of this model (LLaMA-Factory would add it, untrained)."""
-    from llamafactory.data.template import TEMPLATES
-
-    if recipe["template"] not in TEMPLATES:
-        near = difflib.get_close_matches(str(recipe["template"]), TEMPLATES, 1)
-        raise Refusal(
-            f"unknown template {recipe['template']!r}; did you mean {near[0] if near else 'default'!r}?"
-        )
-    ends = TEMPLATES[recipe["template"]].stop_words[:1]
-    if ends and ends[0] not in tokenizer.get_vocab():
-        raise Refusal(
-            f"template {recipe['template']} ends answers with {ends[0]}, which is no token of "
-            f"{recipe['model_name_or_path']}; set the template of the model's family"
-        )
-
-
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(recipe: recipes.Recipe) -> None:
+def _start_worker(recipe: Recipe) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is faster than threads
     _worker["tokeniser"] = Tokeniser(recipe)
 
 
-def _read_rows(file: Path, chunk: int) -> list[dict[str, Any]]:
-    """The rows whose line starts in this chunk of a JSON-lines file, or a slice of a parquet file."""
-    if file.suffix == ".parquet":
-        group, start = _slices(file)[chunk]
-        if _worker.get("group") != (file, group):  # a group is read once, not for every slice of it
-            import pyarrow.parquet as pq
-
-            _worker.update({"group": (file, group), "table": pq.ParquetFile(file).read_row_group(group)})
-        return _worker["table"].slice(start, SLICE).to_pylist()
-    import orjson
-
-    with file.open("rb") as handle:
-        start, end = chunk * CHUNK, (chunk + 1) * CHUNK
-        if start:
-            handle.seek(start - 1)
-            handle.readline()  # the rest of a line that belongs to the chunk before
-        lines = []
-        while handle.tell() < end and (line := handle.readline()):
-            lines.append(line)
-    return [orjson.loads(line) for line in lines if line.strip()]
-
-
-def _encode_chunk(job: tuple[int, Path, dict[str, Any], bool, Path]) -> tuple[list[int], int]:
+def _encode_chunk(job: Job) -> tuple[list[int], int]:
     """Tokenise one chunk into one Arrow file; gives the lengths of all its rows and how many were written."""
     import pyarrow as pa
 
-    chunk, file, entry, pack, target = job
-    rows = _read_rows(file, chunk)
-    if not rows:
+    examples = rows.read_chunk(job.part.data.file, job.chunk)[: job.take]
+    if held_out := job.part.held_out:
+        examples = [row for number, row in enumerate(examples) if held_out.takes(row, number)]
+    if not examples:
         return [], 0
-    columns, lengths = _worker["tokeniser"].encode(rows, entry, pack)
+    columns, lengths = _worker["tokeniser"].encode(examples, job.part.data.entry, job.pack)
     table = pa.table({key: pa.array(values, _arrow_type(key)) for key, values in columns.items()})
     if table.num_rows:
-        with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        with pa.OSFile(str(job.target), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table, max_chunksize=1000)
     return lengths, table.num_rows
 
@@ -254,89 +172,118 @@ def _arrow_type(column: str) -> Any:
         return pa.null()
     if column == "packing_params":
         return None
+    if column == "kto_tags":
+        return pa.bool_()
     return pa.list_(
         pa.int8() if column.endswith("attention_mask") and "packing" not in column else pa.int32()
     )
 
 
-def _slices(file: Path) -> list[tuple[int, int]]:
-    """(row group, first row in it) of every slice of a parquet file."""
-    import pyarrow.parquet as pq
-
-    groups = pq.read_metadata(file)
-    sizes = [groups.row_group(group).num_rows for group in range(groups.num_row_groups)]
-    return [(group, start) for group, size in enumerate(sizes) for start in range(0, size, SLICE)]
-
-
-def _chunks(file: Path) -> int:
-    if file.suffix == ".parquet":
-        return len(_slices(file))
-    return -(-file.stat().st_size // CHUNK)
+def _jobs(part: Part, pack: bool, folder: Path, first: int) -> Iterator[Job]:
+    """The chunks of a data set, until `part.most` rows are taken; files are numbered from `first`."""
+    left = UNLIMITED if part.most is None else part.most
+    for chunk in range(rows.count_chunks(part.data.file)):
+        if left <= 0:
+            return
+        yield Job(part, chunk, left, pack, folder / f"data-{first + chunk:05}.arrow")
+        if part.most is not None:
+            left -= len(rows.read_chunk(part.data.file, chunk))
 
 
-def tokenise(recipe: recipes.Recipe, workers: int | None = None) -> Path:
+def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) -> Path:
     """Make the tokenised data of a resolved recipe, unless it is there; gives its folder.
 
     The folder is what `datasets.load_from_disk` reads, with `tokens.json` (counts of rows, tokens and
-    dropped rows) and `lengths.npy` (tokens of every kept training row) beside it.
+    dropped rows, in all and by data set) and `train_lengths.npy` (tokens of every training row) beside it.
     """
     folder = cache_path(recipe)
     if (folder / "tokens.json").is_file():
         return folder
-    if recipe.get("val_size"):
-        raise Refusal(
-            "val_size would cut a person's answers apart; set eval_dataset: ..._sft_validation instead"
-        )
     workers = workers or len(os.sched_getaffinity(0))
-    parts = data_names(recipe)
+    parts = parts_of(recipe)
+    _start_worker(recipe)  # here first: what is wrong with model or template is one line, not a pool's
     counts: dict[str, Any] = {}
-    chunks = sum(_chunks(dataset_entry(name)[1]) for name in parts.values())
+    chunks = sum(rows.count_chunks(part.data.file) for group in parts.values() for part in group)
     with atomic_path(folder) as partial, contextlib.ExitStack() as stack:
         partial.mkdir()
+        run: Callable[..., Any] = map
         if min(workers, chunks - 2) > 1:  # a process takes seconds to start
-            start = multiprocessing.get_context("spawn").Pool
-            run = stack.enter_context(start(workers, _start_worker, (recipe,))).imap
-        else:
-            _start_worker(recipe)
-            run = map  # type: ignore[assignment]
-        for part, name in parts.items():
-            counts[part] = _tokenise_part(run, recipe, part, name, partial)
+            run = stack.enter_context(_pool(workers, recipe)).imap
+        for name, group in parts.items():
+            counts[name] = _tokenise_part(run, recipe, name, group, partial, quiet)
         write_json(partial / "dataset_dict.json", {"splits": list(parts)})
         write_json(partial / "tokens.json", counts)
     return folder
 
 
-def _tokenise_part(
-    run: Callable[..., Any], recipe: recipes.Recipe, part: str, name: str, folder: Path
-) -> dict[str, Any]:
-    import numpy as np
-    from tqdm import tqdm
+def _pool(workers: int, recipe: Recipe) -> Any:
+    """Processes that tokenise. Ctrl-C is for this one, which ends them; they inherit that they ignore it."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn").Pool(workers, _start_worker, (recipe,))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return multiprocessing.get_context("spawn").Pool(workers, _start_worker, (recipe,))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    entry, file = dataset_entry(name)
-    (folder / part).mkdir()
-    pack = part == "train" and bool(recipe.get("packing") or recipe.get("neat_packing"))
-    chunks = _chunks(file)
-    jobs = ((chunk, file, entry, pack, folder / part / f"data-{chunk:05}.arrow") for chunk in range(chunks))
-    lengths: list[int] = []
-    written = []
-    results: Iterator[tuple[list[int], int]] = run(_encode_chunk, jobs)
-    for chunk, (part_lengths, rows) in enumerate(tqdm(results, f"tokenising {name}", chunks, leave=False)):
-        lengths += part_lengths
-        written += [(f"data-{chunk:05}.arrow", rows)] if rows else []
-    if not written:
-        raise Refusal(
-            f"{file} has no row within cutoff_len={recipe.get('cutoff_len', 2048)}; raise cutoff_len"
-        )
-    _describe(folder / part, part, [name for name, _ in written])
-    kept = np.array(
-        [length for length in lengths if length <= recipe.get("cutoff_len", 2048)], dtype=np.int32
-    )
-    np.save(folder / f"{part}_lengths.npy", kept)
+
+def _tokenise_part(
+    run: Callable[..., Any], recipe: Recipe, name: str, group: list[Part], folder: Path, quiet: bool
+) -> dict[str, Any]:
+    """Tokenise one part's data sets and mix them; gives its counts."""
+    import numpy as np
+
+    (folder / name).mkdir()
+    packing = recipe.get("packing", recipe["stage"] == "pt") or recipe.get("neat_packing")
+    pack, cutoff = name == "train" and bool(packing), recipe.get("cutoff_len", 2048)
+    cuts = pack and recipe["stage"] == "pt"
+    sets: list[dict[str, Any]] = []
+    all_lengths: list[Any] = []
+    files: list[str] = []
+    for part in group:
+        jobs = list(_jobs(part, pack, folder / name, len(files)))
+        results = _progress(run(_encode_chunk, jobs), f"tokenising {part.data.name}", len(jobs), quiet)
+        chunks = list(zip(jobs, results, strict=True))
+        lengths = np.array([length for _, (found, _) in chunks for length in found], dtype=np.int32)
+        kept = lengths if cuts else lengths[lengths <= cutoff]
+        if not len(kept):
+            raise Refusal(f"{part.data.file} has no row within cutoff_len={cutoff}; raise cutoff_len")
+        files += [job.target.name if written else "" for job, (_, written) in chunks]
+        all_lengths.append(kept)
+        sets.append({
+            "dataset": part.data.name, "rows": len(lengths), "dropped_too_long": len(lengths) - len(kept),
+            "tokens": int(kept.sum()), "sequences": sum(written for _, (_, written) in chunks),
+        })  # fmt: skip
+    _describe(folder / name, name, [file for file in files if file])
+    kept = np.concatenate(all_lengths)
+    order = mixture(recipe, [one["sequences"] for one in sets])
+    if order is not None:
+        rewrite(folder / name, order)
+        kept = kept if pack else kept[order]
+    add_shares(sets, order)
+    np.save(folder / f"{name}_lengths.npy", kept)
     return {
-        "dataset": name, "rows": len(lengths), "dropped_too_long": len(lengths) - len(kept),
-        "sequences": sum(rows for _, rows in written), "packed": pack,
-        "tokens": int(kept.sum()), "longest": int(kept.max()),
+        "dataset": ",".join(one["dataset"] for one in sets), "packed": pack,
+        "rows": sum(one["rows"] for one in sets),
+        "dropped_too_long": sum(one["dropped_too_long"] for one in sets),
+        "sequences": len(order) if order is not None else sum(one["sequences"] for one in sets),
+        "tokens": int(kept.sum()), "longest": int(kept.max()), "datasets": sets,
     }  # fmt: skip
+
+
+def _progress(results: Iterator[Any], title: str, total: int, quiet: bool) -> Iterator[Any]:
+    """A bar on a terminal, a line for each tenth elsewhere, nothing when quiet."""
+    if quiet:
+        yield from results
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(results, title, total, leave=False)
+    else:
+        for number, result in enumerate(results, 1):
+            if total > 10 and number % (total // 10) == 0:
+                print(f"{title}: {number} of {total} parts", file=sys.stderr, flush=True)
+            yield result
 
 
 def _describe(folder: Path, part: str, files: list[str]) -> None:
@@ -358,21 +305,28 @@ def _describe(folder: Path, part: str, files: list[str]) -> None:
     )  # fmt: skip
 
 
-def main() -> None:
-    from scripts.training import launch as train
-
-    options = train.make_parser(__doc__ or "").parse_args()
-    recipe = train.resolved_recipe(options)
-    if (cache_path(recipe) / "tokens.json").is_file():
-        print(f"nothing to do: {cache_path(recipe)} holds these tokens")
-        return
-    folder = tokenise(recipe, options.workers)
+def summary(folder: Path) -> str:
+    """What a tokenised folder holds, a line for each part and each data set of a mixture."""
+    lines = []
     for part, counts in read_json(folder / "tokens.json", "delete the folder").items():
-        print(
+        lines.append(
             f"{part}: {counts['rows']:,} rows, {counts['dropped_too_long']:,} dropped as too long, "
             f"{counts['tokens']:,} tokens in {counts['sequences']:,} sequences"
         )
-    print(folder)
+        if len(counts["datasets"]) > 1:
+            lines += [
+                f"  {one['dataset']}: {one['share']:.1%} of the sequences" for one in counts["datasets"]
+            ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    request = parse_request(make_parser(__doc__ or "").parse_args())
+    if (cache_path(request.resolved) / "tokens.json").is_file():
+        print(f"nothing to do: {cache_path(request.resolved)} holds these tokens")
+        return
+    folder = tokenise(request.resolved, request.workers, request.quiet)
+    print(f"{summary(folder)}\n{folder}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@
 Lines that begin with `[train]` are for the person who waits; everything else goes to the log file.
 """
 
-import ctypes
 import json
 import math
 import os
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,9 +19,9 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from common.errors import Refusal
-from scripts.training import checkpoints
-from scripts.training import choose as best_checkpoint
-from scripts.training.launch import SAY
+from scripts.training import checkpoints, choose, llamafactory
+from scripts.training.process import FAILED, SAY, die_with_parent
+from scripts.training.record import SESSIONS
 
 
 def say(text: str) -> None:
@@ -58,7 +56,7 @@ class Watch(TrainerCallback):
             value = logs.get(name)
             if value is not None and (not math.isfinite(float(value)) or float(value) == 0):
                 say(
-                    f"failed: {name} is {value} at step {state.global_step}; lower the learning rate, or on "
+                    f"{FAILED}{name} is {value} at step {state.global_step}; lower the learning rate, or on "
                     "a CPU use ZeRO-2 instead of ZeRO-3; the last checkpoint before it is whole"
                 )
                 sys.exit(3)
@@ -77,12 +75,17 @@ class Watch(TrainerCallback):
         return f"step {state.global_step}/{state.max_steps}  {'  '.join(parts)}  {minutes}:{seconds:02} left"
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._measure(args, state)
         barrier()  # every process has written its part
         if state.is_world_process_zero:
             checkpoints.mark_whole(Path(args.output_dir, f"checkpoint-{state.global_step}"))
         barrier()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._measure(args, state)
+
+    def _measure(self, args: Any, state: Any) -> None:
+        """Write what this session has measured so far; its last line counts."""
         begun, first, epoch = self.start
         seconds = time.monotonic() - begun
         memory = _peak_memory()
@@ -93,16 +96,16 @@ class Watch(TrainerCallback):
                 "tokens_per_second": round(tokens / seconds, 1), "peak_memory_bytes": memory,
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             }  # fmt: skip
-            with Path(args.output_dir, "sessions.jsonl").open("a", encoding="utf-8") as file:
+            with Path(args.output_dir, SESSIONS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(measured) + "\n")
 
 
 class Select(TrainerCallback):
     """Scores each checkpoint when it is saved; ends a training that no longer comes nearer to people."""
 
-    def __init__(self, rows: str, most: int, patience: int) -> None:
-        self.rows, self.most, self.patience = Path(rows), most, patience
-        self.found: dict[int, float] = {}
+    def __init__(self, rows: Path, most: int, patience: int) -> None:
+        self.rows, self.most, self.patience = rows, most, patience
+        self.by_step: dict[int, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:  # what a killed session had scored is read, not computed again
@@ -112,17 +115,17 @@ class Select(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             self._score(Path(args.output_dir, f"checkpoint-{state.global_step}"))
-        if agreed(best_checkpoint.out_of_patience(self.found, self.patience)):
+        if agreed(choose.out_of_patience(self.by_step, self.patience)):
             say(f"no nearer to people for {self.patience} checkpoints: training ends here")
             control.should_training_stop = True
 
     def _score(self, checkpoint: Path) -> None:
         try:
-            far = best_checkpoint.score(checkpoint, self.rows, self.most)
+            far = choose.score(checkpoint, self.rows, self.most)
         except Refusal as refusal:  # too little memory beside the training, say: chosen afterwards then
             say(f"{checkpoint.name} isn't scored during training: {refusal}")
             return
-        self.found[checkpoints.step(checkpoint)] = far
+        self.by_step[checkpoints.step(checkpoint)] = far
         say(f"{checkpoint.name}: Wasserstein distance {far:.4f} on the held-out rows")
 
 
@@ -156,22 +159,14 @@ def _peak_memory() -> int:
     return int(peak)
 
 
-def _die_with_parent() -> None:
-    """Linux: end when the launcher ends, also when it is killed, so no orphan writes on."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 def main() -> None:
-    _die_with_parent()
+    die_with_parent()
     launch = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    from llamafactory.train.tuner import run_exp
-
-    callbacks: list[TrainerCallback] = [Watch(launch["tokens_per_epoch"])]
+    callbacks: list[TrainerCallback] = [Watch(launch["tokens"]["train"]["tokens"])]
     if "select" in launch:
-        callbacks.append(Select(**launch["select"]))  # after Watch, which marks checkpoints as whole
-    run_exp(dict(launch["arguments"]), callbacks)
+        asked = launch["select"]  # after Watch, which marks checkpoints as whole
+        callbacks.append(Select(Path(asked["path"]), asked["rows"], asked["patience"]))
+    llamafactory.run(dict(launch["arguments"]), callbacks)
 
 
 if __name__ == "__main__":

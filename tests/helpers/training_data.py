@@ -34,7 +34,7 @@ DPO = RECIPE | {
 }  # fmt: skip
 
 
-def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
+def make_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
     """Answers that depend on age, to stimuli of different lengths."""
     draw = random.Random(seed)
     made = []
@@ -110,7 +110,7 @@ def write_model(folder: Path) -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=MARKS, initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator([str(row["instruction"]) for row in rows(50)], trainer)
+    raw.train_from_iterator([str(row["instruction"]) for row in make_rows(50)], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token=MARKS[0], eos_token="<|eot_id|>", pad_token=MARKS[1]
     )
@@ -130,7 +130,7 @@ def write_model(folder: Path) -> None:
 
 def make_workplace(folder: Path, count: int = 160) -> Path:
     """Everything a training run needs, in `folder`."""
-    write_data(folder, rows(count))
+    write_data(folder, make_rows(count))
     write_model(folder)
     (folder / "configs").symlink_to(REPOSITORY / "configs")
     (folder / "sft.yaml").write_text(yaml.safe_dump(RECIPE))

@@ -3,7 +3,7 @@ import pytest
 
 from common.errors import Refusal
 from scripts.training import checkpoints
-from scripts.training import choose as best_checkpoint
+from scripts.training import choose as choose
 
 ROWS = {
     "study_id": ["a"] * 4 + ["b"] * 2, "sample_id": [0, 1, 2, 3, 0, 1], "condition_num": [1] * 6,
@@ -21,7 +21,7 @@ def write(folder, answers, probs):
 
 def test_predictions_like_people_are_at_distance_zero(tmp_path):
     exact = [[answer] for answer in ROWS["response"]]
-    assert best_checkpoint.distance(*write(tmp_path, exact, [[1.0]] * 6)) == pytest.approx(0)
+    assert choose.distance(*write(tmp_path, exact, [[1.0]] * 6)) == pytest.approx(0)
 
 
 def test_a_cell_is_scaled_by_its_human_range_and_studies_count_alike(tmp_path):
@@ -29,18 +29,18 @@ def test_a_cell_is_scaled_by_its_human_range_and_studies_count_alike(tmp_path):
     # middle, so everybody is half a range away. The cell where all agree has no range.
     answers = [[1]] * 4 + [[0, 10]] + [[5]]
     probs = [[1.0]] * 4 + [[0.5, 0.5]] + [[1.0]]
-    assert best_checkpoint.distance(*write(tmp_path, answers, probs)) == pytest.approx((0.5 + 0.25) / 2)
+    assert choose.distance(*write(tmp_path, answers, probs)) == pytest.approx((0.5 + 0.25) / 2)
 
 
 def test_predictions_outside_the_human_range_are_clipped_to_it(tmp_path):
     answers = [[-900], [70_000]] + [[3]] * 2 + [[-4], [99]]
-    assert best_checkpoint.distance(*write(tmp_path, answers, [[1.0]] * 6)) == pytest.approx(0)
+    assert choose.distance(*write(tmp_path, answers, [[1.0]] * 6)) == pytest.approx(0)
 
 
 def test_rows_without_a_prediction_are_left_out_and_none_at_all_is_refused(tmp_path):
     empty = pl.Series([[]] * 6, dtype=pl.List(pl.Int64))
     with pytest.raises(Refusal, match="no cell with differing answers"):
-        best_checkpoint.distance(*write(tmp_path, empty, empty.cast(pl.List(pl.Float32))))
+        choose.distance(*write(tmp_path, empty, empty.cast(pl.List(pl.Float32))))
 
 
 def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
@@ -53,11 +53,11 @@ def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
             checkpoints.mark_whole(place)
     rows = tmp_path / "validation.parquet"
     rows.touch()
-    monkeypatch.setattr(best_checkpoint, "predict", lambda checkpoint, *_: checkpoint)
+    monkeypatch.setattr(choose, "predict", lambda checkpoint, *_: checkpoint)
     monkeypatch.setattr(
-        best_checkpoint, "distance", lambda checkpoint, _: {10: 0.1, 20: 0.2}[checkpoints.step(checkpoint)]
+        choose, "distance", lambda checkpoint, _: {10: 0.1, 20: 0.2}[checkpoints.step(checkpoint)]
     )
-    chosen = best_checkpoint.choose(tmp_path, rows, 100)
+    chosen = choose.choose(tmp_path, rows, 100, print)
     assert chosen["step"] == 10 and chosen["wasserstein"] == {"10": 0.1, "20": 0.2}
     assert (tmp_path / "model.safetensors").read_text() == "weights of 10"
 
@@ -68,10 +68,10 @@ def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
      ([0.2, 0.2, 0.2], 2, True), ([0.1, 0.9, 0.9, 0.9], 0, False), ([0.1, 0.2], 2, False)],
 )  # fmt: skip
 def test_training_ends_when_no_checkpoint_of_the_last_ones_came_nearer(distances, patience, out):
-    found = {10 * step: far for step, far in enumerate(distances)}
-    assert best_checkpoint.out_of_patience(found, patience) is out
+    by_step = {10 * step: far for step, far in enumerate(distances)}
+    assert choose.out_of_patience(by_step, patience) is out
 
 
 def test_a_missing_slice_names_the_setting_that_makes_it(tmp_path):
     with pytest.raises(Refusal, match="validation_fraction"):
-        best_checkpoint.choose(tmp_path, tmp_path / "validation.parquet", 10)
+        choose.choose(tmp_path, tmp_path / "validation.parquet", 10, print)

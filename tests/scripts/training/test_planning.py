@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.training import memory, plan
-from scripts.training import recipe as recipes
+from scripts.training import memory, planning
+from scripts.training.recipe import divide_batch, load_recipe, zero_config
 
 FULL = {
     "stage": "sft",
@@ -110,27 +110,26 @@ def test_dpo_adds_a_reference_model_unless_adapters_can_be_switched_off():
 def test_the_first_setting_that_fits_keeps_the_rows_a_gpu_and_avoids_offload():
     arch = memory.architecture(QWEN)
     recipe = FULL | {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 64}
-    assert plan.first_fit(arch, recipe, 8, 2048, 69 * plan.GIB) == ("ZeRO-3", 4)
-    assert plan.first_fit(arch, recipe, 8, 2048, 300 * plan.GIB) == ("no ZeRO", 4)
-    assert plan.first_fit(arch, recipe, 1, 2048, 69 * plan.GIB)[0] == "ZeRO-3 offload"
-    assert plan.first_fit(arch, recipe, 1, 2048, 1 * plan.GIB) is None
+    assert planning.first_fit(arch, recipe, 8, 2048, 69 * planning.GIB) == ("ZeRO-3", 4)
+    assert planning.first_fit(arch, recipe, 8, 2048, 300 * planning.GIB) == ("no ZeRO", 4)
+    assert planning.first_fit(arch, recipe, 1, 2048, 69 * planning.GIB)[0] == "ZeRO-3 offload"
+    assert planning.first_fit(arch, recipe, 1, 2048, 1 * planning.GIB) is None
 
 
 def test_the_published_recipes_fit_on_eight_gpus_of_80_gb():
     for model, place in (("llama3-8b", LLAMA), ("qwen2.5-14b", QWEN)):
         arch = memory.architecture(place)
         for stage in ("sft", "dpo"):
-            recipe = recipes.load_recipe(f"configs/{model}/{stage}.yaml")
-            stage_number = recipes.zero_config(recipe)["zero_optimization"]["stage"]
-            size, _ = recipes.divide_batch(recipe, 8)
+            recipe = load_recipe(f"configs/{model}/{stage}.yaml")
+            stage_number = zero_config(recipe)["zero_optimization"]["stage"]
+            size, _ = divide_batch(recipe, 8)
             parts = memory.memory(arch, recipe, f"ZeRO-{stage_number}", 8, size, 1400)
             assert sum(parts.values()) < 80e9 * 0.92, (model, stage, parts)
 
 
-def test_a_plan_without_a_data_set_says_that_its_tokens_are_assumed(monkeypatch, capsys):
-    argv = ["plan", "--model", "llama3-8b", "--data", "socsci210", "--split", "task", "--gpus", "8"]
-    monkeypatch.setattr("sys.argv", argv)
-    plan.main()
-    out = capsys.readouterr().out
-    assert "8.03 B parameters, 8 x h100-80gb" in out and "assumed (no data set is there)" in out
-    assert "first that fits: ZeRO-2 with per_device_train_batch_size 8; the batch stays 256" in out
+def test_a_plan_without_a_data_set_says_that_its_tokens_are_assumed():
+    plan = planning.plan("sft", model="llama3-8b", data="socsci210", split="task", gpus=8)
+    text = str(plan)
+    assert "8.03 B parameters, 8 x h100-80gb" in text and "assumed (no data set is there)" in text
+    assert "first that fits: ZeRO-2 with per_device_train_batch_size 8; the batch stays 256" in text
+    assert plan.table["setting"].to_list() == list(memory.SETTINGS) and plan.fits == ("ZeRO-2", 8)

@@ -1,0 +1,154 @@
+"""What recipes carry and the launcher decides itself: read as it is meant, or set aside with one line each.
+
+Nothing here refuses a recipe; `rules.py` does. Every entry is one that public recipes really have.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Recipe = dict[str, Any]
+
+# Keys of older versions, and the name under which LLaMA-Factory 0.9.5 reads them
+RENAMED = {
+    "evaluation_strategy": "eval_strategy", "warmup_ratio": "warmup_steps", "no_cuda": "use_cpu",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size", "dpo_beta": "pref_beta",
+    "dpo_ftx": "pref_ftx", "dpo_loss": "pref_loss", "orpo_beta": "pref_beta",
+    "num_layer_trainable": "freeze_trainable_layers", "quantization_device": "quantization_device_map",
+}  # fmt: skip
+# Keys that take names with commas between; a YAML list of them is the same
+LISTS = (
+    "dataset", "eval_dataset", "lora_target", "additional_target", "freeze_trainable_modules",
+    "freeze_extra_modules", "adapter_name_or_path", "interleave_probs", "galore_target", "apollo_target",
+)  # fmt: skip
+# Keys whose `~` and `$VARIABLES` are filled in
+PATHS = (
+    "model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "deepspeed", "cache_dir",
+    "media_dir",
+)  # fmt: skip
+# Keys that hold secrets: they go to the environment of the training and into no file
+SECRETS = {
+    "hf_hub_token": "HF_TOKEN", "hub_token": "HF_TOKEN", "push_to_hub_token": "HF_TOKEN",
+    "ms_hub_token": "MODELSCOPE_API_TOKEN", "om_hub_token": "OPENMIND_TOKEN",
+    "swanlab_api_key": "SWANLAB_API_KEY", "swanlab_lark_secret": "SWANLAB_LARK_SECRET",
+}  # fmt: skip
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+# Keys that hold text which may look like a number
+_TEXTS = (
+    *LISTS, *PATHS, *SECRETS, "run_name", "output_dir", "template", "default_system", "model_revision",
+    "hub_model_id", "hub_revision", "project", "master_port", "master_addr",
+)  # fmt: skip
+
+
+class Aside(NamedTuple):
+    """A key that is set aside where `applies(its value)`, with what the line says."""
+
+    key: str
+    says: str
+    applies: Callable[[Any], bool] = bool
+
+
+_ONE_NAME = "the launcher keeps a cache of tokens, named by what it depends on"
+ASIDES = (
+    Aside("save_only_model", "checkpoints keep the optimizer, so that a killed run can go on"),
+    Aside("tokenized_path", _ONE_NAME),
+    Aside("overwrite_cache", _ONE_NAME),
+    Aside("streaming", "the data set is tokenised once, before the start"),
+    Aside("buffer_size", "it is for streaming", lambda _: True),
+    Aside("overwrite_output_dir", "an earlier run is moved aside, never deleted", lambda _: True),
+    Aside("resume_from_checkpoint", "the same command goes on by itself", lambda _: True),
+    Aside("ignore_data_skip", "a run that goes on sees each row once"),
+    Aside("do_predict", "make eval predicts and scores"),
+    Aside("predict_with_generate", "make eval predicts and scores"),
+    Aside("compute_accuracy", "make eval scores"),
+    Aside("logging_dir", "TensorBoard files lie in the run's folder", lambda _: True),
+    Aside("save_safetensors", "weights are always safetensors", lambda _: True),
+    Aside("use_fast_tokenizer", "the fast tokenizer is used", lambda value: value is False),
+    Aside("export_dir", "make export writes the model", lambda _: True),
+    Aside("dataset_dir", "data sets are those of data/dataset_info.json", lambda value: value != "data"),
+    Aside("include_num_input_tokens_seen", "run.json holds the tokens"),
+    Aside("include_tokens_per_second", "run.json holds the tokens a second"),
+)  # fmt: skip
+
+
+def set_aside(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """(the recipe as it is meant, a line for each thing that was read differently or set aside)."""
+    recipe, notes = dict(recipe), []
+    for step in (_empty, _renamed, _lists, _secrets, _paths, _numbers, _values, _own_decisions):
+        notes += step(recipe)
+    return recipe, notes
+
+
+def _empty(recipe: Recipe) -> list[str]:
+    return [f"{key}: empty, left out" for key in [*recipe] if recipe[key] is None and recipe.pop(key) is None]
+
+
+def _renamed(recipe: Recipe) -> list[str]:
+    notes = []
+    for old, new in RENAMED.items():
+        if old in recipe:
+            value = recipe.pop(old)
+            recipe[new] = recipe.get(new) or value
+            notes.append(f"{old}: read as {new}, its present name")
+    if "group_by_length" in recipe:
+        if recipe.pop("group_by_length"):
+            recipe.setdefault("train_sampling_strategy", "group_by_length")
+        notes.append("group_by_length: read as train_sampling_strategy, its present name")
+    return notes
+
+
+def _lists(recipe: Recipe) -> list[str]:
+    for key in LISTS:
+        if isinstance(recipe.get(key), list):
+            recipe[key] = ",".join(str(part).strip() for part in recipe[key])
+    return []
+
+
+def _secrets(recipe: Recipe) -> list[str]:
+    notes = []
+    for key, variable in SECRETS.items():
+        if key in recipe:
+            os.environ.setdefault(variable, str(recipe.pop(key)))
+            notes.append(f"{key}: used as {variable}, and written to no record; keep it in the environment")
+    return notes
+
+
+def _paths(recipe: Recipe) -> list[str]:
+    for key in PATHS:
+        if isinstance(recipe.get(key), str):
+            recipe[key] = os.path.expandvars(os.path.expanduser(recipe[key]))  # noqa: PTH111
+    return []
+
+
+def _numbers(recipe: Recipe) -> list[str]:
+    notes = []
+    for key, value in recipe.items():
+        if isinstance(value, str) and key not in _TEXTS and _NUMBER.fullmatch(value.strip()):
+            text = value.strip()
+            recipe[key] = int(text) if text.lstrip("+-").isdigit() else float(text)
+            notes.append(f"{key}: the text {value!r} is read as a number; write it without quotes")
+    return notes
+
+
+def _values(recipe: Recipe) -> list[str]:
+    if str(recipe.get("quantization_method", "")).lower() in ("bitsandbytes", "bnb"):
+        recipe["quantization_method"] = "bnb"
+    if isinstance(recipe.get("flash_attn"), bool):
+        recipe["flash_attn"] = "auto" if recipe["flash_attn"] else "disabled"
+    return []
+
+
+def _own_decisions(recipe: Recipe) -> list[str]:
+    notes = []
+    if not {"do_train", "do_eval", "do_predict"} & recipe.keys():
+        recipe["do_train"] = True
+    for aside in ASIDES:
+        if aside.key in recipe and aside.applies(recipe[aside.key]):
+            del recipe[aside.key]
+            notes.append(f"{aside.key}: set aside, {aside.says}")
+    if recipe.get("trust_remote_code") and os.environ.get("TRUST") != "1":
+        del recipe["trust_remote_code"]
+        notes.append("trust_remote_code: set aside, few models need it; TRUST=1 keeps it")
+    return notes

@@ -1,0 +1,275 @@
+"""Plan a run before a GPU is taken: tokens, steps, memory by part, hours, cost, and what fits first.
+
+    python -m scripts.training.planning --model llama3-8b --data socsci210 --gpus 8 --gpu h100-80gb
+    python -m scripts.training.planning --stage dpo --model qwen2.5-14b --gpus 8 --gpu h100-80gb
+    python -m scripts.training.planning --recipe my.yaml --architecture config.json     # any other model
+
+Tokens are measured on the tokenised data if it is there, else estimated and marked as such. GPU
+figures, prices and the assumptions are those of configs/gpus.yaml.
+"""
+
+import html
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from common.errors import Refusal, run_cli
+from common.paths import root
+from scripts.training import llamafactory, memory, rows
+from scripts.training.recipe import Recipe, configs, divide_batch, global_batch, names_of
+from scripts.training.request import Machines, RunRequest, make_parser, parse_request
+from scripts.training.rules import refuse_problems
+from scripts.training.tokens import cache_path
+
+GIB = 2**30
+SAMPLE = 20_000  # rows on which padding and packing are simulated
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """rows and tokens of one epoch; longest row; tokens after padding; packed sequences; where from."""
+
+    rows: int
+    tokens: int
+    longest: int
+    padded: int
+    packed: int
+    source: str
+
+
+def count_tokens(recipe: Recipe, per_device: int, assumptions: dict[str, Any]) -> Tokens:
+    """Measured on the tokenised data, else from the data file's size, else assumed."""
+    cutoff = int(recipe.get("cutoff_len", 2048))
+    pairs = 2 if recipe["stage"] == "dpo" else 1
+    try:
+        folder = cache_path(recipe)
+        import numpy as np
+
+        lengths = np.load(folder / "train_lengths.npy")
+        source = f"measured on {folder}"
+    except (Refusal, FileNotFoundError):
+        return _estimate(recipe, pairs, cutoff, assumptions)
+    sample = np.random.default_rng(0).permutation(lengths)[:SAMPLE]
+    whole = sample[: len(sample) // per_device * per_device].reshape(-1, per_device)
+    waste = whole.max(1).sum() * per_device / max(whole.sum(), 1) if len(whole) else 1.0
+    packs = sum(
+        len(llamafactory.pack(part.tolist(), cutoff))
+        for part in np.array_split(sample, -(-len(sample) // 2000))
+    )
+    tokens = int(lengths.sum()) * pairs
+    return Tokens(
+        len(lengths),
+        tokens,
+        int(lengths.max()),
+        int(tokens * waste),
+        math.ceil(packs * len(lengths) / len(sample)),
+        source,
+    )
+
+
+def _estimate(recipe: Recipe, pairs: int, cutoff: int, assumptions: dict[str, Any]) -> Tokens:
+    mean, count, source = assumptions["prompt_tokens"], assumptions["rows"], "assumed (no data set is there)"
+    try:
+        sets = [rows.find(name) for name in names_of(recipe["dataset"])]
+        count = sum(_rows_of(data) for data in sets)
+        source = f"rows of {recipe['dataset']}, assumed length: tokenise to measure"
+    except (Refusal, OSError, KeyError, ValueError):
+        pass
+    return Tokens(
+        count,
+        count * mean * pairs,
+        cutoff,
+        int(count * mean * pairs * 1.3),
+        -(-count * mean // cutoff),
+        source,
+    )
+
+
+def _rows_of(data: rows.DataSet) -> int:
+    """How many rows the manifest beside the data set's file says it has."""
+    manifest = json.loads((data.file.parent / "manifest.json").read_text(encoding="utf-8"))
+    return int(manifest["files"][data.file.name]["rows"])
+
+
+def possible(recipe: Recipe, gpus: int) -> list[str]:
+    """The ZeRO settings that this recipe can run with: splitting needs GPUs, and unquantised weights."""
+    if recipe.get("quantization_bit"):
+        return ["no ZeRO"]
+    return list(memory.SETTINGS) if gpus > 1 else ["no ZeRO", "ZeRO-3 offload"]
+
+
+def memory_table(
+    arch: memory.Architecture, recipe: Recipe, gpus: int, size: int, longest: int
+) -> pl.DataFrame:
+    """GiB on one GPU by part, one row a possible ZeRO setting, for `size` rows of `longest` tokens a GPU."""
+    lines = []
+    for setting in possible(recipe, gpus):
+        parts = memory.memory(arch, recipe, setting, gpus, size, longest)
+        cells = {part: parts[part] / GIB for part in memory.PARTS}
+        host = memory.host_memory(arch, setting, gpus) / GIB
+        lines.append({"setting": setting, **cells, "sum": sum(cells.values()), "host_ram": host})
+    return pl.DataFrame(lines)
+
+
+def first_fit(
+    arch: memory.Architecture, recipe: Recipe, gpus: int, longest: int, room: float
+) -> tuple[str, int] | None:
+    """The first (setting, rows a GPU) that fits in `room` bytes.
+
+    The recipe's rows a GPU first, then fewer; for each the least splitting first; offload, which is
+    many times slower, only when nothing else fits.
+    """
+    most, _ = divide_batch(recipe, gpus)
+    sizes = [size for size in range(most, 0, -1) if most % size == 0]
+    settings = possible(recipe, gpus)
+    quick = [setting for setting in settings if "offload" not in setting]
+    order = [(setting, size) for size in sizes for setting in quick]
+    order += [(setting, size) for size in sizes for setting in settings if setting not in quick]
+    for setting, size in order:
+        if sum(memory.memory(arch, recipe, setting, gpus, size, longest).values()) <= room:
+            return setting, size
+    return None
+
+
+def read_gpu(name: str) -> tuple[dict[str, float], dict[str, float]]:
+    """(figures of the GPU, assumptions) from configs/gpus.yaml."""
+    figures = yaml.safe_load((configs() / "gpus.yaml").read_text(encoding="utf-8"))
+    if name not in figures["gpus"]:
+        names = ", ".join(figures["gpus"])
+        raise Refusal(f"unknown GPU={name}; choose one of {names}, or add it to configs/gpus.yaml")
+    return figures["gpus"][name], figures["assumptions"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take. Printing it gives the plan as text; `table` is the memory by part.
+
+    hours and dollars follow from `assumed` and from configs/gpus.yaml. fits: the first (ZeRO setting, rows a
+    GPU) that fits in `room` bytes, None if nothing does. table: GiB on one GPU for `rows_a_gpu` rows of
+    the longest row's tokens.
+    """
+
+    title: str
+    tokens: Tokens
+    steps: int
+    batch: int
+    layout: tuple[int, int, int]
+    cutoff: int
+    checkpoints: int
+    disk: float
+    hours: float
+    dollars: float
+    assumed: str
+    room: float
+    fits: tuple[str, int] | None
+    table: pl.DataFrame
+
+    @property
+    def verdict(self) -> str:
+        """What fits first, in words."""
+        if self.fits is None:
+            return "nothing fits: more or larger GPUs, a shorter cutoff_len, or the LoRA or QLoRA recipe"
+        setting, size = self.fits
+        rows = f"per_device_train_batch_size {size}"
+        return f"first that fits: {setting} with {rows}; the batch stays {self.batch}"
+
+    def __str__(self) -> str:
+        tokens, (gpus, size, accumulation) = self.tokens, self.layout
+        titles = "".join(f"{part:>13}" for part in memory.PARTS)
+        return "\n".join([
+            self.title,
+            f"tokens  {tokens.tokens:,} in {tokens.rows:,} rows an epoch ({tokens.source})",
+            f"        padded {tokens.padded:,} ({tokens.padded / max(tokens.tokens, 1):.2f} x); "
+            f"packed {tokens.packed:,} sequences of {self.cutoff}",
+            f"steps   {self.steps:,} of {self.batch} = {gpus} GPUs x {size} x {accumulation}",
+            f"disk    {self.disk / 1e9:,.1f} GB for {self.checkpoints} checkpoints; "
+            f"{shutil.disk_usage(root()).free / 1e9:,.0f} GB are free here",
+            f"time    {_hours(self.hours)}, {_dollars(self.dollars)}; assumed: {self.assumed}",
+            "",
+            f"one GPU with {size} rows of {tokens.longest} tokens and gradient checkpointing; "
+            f"room: {self.room / GIB:.0f} GiB",
+            f"{'GiB a GPU':<16}{titles}{'sum':>9}{'host RAM':>10}",
+            *(
+                f"{row['setting']:<16}" + "".join(f"{row[part]:>13.1f}" for part in memory.PARTS)
+                + f"{row['sum']:>9.1f}{row['host_ram']:>10.0f}"
+                for row in self.table.iter_rows(named=True)
+            ),
+            "",
+            self.verdict,
+        ])  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+
+
+def _dollars(dollars: float) -> str:
+    return f"{dollars:,.0f} $" if dollars >= 10 else f"{dollars:,.2f} $"
+
+
+def plan(
+    stage: str = "sft",
+    model: str = "tiny",
+    data: str = "sample",
+    split: str = "study",
+    recipe: str | Path | None = None,
+    gpus: int | None = None,
+    gpu: str = "h100-80gb",
+    **settings: Any,
+) -> Plan:
+    """Plan a run of `train`'s arguments on `gpus` GPUs of the kind `gpu` (a name in configs/gpus.yaml)."""
+    machines = Machines.from_environment(gpus=gpus)
+    return make_plan(RunRequest(stage, model, data, split, recipe, settings, machines), gpu)
+
+
+def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = None) -> Plan:
+    """As `plan`, for a whole request; architecture: a config.json of a model that isn't here."""
+    recipe = request.resolved
+    refuse_problems(recipe, request.path)
+    gpu, assumed = read_gpu(gpu_name)
+    gpus = (request.machines.gpus or 1) * request.machines.nnodes
+    lora = recipe.get("finetuning_type", "lora") == "lora"
+    figures = architecture or memory.find_architecture(recipe, request.model)
+    arch = memory.architecture(figures, int(recipe.get("lora_rank", 8)) if lora else 0)
+    batch = global_batch(recipe)
+    size, accumulation = divide_batch(recipe, gpus)
+    tokens = count_tokens(recipe, size, assumed)
+    epochs = float(recipe.get("num_train_epochs", 3.0))
+    steps = math.ceil(math.ceil(tokens.rows / batch) * epochs)
+    work = memory.flops(arch, recipe, tokens.padded * epochs, tokens.padded / max(tokens.rows, 1))
+    hours = work / (gpus * gpu["bf16_tflops"] * 1e12 * assumed["flops_utilisation"]) / 3600
+    kept = int(recipe.get("save_total_limit") or steps // max(int(recipe.get("save_steps", 500)), 1)) + 1
+    room = gpu["memory_gb"] * 1e9 * assumed["free_share"]
+    name = f"{request.model} {request.stage}"
+    return Plan(
+        title=f"{name}: {arch.parameters / 1e9:.2f} B parameters, {gpus} x {gpu_name}",
+        tokens=tokens, steps=steps, batch=batch, layout=(gpus, size, accumulation),
+        cutoff=recipe.get("cutoff_len", 2048), checkpoints=kept,
+        disk=memory.checkpoint_bytes(arch, recipe) * kept,
+        hours=hours, dollars=hours * gpus * gpu["dollars_per_hour"],
+        assumed=f"{assumed['flops_utilisation']:.0%} of {gpu['bf16_tflops']} TFLOPS, "
+        f"{gpu['dollars_per_hour']} $ a GPU and hour",
+        room=room, fits=first_fit(arch, recipe, gpus, tokens.longest, room),
+        table=memory_table(arch, recipe, gpus, size, tokens.longest),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("--gpu", default="h100-80gb", help="a name in configs/gpus.yaml")
+    parser.add_argument("--architecture", type=Path, help="a config.json of a model that isn't here")
+    options = parser.parse_args()
+    print(make_plan(parse_request(options), options.gpu, options.architecture))
+
+
+if __name__ == "__main__":
+    run_cli(main)
