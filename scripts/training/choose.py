@@ -51,9 +51,9 @@ def distance(predictions: Path, rows: Path) -> float:
     flat = both.select("answers", "probs").explode("answers", "probs")
     table = histograms(
         both["response"].to_numpy(),
-        np.concatenate([[0], np.cumsum(cells["people"].to_numpy())]),
+        _offsets(cells["people"]),
         flat["answers"].to_numpy(),
-        np.concatenate([[0], np.cumsum(cells["answers"].to_numpy())]),
+        _offsets(cells["answers"]),
         np.ones(len(both)),
         flat["probs"].to_numpy().astype(float),
     )
@@ -69,6 +69,11 @@ def distance(predictions: Path, rows: Path) -> float:
             f"{rows} has no cell with differing answers; raise validation_fraction in the data settings"
         )
     return float(mean)  # type: ignore[arg-type]
+
+
+def _offsets(sizes: pl.Series) -> np.ndarray:
+    """Where each group starts, and the end: int64."""
+    return np.concatenate([[0], np.cumsum(sizes.to_numpy(), dtype=np.int64)])
 
 
 def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:

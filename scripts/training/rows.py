@@ -37,9 +37,8 @@ def find(name: str) -> DataSet:
     folder = root() / "data"
     info = read_json(folder / "dataset_info.json", REMEDY)
     if not isinstance(info, dict) or name not in info:
-        ours = DATASET.fullmatch(name)
         raise Refusal(
-            f"data/dataset_info.json has no data set {name!r}; {REMEDY if ours else 'add its entry'}"
+            f"data/dataset_info.json has no data set {name!r}; {REMEDY}, or add an entry of your own"
         )
     entry = info[name]
     if not isinstance(entry, dict) or not isinstance(entry.get("columns", {}), dict):

@@ -42,9 +42,7 @@ def test_a_value_of_the_wrong_type_is_refused():
 
 
 def test_what_llamafactorys_own_checks_refuse_is_refused_with_its_reason():
-    assert "LLaMA-Factory refuses it" in refusal(
-        {"stage": "dpo", "dataset": "a", "neat_packing": True}, tmp_path
-    )
+    assert "LLaMA-Factory refuses it" in refusal({"stage": "dpo", "dataset": "a", "neat_packing": True})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,8 @@ def test_settings_that_conflict_are_refused_with_the_remedy(changes, remedy):
 
 
 def test_a_missing_deepspeed_file_is_refused():
-    assert "configs/deepspeed/ holds the ready ones" in refusal({"deepspeed": "configs/deepspeed/zero9.json"})
+    with pytest.raises(Refusal, match=r"zero9\.json is missing; configs/deepspeed/ holds the ready ones"):
+        checking.check({**GOOD, "deepspeed": "configs/deepspeed/zero9.json"}, "my.yaml")
 
 
 def test_the_command_line_names_each_refused_recipe_and_fails(tmp_path, monkeypatch, capsys):

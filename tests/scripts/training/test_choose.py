@@ -37,6 +37,12 @@ def test_predictions_outside_the_human_range_are_clipped_to_it(tmp_path):
     assert choose.distance(*write(tmp_path, answers, [[1.0]] * 6)) == pytest.approx(0)
 
 
+def test_a_cells_range_is_that_of_all_its_people_whether_predicted_or_not(tmp_path):
+    # Study b is predicted for the person who answered 0 only: 5 is half of the range 0 to 10 away.
+    predictions, rows = write(tmp_path, [[1], [5], [3], [3], [5], []], [[1.0]] * 5 + [[]])
+    assert choose.distance(predictions, rows) == pytest.approx((0 + 0.5) / 2)
+
+
 def test_rows_without_a_prediction_are_left_out_and_none_at_all_is_refused(tmp_path):
     empty = pl.Series([[]] * 6, dtype=pl.List(pl.Int64))
     with pytest.raises(Refusal, match="no cell with differing answers"):

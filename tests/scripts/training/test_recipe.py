@@ -1,3 +1,4 @@
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,13 +115,13 @@ def test_a_recipe_that_is_a_folder_is_refused(tmp_path):
 
 
 def test_a_stage_without_a_recipe_names_those_that_there_are():
-    with pytest.raises(Refusal, match="has no recipe sft-lora.yaml; there are dpo, "):
+    with pytest.raises(Refusal, match=r"has no recipe sft-lora\.yaml; there are dpo, "):
         recipes.find_recipe("tiny", "sft-lora", None)
 
 
 def test_recipes_are_listed_and_copied_but_never_over_a_file(tmp_path):
     frame = recipes.list_recipes()
-    row = frame.row(by_predicate=(frame["path"] == "configs/llama3-8b/sft.yaml"), named=True)
+    row = frame.row(by_predicate=pl.col("path") == "configs/llama3-8b/sft.yaml", named=True)
     assert row["global_batch"] == 256 and row["method"] == "full"
     copied = recipes.copy_recipe("tiny", "sft", tmp_path / "my.yaml")
     assert recipes.load_recipe(copied) == recipes.load_recipe("configs/tiny/sft.yaml")
