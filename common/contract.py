@@ -147,7 +147,8 @@ class Hardware(Record):
 class RunRecord(Record):
     """run.json, the record of a finished training run: everything to repeat it and to judge it.
 
-    arguments: what LLaMA-Factory got. losses: the trainer's own log. select, selection: how the checkpoint
+    arguments: what LLaMA-Factory got. notes: what of the recipe was set aside or read differently.
+    losses: the trainer's own log. select, selection: how the checkpoint
     was chosen, and what each one scored, when it was chosen at all.
     """
 
@@ -155,6 +156,7 @@ class RunRecord(Record):
     inputs: str
     layout: dict[str, Any]
     arguments: dict[str, Any]
+    notes: list[str] = []
     tokens_per_epoch: int
     select: dict[str, Any] | None = None
     selection: dict[str, Any] | None = None

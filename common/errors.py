@@ -1,7 +1,9 @@
 """Errors that a person can act on: one line with the cause and the remedy, no traceback."""
 
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +12,30 @@ class Refusal(Exception):
     """A mistake that the user can fix. The message names the cause and the remedy in one line."""
 
 
+class Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is a KeyboardInterrupt: whatever runs ends what it has started."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough; a second must not stop the cleaning up
+    raise Terminated
+
+
 def run_cli(main: Callable[[], Any]) -> None:
     """Run a command line's `main` and turn what a user can fix into one line and an exit code.
 
-    Exit codes: 0 done, 1 the machine failed (full disk, no permission), 2 refused, 130 interrupted.
+    Exit codes: 0 done, 1 the machine failed (full disk, no permission), 2 refused, 130 interrupted,
+    143 terminated.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except Refusal as refusal:
         line, code = f"error: {refusal}", 2
-    except KeyboardInterrupt:
-        line, code = "stopped: nothing half-written was left; run the same command to go on", 130
+    except (KeyboardInterrupt, Terminated) as stop:
+        line = "stopped: nothing half-written was left; run the same command to go on"
+        code = 130 if isinstance(stop, KeyboardInterrupt) else 143
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:

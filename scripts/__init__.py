@@ -1,4 +1,4 @@
-"""Makes data sets and trains models on them. `from scripts import make_data, make_splits, audit`."""
+"""Makes data sets and trains models on them. `from scripts import make_data, train, plan, export`."""
 
 import lazy_loader
 
@@ -8,5 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data.leak_audit": ["audit"],
         "data.make": ["make_data"],
         "data.splits": ["make_splits"],
+        "training.exporting": ["export"],
+        "training.launch": ["train"],
+        "training.planning": ["plan"],
     },
 )

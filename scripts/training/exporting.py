@@ -14,8 +14,7 @@ from typing import Any
 from common.errors import Refusal, run_cli
 from common.files import atomic_path
 from common.paths import SPLITS, output_dir, safe_name
-from common.run_record import read_run
-from scripts.training import checkpoints, llamafactory
+from scripts.training import checkpoints, llamafactory, record
 
 CARD = "README.md"
 KEEP = (
@@ -49,14 +48,14 @@ def export_run(run: Path, out: Path, checkpoint: int | None = None) -> Path:
     """As `export`, of the run in a folder."""
     if out.exists():
         raise Refusal(f"{out} is there already and is never overwritten; give another OUT")
-    record = read_run(run)
+    arguments = record.read(run).record.arguments
     source = run if checkpoint is None else run / f"checkpoint-{checkpoint}"
     if checkpoint is not None and not checkpoints.is_whole(source):
         whole = ", ".join(str(checkpoints.step(path)) for path in checkpoints.numbered(run))
         raise Refusal(f"{source} is not a whole checkpoint; there are: {whole or 'none'}")
     with atomic_path(out) as partial:
         if (source / "adapter_config.json").is_file():
-            _merge(source, record.arguments, partial)
+            _merge(source, arguments, partial)
         else:
             partial.mkdir()
             for pattern in KEEP:

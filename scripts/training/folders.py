@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal
-from common.files import atomic_path, read_json
+from common.files import atomic_path
 from common.paths import root
+from common.readers import read_json
 from scripts.training import checkpoints
 
 LAUNCHED = "launch.json"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, read_json, up_to_date, write_json
+from common.files import file_stamp, fingerprint, up_to_date, write_json
 from common.paths import root, split_dir
-from common.run_record import NAME
+from common.readers import read_json
 from scripts.training import choose, folders, process, record
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
@@ -64,7 +64,7 @@ def launch(request: RunRequest) -> record.Run:
     refuse_problems(recipe, request.path)
     learned = run_inputs(recipe)
     inputs = fingerprint([learned, asdict(request.select)]) if request.select else learned
-    if up_to_date(folder / NAME, inputs) and not request.restart:
+    if up_to_date(folder / record.NAME, inputs) and not request.restart:
         say(f"nothing to do: {folder} holds this run")
         return record.read(folder)
     for note in request.notes:
@@ -89,7 +89,7 @@ def start_stamp(recipe: Recipe) -> list[Any]:
         for name in str(recipe.get(key) or "").split(",") if recipe.get(key) else ():
             path = Path(name)
             if folders.is_run(path):
-                earlier = read_json(path / NAME, "run `make train-sft` with the same settings first")
+                earlier = read_json(path / record.NAME, "run `make train-sft` with the same settings first")
                 stamps.append(earlier.get("inputs"))
             elif path.is_dir():
                 stamps.append([file_stamp(file) for file in sorted(path.glob("*.safetensors"))])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import Refusal
-from common.files import read_json
+from common.readers import read_json
 from scripts.training.recipe import Recipe, configs
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")

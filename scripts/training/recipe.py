@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from common.errors import Refusal
-from common.files import read_json
 from common.paths import root, safe_name
+from common.readers import parse_yaml, read_json, read_yaml
 
 Recipe = dict[str, Any]
 STAGES = ("sft", "dpo", "kto", "pt")
@@ -32,38 +31,10 @@ def configs() -> Path:
     return root() / "configs"
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is an error instead of silently the last one's value."""
-
-
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.YAMLError(f"the key {sorted(twice)[0]!r} is given twice")
-    return loader.construct_mapping(node)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-# YAML 1.1 reads 1e-5 as text; LLaMA-Factory's reader (omegaconf) reads it as a number, and so do we.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe's keys and values. Raises `Refusal` if it is missing or no flat YAML mapping."""
-    try:
-        recipe = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
-    except FileNotFoundError:
-        raise Refusal(f"the recipe {path} is missing; configs/README.md lists the recipes") from None
-    except IsADirectoryError:
-        raise Refusal(f"the recipe {path} is a folder; name a file in it") from None
-    except RecursionError:
-        raise Refusal(f"{path} is nested too deeply for a recipe; write `key: value` lines") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise Refusal(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
+    recipe, _ = read_yaml(path, "configs/README.md lists the recipes", yes_is_true=True)
+    if not isinstance(recipe, dict):
         raise Refusal(f"{path} is no recipe; write `key: value` lines as in configs/tiny/sft.yaml")
     return recipe
 
@@ -74,8 +45,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise Refusal(f"{text!r} is no setting; write key=value, for example learning_rate=2e-5")
     try:
-        return key, yaml.load(value, _UniqueKeys)
-    except yaml.YAMLError:
+        return key, parse_yaml(value, key, yes_is_true=True)[0]
+    except Refusal:
         return key, value
 
 

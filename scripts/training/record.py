@@ -14,8 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from common.files import read_json, write_json
-from common.run_record import NAME, Hardware, Layout, RunRecord, Session, read_run
+from common.contract import Hardware, RunRecord, read_record, write_record
+from common.readers import read_json
+
+NAME = "run.json"
 
 PACKAGES = ("llamafactory", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
 SESSIONS = "sessions.jsonl"
@@ -31,12 +33,13 @@ class Run:
     @property
     def losses(self) -> pl.DataFrame:
         """One row a logged step: step, epoch, loss, learning_rate, eval_loss, ..."""
-        return self.record.loss_frame
+        entries = [entry for entry in self.record.losses if "train_runtime" not in entry]
+        return pl.DataFrame(entries or {"step": []}, infer_schema_length=None)
 
     @property
     def steps(self) -> int:
         """Optimizer steps that were taken."""
-        return self.record.steps
+        return max((int(entry["step"]) for entry in self.record.losses if "step" in entry), default=0)
 
     def __str__(self) -> str:
         losses = [entry["loss"] for entry in self.record.losses if "loss" in entry]
@@ -49,20 +52,21 @@ class Run:
 
 def read(folder: Path) -> Run:
     """The finished run in a folder."""
-    return Run(folder, read_run(folder))
+    remedy = "train it first: make train-sft, make train-dpo"
+    return Run(folder, read_record(folder / NAME, RunRecord, remedy))
 
 
-def sessions(folder: Path) -> list[Session]:
+def sessions(folder: Path) -> list[dict[str, Any]]:
     """What each start of the run measured. It writes its line anew at each checkpoint; the last counts."""
     path = folder / SESSIONS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    by_start: dict[int, Session] = {}
+    by_start: dict[int, dict[str, Any]] = {}
     for line in lines:
         try:
-            session = Session.model_validate(json.loads(line))
+            session = json.loads(line)
         except ValueError:  # torn by a kill
             continue
-        by_start[session.from_step] = session
+        by_start[session["from_step"]] = session
     return list(by_start.values())
 
 
@@ -78,20 +82,22 @@ def write(folder: Path, launched: dict[str, Any], inputs: str, manifest: Path, d
     )
     record = RunRecord(
         inputs=inputs,
-        layout=Layout(**launched["layout"]),
+        layout=launched["layout"],
         arguments=launched["arguments"],
         notes=launched["notes"],
+        tokens_per_epoch=launched["tokens"]["train"]["tokens"],
+        select=launched.get("select"),
         command=sys.argv,
         data_manifest=read_json(manifest, "run `make data`").get("inputs") if manifest.is_file() else None,
         git_commit=git.stdout.strip() or None if git else None,
         hardware=Hardware(machine=platform.machine(), cores=os.cpu_count(), device=device),
         losses=state["log_history"],
         sessions=measured,
-        peak_memory_bytes=max((session.peak_memory_bytes for session in measured), default=None),
+        peak_memory_bytes=max((session["peak_memory_bytes"] for session in measured), default=0),
         tokens=launched["tokens"],
         versions={name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         selection=launched.get("selection"),
     )
-    write_json(folder / NAME, record.model_dump(mode="json"))
+    write_record(folder / NAME, record)
     return Run(folder, record)

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from common.errors import Refusal
-from common.files import file_stamp, read_json
+from common.files import file_stamp
 from common.paths import root
+from common.readers import read_json
 from scripts.training.recipe import DATASET
 
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, fingerprint, read_json, sha256_file, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import root
+from common.readers import read_json
 from scripts.training import rows
 from scripts.training.mixture import add_shares, mixture, rewrite
 from scripts.training.recipe import Recipe, names_of

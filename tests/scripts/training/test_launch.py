@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.run_record import read_run
-from scripts.training import launch
+from scripts.training import launch, record
 from scripts.training.preflight import Preflight
 from scripts.training.request import Machines
 from tests.helpers.training_data import RECIPE, REPOSITORY, make_workplace
@@ -68,13 +67,13 @@ RUNS = "outputs/sample/study/tiny"
 
 
 def losses(workplace, name="sft"):
-    frame = read_run(workplace / RUNS / name).loss_frame
+    frame = record.read(workplace / RUNS / name).losses
     return dict(frame.select("step", "loss").drop_nulls().iter_rows())
 
 
 def trace(workplace):
     """What must be the same after a kill: steps, losses, learning rates, and the model's bytes."""
-    frame = read_run(workplace / RUNS / "sft").loss_frame
+    frame = record.read(workplace / RUNS / "sft").losses
     weights = (workplace / RUNS / "sft/model.safetensors").read_bytes()
     return frame.select("step", "epoch", "loss", "learning_rate").rows(), weights
 
@@ -87,12 +86,13 @@ def unbroken(workplace):
 
 @pytest.mark.whole
 def test_a_run_learns_and_its_record_holds_everything_to_repeat_it(workplace, unbroken):
-    record = read_run(workplace / RUNS / "sft")
+    run = record.read(workplace / RUNS / "sft")
     by_step = losses(workplace)
-    assert record.steps == len(by_step) == 20 and by_step[20] < by_step[1] - 0.5
-    assert record.arguments["dataset"] == "sample_study_sft" and record.arguments["seed"] == 1
-    assert record.versions["llamafactory"] and record.hardware.cores and record.peak_memory_bytes > 0
-    assert record.sessions[0].tokens_per_second > 0 and record.tokens["train"]["rows"] == 160
+    assert run.steps == len(by_step) == 20 and by_step[20] < by_step[1] - 0.5
+    held = run.record
+    assert held.arguments["dataset"] == "sample_study_sft" and held.arguments["seed"] == 1
+    assert held.versions["llamafactory"] and held.hardware.cores and held.peak_memory_bytes > 0
+    assert held.sessions[0]["tokens_per_second"] > 0 and held.tokens["train"]["rows"] == 160
 
 
 @pytest.mark.whole
@@ -189,7 +189,7 @@ def test_training_ends_when_checkpoints_come_no_nearer_to_people_and_keeps_the_n
     assert "checkpoint-6: Wasserstein distance" in out
     assert "training ends here" in out and "step 13/" not in out
     folder = workplace / RUNS / "slow"
-    assert read_run(folder).selection["step"] == 6
+    assert record.read(folder).record.selection["step"] == 6
     assert (folder / "model.safetensors").read_bytes() == (
         folder / "checkpoint-6/model.safetensors"
     ).read_bytes()

@@ -28,7 +28,7 @@ def test_published_recipes_have_the_published_values():
 def test_a_key_given_twice_is_refused(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text("seed: 1\nseed: 2\n")
-    with pytest.raises(Refusal, match="'seed' is given twice"):
+    with pytest.raises(Refusal, match=r"my\.yaml line 2: `seed` appears twice"):
         recipes.load_recipe(file)
 
 
@@ -39,7 +39,7 @@ def test_a_number_without_a_point_is_a_number_as_in_llamafactory(tmp_path):
     assert recipes.parse_override("learning_rate=2e-5") == ("learning_rate", 2e-5)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "", "a: [\n", "1: 2\n"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "a: [\n"])
 def test_a_file_that_is_no_recipe_is_refused(text, tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text(text)
@@ -92,7 +92,9 @@ def test_the_documentation_names_every_recipe():
     text = (recipes.configs() / "README.md").read_text()
     for path in recipes.all_recipes():
         name = f"{path.parent.name}/{path.name}"
-        assert name in text or f"<model>/{path.name}" in text, name
+        assert any(f"{folder}/{path.name}" in text for folder in (path.parent.name, "<model>", "<small>")), (
+            name
+        )
 
 
 @pytest.mark.parametrize(
