@@ -16,7 +16,7 @@ from common.paths import root
 
 SAY = "[train] "  # begins a line for the person who waits
 FAILED = "failed: "  # after it: the cause, found by a training process itself
-SECONDS_TO_END = 3
+SECONDS_TO_END = 1
 # glibc: keep freed blocks for the next step instead of giving them back to the system, which zeroes them
 # anew (a fifth of a tiny model's time on a CPU).
 REUSE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
