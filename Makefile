@@ -94,7 +94,7 @@ tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (par
 
 .PHONY: splits
 splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--help")
-	@$(PY) -m scripts.data.splits --data "$(DATA)" $(ARGS)
+	@$(PY) -m scripts.data.splits --data "$(DATA)" $(if $(filter-out file default undefined,$(origin SPLIT)),--split "$(SPLIT)") $(ARGS)
 
 .PHONY: audit
 audit: setup ## proof that no row, person, study or prompt of a data set is on both sides

@@ -75,10 +75,17 @@ class Record(BaseModel):
 
 
 class MappingRecord(Record):
-    """file: the mapping's name, None when it was generated; meaning: what its lists were found to hold."""
+    """How a split's mapping was read.
+
+    file: its name, None when it was drawn from the seed. meaning: what its lists hold. entries: how many of
+    them exist in the data, by meaning, and how many there are (`listed`). absent: studies that it names and
+    the data lack.
+    """
 
     file: str | None
     meaning: str
+    entries: dict[str, int] = Field(default_factory=dict)
+    absent: list[str] = Field(default_factory=list)
 
 
 class RowCounts(Record):

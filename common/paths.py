@@ -10,7 +10,9 @@ from pathlib import Path
 
 from common.errors import Refusal
 
-SPLITS = ("study", "task", "condition", "participant")
+DIVIDED = ("study", "task", "condition", "participant")
+UNDIVIDED = ("none", "all")  # all rows train, all rows evaluate
+SPLITS = (*DIVIDED, *UNDIVIDED)
 BUILT_IN = ("sample", "socsci210")
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -17,9 +17,12 @@ from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
 from scripts.data.facts import Rows, first_rows
+from scripts.data.item_checks import unfilled_items
+from scripts.data.mismatch import items_to_look_at
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 
 PLOTS, BARS = 24, 21
+MOST_ITEMS = 500  # listed by name; the page stays small
 WIDTH, HEIGHT = 210, 70
 CUTOFFS = (512, 1024, 2048, 4096)
 
@@ -31,7 +34,14 @@ def write_card(path: Path, manifest: Manifest, rows: Rows, chosen: Selection, to
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     plots, hidden = histograms(rows, chosen)
-    tables = {"kinds": by_kind(rows, chosen), "studies": by_study(rows, chosen)}
+    odd, left = items_to_look_at(rows, chosen.off_scale), unfilled_items(rows)
+    tables = {
+        "kinds": by_kind(rows, chosen),
+        "studies": by_study(rows, chosen),
+        "items": odd.head(MOST_ITEMS).to_dicts(),
+        "more_items": len(odd) - MOST_ITEMS,
+        "unfilled": left.head(MOST_ITEMS).to_dicts(),
+    }
     text = page.get_template("card.html").render(
         m=manifest, **tables, plots=plots, hidden=hidden, tokens=tokens
     )

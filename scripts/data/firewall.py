@@ -115,7 +115,7 @@ def check_keys(rows: Rows, selection: Selection, split: str) -> list[Check]:
         "outcomes": (outcome[rows.item], lambda code: named("task", first_outcome[code], items.task)),
     }
     return [
-        compare(name, codes[train], codes[evaluation], show, name not in ("rows", FORBIDDEN[split]))
+        compare(name, codes[train], codes[evaluation], show, name not in ("rows", FORBIDDEN.get(split)))
         for name, (codes, show) in things.items()
     ]
 

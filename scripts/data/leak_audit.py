@@ -112,7 +112,7 @@ def compare_sides(
     train: pl.DataFrame, evaluation: pl.DataFrame, split: str | None, identical: bool
 ) -> list[Check]:
     """Every check that the columns allow. `identical`: equal prompts on both sides are allowed."""
-    forbidden = {"rows", *([FORBIDDEN[split]] if split else [])}
+    forbidden = {"rows", FORBIDDEN.get(split or "")}
     checks = [_compare(name, train, evaluation, keys, name not in forbidden) for name, keys in KEYS.items()]
     shared = evaluation.join(train.select("prompt").unique(), on="prompt", how="semi")
     names = tuple(

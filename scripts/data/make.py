@@ -14,32 +14,43 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from common.contract import Manifest, write_record
+from common.contract import (
+    CheckRecord,
+    FileRecord,
+    Manifest,
+    MappingRecord,
+    RowCounts,
+    SourceFile,
+    write_record,
+)
 from common.errors import run_cli
-from common.files import atomic_path, file_stamp, fingerprint, up_to_date
-from common.paths import SPLITS, dataset_name, root, source_dir, split_dir
-from scripts.data import firewall, splits
+from common.files import atomic_path, fingerprint, up_to_date
+from common.names import read_names
+from common.paths import DIVIDED, SPLITS, dataset_name, root, source_dir, split_dir
+from scripts.data import firewall
 from scripts.data.card import load_tokenizer, token_lengths, write_card
-from scripts.data.facts import read_rows
+from scripts.data.facts import Rows, read_rows
+from scripts.data.item_checks import item_counts
 from scripts.data.manifest import DataSet, read_manifest
+from scripts.data.mappings import EVAL, TRAIN, Assignment, assign, load_mapping, mapping_path, undivided
 from scripts.data.pairs import build_pairs, pair_counts
 from scripts.data.register import register
-from scripts.data.rows import Contents, PromptNotes, read_prompts, write_counts, write_files
-from scripts.data.selection import (
-    DROPPED,
-    EVALUATION,
-    TRAINING,
-    refuse_empty_side,
-    select,
-)
+from scripts.data.rows import Contents, PromptNotes
+from scripts.data.selection import DROPPED, EVALUATION, TRAINING, refuse_empty_side, select
 from scripts.data.settings import DataSettings, load_settings
 from scripts.data.shorten import shortened_texts
 from scripts.data.source import open_source
+from scripts.data.splits import generate
+from scripts.data.write import read_prompts, write_counts, write_files
 
-FORMAT = 4  # raised when the same input gives other files
+FORMAT = 5  # raised when the same input gives other files
+# Evaluation prompts that are training prompts to the byte, where the settings don't say. Real data repeat
+# prompts between arms of one study (arms that share a text), never between studies.
+IDENTICAL = {"study": "refuse", "participant": "count", "condition": "drop", "task": "drop"}
 
 
 def make_data(
@@ -59,31 +70,30 @@ def make_data(
     """
     started = time.monotonic()
     settings = settings or DataSettings()
-    tiny = root() / "outputs" / "models" / "tiny"
-    if tokenizer is None and (tiny / "tokenizer.json").is_file():
-        tokenizer = str(tiny)
     folder = split_dir(data, split)
+    tokenizer = tokenizer or _tiny_tokenizer()
     source = open_source(source_dir(data), data)
-    mapping_file = splits.mapping_path(data, split, settings.mapping)
-    mapping = splits.load_mapping(mapping_file, data) if mapping_file else None
-    inputs = fingerprint([FORMAT, source.stamps(), mapping, settings.model_dump(), split, tokenizer])
+    names = read_names(source_dir(data) / "metadata")
+    mapping_file = mapping_path(data, split, settings.mapping)
+    mapping = load_mapping(mapping_file, data) if mapping_file else None
+    described = [mapping, settings.model_dump(), names.model_dump()]
+    inputs = fingerprint([FORMAT, source.stamps(), split, tokenizer, *described])
     if not force and up_to_date(folder / "manifest.json", inputs):
-        register(data, split, settings)
-        return DataSet(folder, read_manifest(folder))
+        manifest = read_manifest(folder)
+        register(data, split, settings, manifest.files)
+        return DataSet(folder, manifest)
     named_tokenizer = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
     rows = read_rows(source)
-    if mapping is None:
-        mapping = splits.generate(rows, split, settings.seed, settings.eval_fraction)
-    assignment = splits.assign(rows, split, mapping)
+    assignment = assign_rows(rows, split, settings, mapping)
     selection = select(rows, split, assignment, settings)
     stimuli = shortened_texts(rows.items.texts, settings.vignette_most_characters)
-    contents = Contents(source, rows, selection, settings, stimuli)
-    identical = settings.identical_prompts or ("count" if split == "participant" else "refuse")
-    if identical == "drop":
+    contents = Contents(source, rows, selection, settings, stimuli, names)
+    identical = settings.identical_prompts or IDENTICAL.get(split, "drop")
+    if identical == "drop" and split in DIVIDED:
         firewall.drop_identical(selection, read_prompts(contents, workers).hashes)
-    refuse_empty_side(selection, split)
+    refuse_empty_side(selection, split, only_side(split, settings))
     checks = firewall.check_keys(rows, selection, split)
-    if "dpo" in settings.outputs:
+    if "dpo" in settings.outputs and np.any(selection.part == TRAINING):
         pairs = build_pairs(rows, selection.part == TRAINING, settings.pairs, settings.seed)
         checks.append(firewall.check_pairs(rows, selection, pairs))
         contents = replace(contents, pairs=pairs)
@@ -91,43 +101,59 @@ def make_data(
     with atomic_path(folder) as partial:
         partial.mkdir()
         files, notes = write_files(contents, partial, workers)
-        prompts = firewall.check_prompts(rows, selection, notes.hashes, identical == "count")
-        firewall.enforce([prompts], "set `identical_prompts: drop` or `count` in the data settings")
+        checks.append(firewall.check_prompts(rows, selection, notes.hashes, identical == "count"))
+        firewall.enforce(checks, "set `identical_prompts: drop` or `count` in the data settings")
         files["train_counts.parquet"] = write_counts(contents, partial / "train_counts.parquet")
-        manifest = Manifest.model_validate(
-            {
-                "inputs": inputs,
-                "dataset": dataset_name(data),
-                "split": split,
-                "seed": settings.seed,
-                "config": settings.model_dump(mode="json"),
-                "versions": {name: version(name) for name in ("numpy", "polars", "pyarrow")}
-                | {"format": FORMAT},
-                "mapping": {
-                    "file": mapping_file.name if mapping_file else None,
-                    "meaning": assignment.meaning,
-                },
-                "source": [
-                    dict(zip(("name", "bytes"), file_stamp(file), strict=False)) for file in source.files
-                ],
-                "rows": {"read": len(rows), **selection.counts(), "dropped": selection.dropped},
-                "counted": counted(contents, notes),
-                "pairs": pair_counts(contents.pairs),
-                "firewall": [check.record() for check in [*checks, prompts]],
-                "files": files,
-            }
+        manifest = Manifest(
+            inputs=inputs,
+            dataset=dataset_name(data),
+            split=split,
+            seed=settings.seed,
+            config=settings.model_dump(mode="json"),
+            versions={name: version(name) for name in ("numpy", "polars", "pyarrow")} | {"format": FORMAT},
+            mapping=MappingRecord(
+                file=mapping_file.name if mapping_file else None,
+                meaning=assignment.meaning,
+                entries=assignment.entries,
+                absent=list(assignment.absent),
+            ),
+            source=[SourceFile(name=file.name, bytes=file.stat().st_size) for file in source.files],
+            rows=RowCounts(read=len(rows), **selection.counts(), dropped=selection.dropped),
+            counted=counted(contents, notes),
+            pairs=pair_counts(contents.pairs),
+            firewall=[CheckRecord(**check.record()) for check in checks],
+            files={name: FileRecord(**sums) for name, sums in files.items()},
         )
-        sampled = sorted(notes.sampled.items())
-        tokens = token_lengths(
-            named_tokenizer,
-            [prompt for _, prompt in sampled],
-            [str(rows.response[row]) for row, _ in sampled],
-            notes.longest,
-        )
+        if names.studies:
+            names.write(partial)
+        tokens = token_lengths(named_tokenizer, *notes.sample_of(rows), notes.longest)
         write_card(partial / "card.html", manifest, rows, selection, tokens)
         write_record(partial / "manifest.json", manifest)
-    register(data, split, settings)
+    register(data, split, settings, manifest.files)
     return DataSet(folder, manifest, time.monotonic() - started)
+
+
+def _tiny_tokenizer() -> str | None:
+    """The tiny model's, if it was built."""
+    folder = root() / "outputs" / "models" / "tiny"
+    return str(folder) if (folder / "tokenizer.json").is_file() else None
+
+
+def only_side(split: str, settings: DataSettings) -> str | None:
+    """The one side that all rows of an undivided data set are on, None for a split."""
+    if split in DIVIDED:
+        return None
+    return "evaluation" if split == "all" or settings.all == "eval" else "training"
+
+
+def assign_rows(rows: Rows, split: str, settings: DataSettings, mapping: Any) -> Assignment:
+    """The side of each row, by the mapping or, without one, drawn from the seed."""
+    side = only_side(split, settings)
+    if side is not None:
+        return undivided(rows, EVAL if side == "evaluation" else TRAIN)
+    if mapping is None:
+        mapping = generate(rows, split, settings.seed, settings.eval_fraction)
+    return assign(rows, split, mapping)
 
 
 def counted(contents: Contents, notes: PromptNotes) -> dict[str, int]:
@@ -137,8 +163,10 @@ def counted(contents: Contents, notes: PromptNotes) -> dict[str, int]:
         "off_scale_train": int(np.sum(off & (part == TRAINING))),
         "off_scale_eval": int(np.sum(off & (part == EVALUATION))),
         "vignettes_shortened": int(np.sum(contents.shortened & (part != DROPPED))),
-        "prompts_not_ending_with_stimulus": notes.unsplit,
+        "prompts_not_ending_with_stimulus": len(part) - notes.ending,
+        "prompts_not_in_published_form": len(part) - notes.published,
         "rows_without_reasoning": notes.without_reasoning,
+        **item_counts(contents.rows, contents.selection),
     }
 
 

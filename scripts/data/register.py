@@ -1,5 +1,6 @@
 """LLaMA-Factory's index `data/dataset_info.json`: gains a data set's entries, keeps everybody else's."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,13 @@ def index_path() -> Path:
     return root() / "data" / "dataset_info.json"
 
 
-def register(data: str, split: str, settings: DataSettings) -> None:
-    """Put the entries of one data set into the index, under a lock; stale ones of the same split go."""
+def register(data: str, split: str, settings: DataSettings, files: Iterable[str]) -> None:
+    """Put the training files among `files` into the index, under a lock; stale entries of the split go."""
     dataset = dataset_name(data)
     prefix = f"{dataset}_{split}_"
     path = index_path()
-    folder = path.parent / dataset / split
-    held_out = (folder / f"sft_validation.{settings.format}").exists()
-    names = [*settings.outputs, *(["sft_validation"] if held_out else [])]
+    stems = {Path(file).stem for file in files}
+    names = [name for name in STAGES if name in stems]
     entries = {f"{prefix}{name}": entry(f"{dataset}/{split}", name, settings) for name in names}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(".dataset_info.lock")):

@@ -6,21 +6,16 @@ parquet, where head and stimulus repeat so often that they shrink to nothing in 
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from tqdm import tqdm
 
 from common.draws import draw
 from common.errors import Refusal
-from common.files import sha256_file
+from common.names import Names
 from common.prompts import (
     INSTRUCTION,
     PERSONA_HEAD,
@@ -28,9 +23,7 @@ from common.prompts import (
     STIMULUS_HEAD,
     SYSTEM_PROMPT,
 )
-from common.scale import to_columns
 from scripts.data.facts import Rows
-from scripts.data.files import JsonLines, Parquet
 from scripts.data.pairs import Pairs
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, VALIDATION, Selection
 from scripts.data.settings import DataSettings
@@ -51,6 +44,7 @@ class Contents:
     selection: Selection
     settings: DataSettings
     stimuli: list[str]  # the distinct stimulus texts as they are written, perhaps shortened
+    names: Names = field(default_factory=Names)
     pairs: Pairs | None = None
 
     @property
@@ -65,13 +59,15 @@ class Contents:
 class PromptNotes:
     """What a pass over the prompts finds.
 
-    hashes: uint64 of each row's prompt, equal for equal bytes. unsplit: prompts that don't end with their
-    stimulus. sampled: prompts that the card measures, by row.
+    hashes: uint64 of each row's prompt, equal for equal bytes. ending: prompts that end with their
+    stimulus, after a space or newline. published: those in the published form. sampled: prompts that the
+    card measures, by row.
     """
 
     hashes: np.ndarray
     sample: np.ndarray
-    unsplit: int = 0
+    ending: int = 0
+    published: int = 0
     without_reasoning: int = 0
     longest: str = ""
     sampled: dict[int, str] = field(default_factory=dict)
@@ -92,15 +88,21 @@ class PromptNotes:
         longest = prompts[int(prompts.str.len_bytes().arg_max() or 0)]
         low, high = np.searchsorted(self.sample, [start, start + len(frame)])
         sampled = self.sample[low:high]
-        unsplit = len(frame) - int(frame["split"].sum())
+        ending, published = frame.select(pl.col("ends").sum(), pl.col("published").sum()).row(0)
         without = 0
         if "reasoning" in frame.columns:
             without = len(frame.filter((pl.col("part") == TRAINING) & ~has_reasoning()))
         with self.lock:
-            self.unsplit += unsplit
+            self.ending += ending
+            self.published += published
             self.without_reasoning += without
             self.longest = max(self.longest, longest, key=lambda text: (len(text), text))
             self.sampled |= dict(zip(sampled.tolist(), prompts[sampled - start], strict=True))
+
+    def sample_of(self, rows: Rows) -> tuple[list[str], list[str]]:
+        """(prompts, answers) that the card measures, by row."""
+        order = sorted(self.sampled)
+        return [self.sampled[row] for row in order], [str(rows.response[row]) for row in order]
 
 
 class Sections:
@@ -109,9 +111,10 @@ class Sections:
     def __init__(self, contents: Contents, columns: list[str]) -> None:
         self.contents, self.columns = contents, columns
         items = contents.rows.items
+        studies = [contents.rows.studies[study] for study in items.study]
         self.items = pl.DataFrame(
             {
-                "study_id": [contents.rows.studies[study] for study in items.study],
+                "study_id": studies,
                 "condition_num": items.condition,
                 "task_num": items.task,
                 "item_num": items.item_num,
@@ -120,14 +123,22 @@ class Sections:
                 "stimuli": pl.Series(contents.stimuli, dtype=pl.String)[items.text],
             }
         )
+        if contents.names.studies:
+            names = contents.names
+            arms = map(names.condition, studies, items.condition.tolist())
+            outcomes = map(names.task, studies, items.task.tolist())
+            self.items = self.items.with_columns(
+                pl.Series("condition_name", list(arms), pl.String),
+                pl.Series("task_name", list(outcomes), pl.String),
+            )
 
     def read(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(first row, columns of the source) of every section, in order."""
-        source, evaluates = self.contents.source, self.contents.selection.part
+        source, parts = self.contents.source, self.contents.selection.part
         for section in source.sections(SECTION_ROWS):
-            part = evaluates[section.start : section.start + section.rows]
-            asked = "demographic" in self.columns and np.any((part == EVALUATION) | (part == VALIDATION))
-            columns = [name for name in self.columns if asked or name != "demographic"]
+            part = parts[section.start : section.start + section.rows]
+            needed = section.start == 0 or np.any((part == EVALUATION) | (part == VALIDATION))
+            columns = [name for name in self.columns if needed or name != "demographic"]
             yield from source.read(section, columns, SECTION_ROWS)
 
     def frame(self, start: int, batch: pa.RecordBatch) -> pl.DataFrame:
@@ -169,30 +180,38 @@ class Sections:
 
 
 def _with_prompts(frame: pl.DataFrame, contents: Contents, start: int) -> pl.DataFrame:
-    """Add `split` (the prompt ends with its stimulus, after a newline), `head`, `tail`, and the new `prompt`.
+    """Add what a prompt consists of: `head`, `tail`, and the new `prompt`; and the columns that are counted.
 
-    The head of a prompt that isn't split is the whole prompt, and its tail is empty.
+    `split`: the prompt ends with its stimulus, after a newline. The head of one that isn't split is the whole
+    prompt, and its tail is empty. `ends`: after a space, too. `published`: head and stimulus as published.
     """
+    settings = contents.settings
+    end = f"\n\n{INSTRUCTION}\n\n"
     without = pl.col("prompt").str.strip_suffix(pl.col("source_stimulus"))
-    ends = pl.col("prompt").str.ends_with(pl.col("source_stimulus"))
-    frame = frame.with_columns(split=ends & without.str.ends_with("\n"))
-    order, settings = contents.settings.order, contents.settings
-    if order == "persona-first" and settings.format == "jsonl" and not settings.vignette_most_characters:
+    complete = pl.col("prompt").str.ends_with(pl.col("source_stimulus"))
+    head = pl.col("head").str
+    frame = frame.with_columns(head=without).with_columns(
+        split=complete & head.ends_with("\n"),
+        ends=complete & head.contains(r"(^|\s)$"),
+        published=complete & head.starts_with(f"{PERSONA_HEAD}\n") & head.ends_with(end),
+    )
+    if (
+        settings.order == "persona-first"
+        and settings.format == "jsonl"
+        and not settings.vignette_most_characters
+    ):
         return frame
     frame = frame.with_columns(
-        head=pl.when("split").then(without).otherwise("prompt"),
+        head=pl.when("split").then("head").otherwise("prompt"),
         tail=pl.when("split").then("stimuli").otherwise(pl.lit("")),
     )
-    if order == "persona-first":
+    if settings.order == "persona-first":
         return frame.with_columns(prompt=pl.col("head") + pl.col("tail"))
-    end = f"\n\n{INSTRUCTION}\n\n"
-    published = pl.col("head").str.starts_with(f"{PERSONA_HEAD}\n") & pl.col("head").str.ends_with(end)
-    unpublished = frame.select(~published).to_series()
-    if unpublished.any():
+    if not frame["published"].all():
+        odd = contents.source.place(start + (frame["published"].arg_min() or 0))
         raise Refusal(
-            f"{contents.source.place(start + (unpublished.arg_max() or 0))}: the prompt isn't persona, "
-            "instruction and stimulus in the published wording, so its order can't be changed; "
-            "set `order: persona-first`"
+            f"{odd}: the prompt isn't persona, instruction and stimulus in the published wording, so its "
+            "order can't be changed; set `order: persona-first`"
         )
     first = pl.lit(f"{STIMULUS_HEAD}\n\n") + pl.col("tail") + "\n"
     last = pl.col("head").str.strip_suffix(end) + f"\n\n{STIMULUS_FIRST_INSTRUCTION}"
@@ -249,109 +268,8 @@ def evaluation_rows(frame: pl.DataFrame, part: int, scales: pl.DataFrame) -> pl.
     frame = frame.filter(pl.col("part") == part)
     frame = pl.concat([frame, scales[frame["text"].cast(pl.Int64)]], how="horizontal")
     system = pl.lit(SYSTEM_PROMPT).alias("system")
+    names = [name for name in ("condition_name", "task_name") if name in frame.columns]
     return frame.select(
-        "study_id", "sample_id", "participant", "condition_num", "task_num", "item_num",
+        "study_id", "sample_id", "participant", "condition_num", "task_num", "item_num", *names,
         system, "prompt", "stimuli", "response", *scales.columns, "off_scale", "demographic",
     )  # fmt: skip
-
-
-def write_files(contents: Contents, folder: Path, workers: int) -> tuple[dict[str, Any], PromptNotes]:
-    """Write every file of rows in one pass; return their sums by file name, and what the prompts held."""
-    settings, notes = contents.settings, PromptNotes.of(contents)
-    reasoning = "sft_reasoning" in settings.outputs
-    if reasoning and not contents.source.has_reasoning:
-        raise Refusal(
-            f"{contents.source.folder} has no column `reasoning`; take sft_reasoning out of `outputs`"
-        )
-    held_out = bool(np.any(contents.selection.part == VALIDATION))
-    training = [*settings.outputs, *(["sft_validation"] if held_out else [])]
-    evaluation = ["eval", *(["validation"] if held_out else [])]
-    kind = JsonLines if settings.format == "jsonl" else Parquet
-    files: dict[str, JsonLines | Parquet] = {n: kind(folder / f"{n}.{settings.format}") for n in training}
-    files |= {name: Parquet(folder / f"{name}.parquet", plain=("prompt",)) for name in evaluation}
-    scales = to_columns(contents.rows.items.text_scales)
-
-    def build(frame: pl.DataFrame) -> dict[str, Any]:
-        built = {name: training_rows(frame, name, settings) for name in training}
-        if "demographic" in frame.columns:  # it was read where there are evaluation rows
-            built |= {name: evaluation_rows(frame, PARTS[name], scales) for name in evaluation}
-        return {name: files[name].encode(rows) for name, rows in built.items()}
-
-    def write(built: dict[str, Any]) -> None:
-        for name, piece in built.items():
-            files[name].write(piece)
-
-    columns = ["prompt", "demographic", *(["reasoning"] if reasoning else [])]
-    with ThreadPoolExecutor(1) as writer:
-        for _ in in_order(writer, write, passes(contents, columns, notes, workers, build), 1):
-            pass
-    return {file.path.name: file.close() for file in files.values()}, notes
-
-
-def write_counts(contents: Contents, path: Path) -> dict[str, Any]:
-    """`train_counts.parquet`: how often each training answer was given to each item."""
-    rows, items = contents.rows, contents.rows.items
-    train = contents.selection.rows(TRAINING)
-    scales = to_columns(items.text_scales)[items.text].drop("scale_step", "scale_labels")
-    of_item = pl.DataFrame(
-        {
-            "study": items.study,
-            "study_id": [rows.studies[study] for study in items.study],
-            "condition_num": items.condition,
-            "task_num": items.task,
-            "item_num": items.item_num,
-        }
-    )
-    given = pl.DataFrame({"item": rows.item[train], "response": rows.response[train]})
-    counts = given.group_by(pl.all()).len("count").cast(pl.Int64)
-    facts = pl.concat([of_item, scales], how="horizontal")[counts["item"]]
-    frame = pl.concat([facts, counts.drop("item")], how="horizontal")
-    frame = frame.sort("study", "condition_num", "task_num", "item_num", "response").drop("study")
-    frame.write_parquet(path, compression="zstd")
-    return {"sha256": sha256_file(path), "bytes": path.stat().st_size, "rows": len(frame)}
-
-
-def read_prompts(contents: Contents, workers: int) -> PromptNotes:
-    """A pass that writes nothing, for decisions that need the prompts before."""
-    notes = PromptNotes.of(contents)
-    for _ in passes(contents, ["prompt"], notes, workers, lambda _: None):
-        pass
-    return notes
-
-
-def passes(
-    contents: Contents,
-    columns: list[str],
-    notes: PromptNotes,
-    workers: int,
-    build: Callable[[pl.DataFrame], Any],
-) -> Iterator[Any]:
-    """Yield build(frame) for every section in order, and note the prompts."""
-    sections = Sections(contents, columns)
-
-    def work(section: tuple[int, pa.RecordBatch]) -> tuple[int, Any]:
-        start, batch = section
-        frame = sections.frame(start, batch)
-        notes.add(start, frame)
-        return len(frame), build(frame)
-
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(contents.rows), unit="row", unit_scale=True, desc="converting", disable=None) as bar,
-    ):
-        for count, built in in_order(pool, work, sections.read(), workers):
-            yield built
-            bar.update(count)
-
-
-def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], things: Iterable[Any], ahead: int
-) -> Iterator[Any]:
-    """Yield function(thing) for all things in order, `ahead` of them being worked on in the meantime."""
-    waiting: deque[Future[Any]] = deque()
-    for thing in things:
-        waiting.append(pool.submit(function, thing))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -8,10 +8,13 @@ from common.draws import draw, lowest, study_keys
 from common.errors import Refusal
 from common.scale import admits
 from scripts.data.facts import Rows, combine, first_rows
+from scripts.data.mappings import EVAL, UNMAPPED, Assignment, some
+from scripts.data.mismatch import mismatched
 from scripts.data.settings import DataSettings
-from scripts.data.splits import EVAL, UNMAPPED, Assignment, validation_rows
+from scripts.data.splits import pick
 
 TRAINING, VALIDATION, EVALUATION, DROPPED = 0, 1, 2, 3
+ROUNDING = 1.1  # whole cells rarely hold exactly the share that is asked for
 PARTS = ("train", "validation", "eval")
 
 
@@ -27,7 +30,8 @@ class Selection:
         return np.flatnonzero(self.part == part)
 
     def drop(self, rows: np.ndarray, reason: str) -> None:
-        """Drop the rows that the mask `rows` names; they must be training rows."""
+        """Drop the rows that the mask `rows` names, as far as they aren't dropped already."""
+        rows = rows & (self.part != DROPPED)
         count = int(rows.sum())
         if count:
             self.part[rows] = DROPPED
@@ -44,6 +48,13 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     part = np.where(side == EVAL, EVALUATION, TRAINING).astype(np.int8)
     off_scale = ~admits(rows.items.text_scales, rows.items.text[rows.item], rows.response)
     chosen = Selection(part, off_scale)
+    for study, reason in settings.leave_out.items():
+        if study not in rows.studies:
+            raise Refusal(f"`leave_out` names {study!r}; the data's studies are {some(rows.studies)}")
+        chosen.drop(rows.study == rows.studies.index(study), f"study {study} left out: {reason}")
+    if settings.scale_mismatch == "drop":
+        disagrees = mismatched(rows, off_scale)
+        chosen.drop(disagrees[rows.item], "stated scale disagrees with the answers")
     if settings.unmapped == "drop":
         chosen.drop(side == UNMAPPED, "not named by the mapping")
     keys = study_keys(rows.studies)
@@ -61,10 +72,40 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     return chosen
 
 
-def refuse_empty_side(chosen: Selection, split: str) -> None:
-    """Refuse a data set without training or without evaluation rows."""
+def validation_rows(rows: Rows, train: np.ndarray, split: str, seed: int, fraction: float) -> np.ndarray:
+    """True for training rows held out for early selection: whole cells, or whole people.
+
+    `train`: bool, the rows that may be taken. Cells, unless the split divides people, or so few cells are
+    there that one would be more than the share. At least one person is taken when `fraction` isn't 0, and
+    one always stays in training.
+    """
+    if fraction == 0 or not train.any():
+        return np.zeros(len(rows), bool)
+    keys = study_keys(rows.studies)
+    if split != "participant":
+        first = first_rows(rows.items.cell)
+        items = rows.items
+        of_cell = (keys[items.study[first]], items.condition[first], items.task[first])
+        held = _held_out(rows.cell, of_cell, train, seed, fraction)
+        if held.sum() <= ROUNDING * fraction * train.sum():
+            return held
+    return _held_out(rows.person, (keys[rows.people_study], rows.people), train, seed, fraction)
+
+
+def _held_out(
+    unit: np.ndarray, keys: tuple[np.ndarray, ...], train: np.ndarray, seed: int, fraction: float
+) -> np.ndarray:
+    """True for the rows of a share of the units that train has; `keys`: what each unit is drawn by."""
+    present = np.unique(unit[train])
+    chosen = np.zeros(int(unit.max()) + 1, bool)
+    chosen[present[pick(draw(seed, "validation", *(key[present] for key in keys)), fraction)]] = True
+    return train & chosen[unit]
+
+
+def refuse_empty_side(chosen: Selection, split: str, side: str | None = None) -> None:
+    """Refuse a data set without training or evaluation rows. side: the only one that must be there."""
     for name, part in (("training", TRAINING), ("evaluation", EVALUATION)):
-        if not np.any(chosen.part == part):
+        if side in (None, name) and not np.any(chosen.part == part):
             reasons = [f"{count:,} dropped: {reason}" for reason, count in chosen.dropped.items()]
             dropped = ", ".join(reasons) or "none dropped"
             raise Refusal(

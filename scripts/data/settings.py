@@ -1,9 +1,9 @@
 """The settings of a data set: `configs/data/*.yaml`, checked before any row is read."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from common.paths import root
 from common.prompts import Order
@@ -11,6 +11,15 @@ from common.settings import Section, read_settings
 
 Output = Literal["sft", "sft_reasoning", "dpo"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+def _reasons(studies: Any) -> Any:
+    """A list of studies, or {study: reason}."""
+    if isinstance(studies, list):
+        return dict.fromkeys(map(str, studies), "named in leave_out")
+    if isinstance(studies, dict):
+        return {study: reason or "named in leave_out" for study, reason in studies.items()}
+    return {} if studies is None else studies
 
 
 class PairSettings(Section):
@@ -29,6 +38,8 @@ class DataSettings(Section):
     form: Literal["alpaca", "sharegpt"] = "alpaca"
     format: Literal["jsonl", "parquet"] = "jsonl"
     order: Order = "persona-first"
+    all: Literal["train", "eval"] = "train"
+    leave_out: Annotated[dict[str, str], BeforeValidator(_reasons)] = Field(default_factory=dict)
     mapping: str | None = None
     unmapped: Literal["drop", "train"] = "drop"
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
@@ -36,6 +47,7 @@ class DataSettings(Section):
     participants_fraction: Fraction = 1.0
     respondents_per_cell: Annotated[int, Field(ge=1)] | None = None
     off_scale: Literal["keep", "drop"] = "keep"
+    scale_mismatch: Literal["keep", "drop"] = "keep"
     vignette_most_characters: Annotated[int, Field(ge=100)] | None = None
     identical_prompts: Literal["refuse", "drop", "count"] | None = None
     pairs: PairSettings = PairSettings()

@@ -21,6 +21,7 @@ from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
 from scripts.data.make import make_data
 from scripts.data.register import index_path
 from scripts.data.settings import DataSettings, load_settings
+from scripts.data.splits import make_splits
 from tests.helpers.small_source import mappings, small_rows, write_source
 
 ROOT = Path(__file__).parents[3]
@@ -334,10 +335,115 @@ def test_an_empty_side_is_refused():
         made()
 
 
-def test_a_missing_mapping_is_refused_with_a_remedy():
-    Path("small/metadata/task_mapping.json").unlink()
+def test_without_a_released_mapping_a_split_is_drawn_or_read_from_make_splits():
+    for split in ("task", "condition"):
+        Path(f"small/metadata/{split}_mapping.json").unlink()
+    drawn = make_data("small", "task", DataSettings())
+    assert drawn.manifest.mapping.file is None and "drawn from the seed" in str(drawn)
+    print(make_splits("small", seed=5))
+    for split in ("task", "condition", "participant"):
+        data_set = make_data("small", split, DataSettings())
+        assert data_set.manifest.mapping.file == f"{split}.json"
+    assert make_data("small", "study", DataSettings()).manifest.mapping.file == "participant_mapping.json"
+
+
+def test_the_mapping_of_a_built_in_data_set_must_be_there():
+    write_source(Path("data/sample/source"))
+    Path("data/sample/source/metadata/task_mapping.json").unlink()
     with pytest.raises(Refusal, match=r"task_mapping.json is missing; .*make splits"):
+        make_data("sample", "task", DataSettings())
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", "3", '"x"', "[" * 100_000])
+def test_a_mapping_that_names_nothing_is_refused_not_drawn_anew(content):
+    Path("small/metadata/task_mapping.json").write_text(content)
+    with pytest.raises(Refusal, match=r"task_mapping.json"):
         made("task")
+
+
+def test_a_data_set_without_a_split_trains_or_evaluates_on_everything():
+    trained = make_data("small", "none", DataSettings())
+    rows = trained.manifest.rows
+    assert rows.train + rows.validation == rows.read and len(trained.frame("eval")) == 0
+    for evaluated in (make_data("small", "all"), make_data("small", "none", DataSettings(all="eval"))):
+        assert evaluated.manifest.rows.eval == rows.read == len(evaluated.frame("eval"))
+        assert set(evaluated.manifest.files) == {"eval.parquet", "train_counts.parquet"}
+    assert not [name for name in json.loads(index_path().read_text()) if name.startswith("small_all")]
+
+
+def test_arms_with_one_text_lose_training_rows_by_default_where_arms_are_split():
+    rows = small_rows()
+    first = {(row["study_id"], row["participant"] % 3, row["task_num"]): row["stimuli"] for row in rows}
+    for row in rows:  # all arms show what arm 0 shows, to people of one and the same profile
+        row["demographic"] = dict.fromkeys(DEMOGRAPHIC_FIELDS) | {"gender": "Female"}
+        row["stimuli"] = first[row["study_id"], 0, row["task_num"]]
+        row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
+    write_source(Path("twins"), rows)
+    with pytest.raises(Refusal, match="dropped: prompt stands in evaluation"):
+        made("condition", data="twins")  # nothing is left to train on
+    for row in rows:
+        if row["participant"] % 2:
+            row["stimuli"] = f"In arm {row['condition_num']}. {row['stimuli']}"
+            row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
+    write_source(Path("twins"), rows)
+    data_set = make_data("twins", "condition", DataSettings(outputs=("sft",)))
+    assert data_set.manifest.rows.dropped["prompt stands in evaluation"] > 0
+    assert data_set.manifest.counted["rows_with_text_of_several_arms"] > 0
+    assert "rows with a text that several arms share" in str(data_set)
+    with pytest.raises(Refusal, match=r"prompt stands in training"):
+        made("condition", data="twins", identical_prompts="refuse")
+
+
+def test_studies_are_left_out_with_their_reason():
+    data_set = make_data("small", "study", DataSettings(leave_out={"st1": "arms share a text"}))
+    assert data_set.manifest.rows.dropped["study st1 left out: arms share a text"] == len(ROWS) / 4
+    assert set(data_set.frame("sft")["study_id"]) == {"st0", "st2"}
+    assert "st2" not in make_data("small", "study", DataSettings(leave_out=["st2"])).frame("sft")["study_id"]
+    with pytest.raises(Refusal, match="`leave_out` names 'st9'; the data's studies are st0, st1"):
+        made(leave_out=["st9"])
+
+
+def test_items_whose_answers_disagree_with_the_stated_scale_are_shown_and_left_out_on_demand():
+    rows = small_rows()
+    for row in rows:
+        if row["study_id"] == "st1" and row["task_num"] == 1 and row["participant"] % 2:
+            row["response"] = 70
+    write_source(Path("odd"), rows)
+    kept = make_data("odd", "study", DataSettings())
+    count = kept.manifest.counted["rows_whose_scale_disagrees_with_answers"]
+    assert count > 0 and "disagrees" in (kept.folder / "card.html").read_text()
+    dropped = make_data("odd", "study", DataSettings(scale_mismatch="drop")).manifest.rows.dropped
+    assert dropped["stated scale disagrees with the answers"] == count
+
+
+def test_a_split_that_keeps_less_than_half_of_the_rows_says_so():
+    small = {"seen": ["st0"], "unseen": ["st1"]}
+    Path("small/metadata/participant_mapping.json").write_text(json.dumps(small))
+    assert "half" not in str(make_data("small", "study"))
+    small = {"st0": {"train": [0], "eval": [1]}}
+    Path("small/metadata/condition_mapping.json").write_text(json.dumps(small))
+    text = str(make_data("small", "condition"))
+    assert "note: only 64 of 384 rows" in text
+    assert "of 2 entries exist 2 as condition numbers, 2 as sample ids" in text
+
+
+def test_what_ready_made_prompts_are_is_said_in_a_line():
+    rows = small_rows()
+    for row in rows[:96]:
+        row["prompt"] = f"You are 40 years old. {row['stimuli']}"
+    for row in rows[96:192]:
+        row["prompt"] = f"Question: {row['stimuli']} Thank you."
+    for row in rows:
+        row["response"] = 1  # on every scale
+    rows[200]["stimuli"] = "Dear {name[letter]}, how are you?"
+    rows[200]["prompt"] = user_prompt(rows[200]["demographic"], rows[200]["stimuli"])
+    write_source(Path("ready"), rows)
+    data_set = make_data("ready", "study", DataSettings())
+    assert data_set.prompts.startswith(
+        "prompts: 50% have the published form, 75% end with their stimulus, 99.7% state an answer scale; "
+        "1 row with a text that wasn't filled in"
+    )
+    assert "<code>{name[letter]}</code>" in (data_set.folder / "card.html").read_text()
 
 
 def test_bad_text_in_a_prompt_is_refused_and_the_old_data_set_stays():

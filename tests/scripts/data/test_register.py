@@ -25,20 +25,20 @@ def index():
 def test_entries_of_others_are_kept_and_stale_ones_of_the_split_go():
     index_path().parent.mkdir()
     index_path().write_text(json.dumps({"mine": {"file_name": "mine.json"}}))
-    register("one", "study", DataSettings(outputs=("sft", "dpo")))
-    register("one", "task", DataSettings(outputs=("sft",)))
-    register("one", "study", DataSettings(outputs=("sft",)))
+    register("one", "study", DataSettings(), ["sft.jsonl", "dpo.jsonl", "eval.parquet"])
+    register("one", "task", DataSettings(), ["sft.jsonl"])
+    register("one", "study", DataSettings(), ["sft.jsonl"])
     assert set(index()) == {"mine", "one_study_sft", "one_task_sft"}
 
 
 def test_columns_are_explicit_and_pairs_are_ranked():
-    register("one", "study", DataSettings(outputs=("sft", "dpo")))
+    register("one", "study", DataSettings(), ["sft.jsonl", "dpo.jsonl", "eval.parquet"])
     assert index()["one_study_sft"] == {
         "file_name": "one/study/sft.jsonl",
         "columns": {"system": "system", "prompt": "instruction", "response": "output"},
     }
     assert index()["one_study_dpo"]["ranking"] is True
-    register("one", "study", DataSettings(outputs=("sft",), format="parquet"))
+    register("one", "study", DataSettings(format="parquet"), ["sft.parquet"])
     assert index()["one_study_sft"]["columns"]["query"] == "input"
 
 
@@ -46,7 +46,7 @@ def test_a_broken_index_is_refused_not_overwritten():
     index_path().parent.mkdir()
     index_path().write_text('{"mine": ')
     with pytest.raises(Refusal, match="not valid JSON"):
-        register("one", "study", DataSettings())
+        register("one", "study", DataSettings(), ["sft.jsonl"])
     assert index_path().read_text() == '{"mine": '
 
 
@@ -55,8 +55,8 @@ def _register_often(folder: str, name: str) -> None:
 
     os.chdir(folder)
     for split in ("study", "task", "condition", "participant") * 5:
-        register(name, split, DataSettings(outputs=("sft",)))
-        register(name, split, DataSettings())
+        register(name, split, DataSettings(), ["sft.jsonl"])
+        register(name, split, DataSettings(), ["sft.jsonl", "dpo.jsonl"])
 
 
 def test_converters_at_the_same_time_keep_each_others_entries():

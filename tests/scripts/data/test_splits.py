@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from common.errors import Refusal
 from scripts.data.facts import read_rows
 from scripts.data.make import make_data
+from scripts.data.mappings import EVAL, TRAIN, UNMAPPED, assign
+from scripts.data.selection import validation_rows
 from scripts.data.settings import DataSettings
 from scripts.data.source import open_source
-from scripts.data.splits import EVAL, TRAIN, UNMAPPED, assign, generate, main, validation_rows
+from scripts.data.splits import generate, main
 from tests.helpers.small_source import mappings, small_rows, write_source
 
 
@@ -67,16 +69,26 @@ def test_the_study_mapping_divides_studies(rows):
         (
             "task",
             {"st0": {"train": [0, 77777], "eval": [1]}},
-            "neither task numbers .*77777.* nor sample ids",
+            "read as task numbers, but study st0 has no task number 77777; of 3 entries exist 2 as "
+            "task numbers and 2 as sample ids",
         ),
-        ("task", {"nowhere": {"train": [0], "eval": [1]}}, "studies that the data lacks: nowhere"),
+        ("task", {"nowhere": {"train": [0], "eval": [1]}}, "none of the mapping's studies"),
+        (
+            "condition",  # off by one: every entry is a sample id, too
+            {f"st{n}": {"train": [1, 2], "eval": [3]} for n in range(4)},
+            "read as condition numbers, but study st0 has no condition number 3; of 12 entries exist 8 as "
+            "condition numbers and 12 as sample ids",
+        ),
         ("task", {"st0": {"train": [0, 1], "eval": [1]}}, "names 1 on both sides"),
-        ("task", {"st0": {"train": ["0"], "eval": [1]}}, "list of integers"),
+        *[
+            ("task", {"st0": {"train": [entry], "eval": [1]}}, "list of integers")
+            for entry in ("x", "", "1.5", 0.5, None, True, [0], "9" * 5000, 10**30, float("inf"))
+        ],
         ("task", {"st0": {"train": [0], "test": [1]}}, '"train"'),
         ("task", {"st0": [0, 1]}, '"train"'),
         ("task", {}, "mapping must be"),
         ("task", [], "mapping must be"),
-        ("study", {"seen": ["st0", "st1"], "unseen": ["st9"]}, "lacks: st9"),
+        ("study", {"seen": ["st8"], "unseen": ["st9"]}, "none of the mapping's studies"),
         ("study", {"seen": ["st0", "st1"], "unseen": ["st1"]}, "seen and unseen: st1"),
         ("study", {"train": ["st0"], "eval": ["st1"]}, "seen"),
         ("study", {"seen": "st0", "unseen": ["st1"]}, "list of study ids"),
@@ -112,11 +124,35 @@ def test_a_smaller_share_of_participants_is_part_of_a_larger_one(rows):
 def test_validation_takes_whole_units_at_least_one_and_never_all(rows, seed, fraction, split):
     train = rows.study != 3
     held = validation_rows(rows, train, split, seed, fraction)
-    unit = rows.person if split == "participant" else rows.cell
-    taken = set(unit[held].tolist())
-    assert taken and not np.any(held & ~train)
-    assert not taken & set(unit[train & ~held].tolist())
-    assert np.any(train & ~held)
+    assert held.any() and np.any(train & ~held) and not np.any(held & ~train)
+    whole = [
+        not set(unit[held].tolist()) & set(unit[train & ~held].tolist()) for unit in (rows.cell, rows.person)
+    ]
+    assert whole[1] if split == "participant" else any(whole)
+    people = len(np.unique(rows.person[train]))
+    assert held.sum() <= max(1.1 * fraction, (fraction * people + 0.5) / people, 1 / people) * train.sum()
+
+
+def test_entries_may_be_texts_or_have_a_decimal_point_and_absent_studies_are_counted(rows):
+    plain = mappings()["task"]
+    written = {
+        study: {side: [str(n) if n % 2 else float(n) for n in entries] for side, entries in sides.items()}
+        for study, sides in plain.items()
+    }
+    written["elsewhere"] = {"train": [0], "eval": [1]}
+    assignment = assign(rows, "task", written)
+    assert np.array_equal(assignment.side, assign(rows, "task", plain).side)
+    assert assignment.absent == ("elsewhere",)
+    seen = {"seen": ["st0", "st1", "st2", "st9"], "unseen": ["st3"]}
+    assert assign(rows, "study", seen).absent == ("st9",)
+
+
+def test_with_few_cells_validation_takes_people_not_a_whole_cell(tmp_path):
+    source = write_source(tmp_path / "d", small_rows(studies=1, people=200, arms=4, tasks=1))
+    rows = read_rows(open_source(source))
+    held = validation_rows(rows, np.ones(len(rows), bool), "condition", 0, 0.02)
+    assert held.sum() == 0.02 * len(rows)
+    assert set(rows.person[held]).isdisjoint(rows.person[~held])
 
 
 def test_no_validation_is_taken_when_none_is_asked_for(rows):
@@ -131,7 +167,8 @@ def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeyp
     assert "metadata/small/mine.json: " in capsys.readouterr().out
     options = DataSettings(mapping="metadata/small/mine.json", outputs=("sft",))
     manifest = json.loads((make_data("small", "participant", options).folder / "manifest.json").read_text())
-    assert manifest["mapping"] == {"file": "mine.json", "meaning": "participant numbers"}
+    assert manifest["mapping"]["file"] == "mine.json"
+    assert manifest["mapping"]["meaning"] == "participant numbers"
     assert manifest["rows"]["eval"] == len(small_rows()) // 4
 
 
@@ -140,6 +177,7 @@ def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeyp
     [
         (["--split", "studdy"], "unknown SPLIT=studdy"),
         (["--name", "../up"], "can't name a file"),
+        (["--name", "mine"], "give --split, too"),
         (["--eval-fraction", "1"], "between 0 and 1"),
         (["--participants-fraction", "0"], "above 0"),
         (["--split", "task", "--participants-fraction", "0.5"], "belongs to"),
