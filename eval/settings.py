@@ -48,9 +48,14 @@ class LocalSettings(Section):
 
 
 class ServerSettings(Section):
-    """An OpenAI-compatible server. Prices are per million tokens, in whatever currency you pay."""
+    """An OpenAI-compatible server. Prices are per million tokens, in whatever currency you pay.
+
+    tokenizer: the served model's folder or hub id; exact mode then covers every scale, where the server
+    takes token ids (vLLM does). Not needed where the server names a folder of this machine.
+    """
 
     url: str | None = None
+    tokenizer: str | None = None
     concurrency: int = Field(16, ge=1)
     timeout_s: float = Field(60.0, gt=0)
     retries: int = Field(6, ge=0)

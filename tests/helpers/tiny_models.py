@@ -27,8 +27,8 @@ from eval.settings import ExactSettings
 from scripts.sample.models import FAMILIES, train_tokenizer
 
 
-def make(family: str, folder: Path) -> Path:
-    """Write a small model of `family` (llama or qwen) into `folder`."""
+def make(family: str, folder: Path, head_size: int = 8) -> Path:
+    """Write a small model of `family` (llama or qwen) into `folder`; its width is four heads."""
     torch.manual_seed(0)
     kind = FAMILIES[family]
     tokenizer = PreTrainedTokenizerFast(
@@ -41,7 +41,7 @@ def make(family: str, folder: Path) -> Path:
     tokenizer.chat_template = kind.chat
     shape = {
         "vocab_size": len(tokenizer) + 4,  # as in real models, a few rows of the output layer have no token
-        "hidden_size": 32,
+        "hidden_size": 4 * head_size,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,

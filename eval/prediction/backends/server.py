@@ -8,9 +8,13 @@ that doesn't help the run stops, and the same command goes on from the last save
 import asyncio
 import os
 import queue
+import ssl
+import sys
 import threading
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import openai
@@ -23,6 +27,10 @@ KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
 CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
 SECONDS_PER_REQUEST = 1.0  # likewise
+WRONG = (400, 413, 422)  # answers that condemn one request and say nothing of the others
+LONGEST_PAUSE_S = 60.0  # what the client waits at most between two tries
+# vLLM fills what a request leaves out from the checkpoint's generation_config: nothing is left out.
+FREE_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 class ServerBackend:
@@ -47,8 +55,13 @@ class ServerBackend:
             api_key=os.environ.get(KEY) or "none",
             timeout=self.settings.timeout_s,
             max_retries=self.settings.retries,
+            # Prompts and key go to the named address and nowhere else.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         self._slots = asyncio.Semaphore(self.settings.concurrency)
+        served = self._served()
+        self.free_sampling = FREE_SAMPLING if served.get("owned_by") == "vllm" else {}
+        self.tokens: Any = self._token_server(served) if settings.mode == "exact" else None
 
     def replies(
         self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
@@ -60,24 +73,28 @@ class ServerBackend:
         """
         lost = [Reply("", finished=False)] * sampling.samples
         works = {row: self._replies(r, sampling) for row, r in enumerate(requests) if row not in done}
-        for row, replies in self._stream(works):
+        for row, replies in self.stream(works):
             yield row, replies or lost
 
     def can_enumerate(self, answers: Sequence[int]) -> bool:
-        """See `Backend`: if no answer can begin another or take a second token, whatever the tokenizer."""
-        return all(0 <= answer <= 9 for answer in answers)
+        """See `Backend`: without its tokenizer, if no answer can begin another or take a second token."""
+        return self.tokens is not None or all(0 <= answer <= 9 for answer in answers)
 
     def masses(
         self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
-        """See `Backend`: from `logprobs` of the first token; None where the server calls a request wrong.
+        """See `Backend`: by token ids where the server takes them, else from the first token's `logprobs`.
 
-        A server shows the TOP_LOGPROBS likeliest tokens only. An answer that isn't among them has at most
-        the last one's probability. Raises `Refusal` as `replies` does, and when there are no logprobs.
+        Such a server shows the TOP_LOGPROBS likeliest tokens only. An answer that isn't among them has at
+        most the last one's probability, and the end of the turn is taken for granted. None where the
+        server calls a request wrong. Raises `Refusal` as `replies` does, and when there are no logprobs.
         """
+        if self.tokens:
+            yield from self.tokens.masses(requests, done)
+            return
         asked = Sampling(1, 1.0, 1.0, 1)
         works = {row: self._first_token(r, asked) for row, r in enumerate(requests) if row not in done}
-        for row, tokens in self._stream(works):
+        for row, tokens in self.stream(works):
             if tokens is None:
                 yield row, None
                 continue
@@ -87,7 +104,7 @@ class ServerBackend:
             unread = min(rest, float((mass == 0).sum() * np.exp(tokens[-1][1])))
             yield row, Masses(mass, unread)
 
-    def _stream(self, works: Mapping[int, Coroutine[Any, Any, Any]]) -> Iterator[tuple[int, Any]]:
+    def stream(self, works: Mapping[int, Coroutine[Any, Any, Any]]) -> Iterator[tuple[int, Any]]:
         """(row, what its work gives) as it comes; None for one that the server calls wrong."""
         results: queue.Queue[tuple[int, Any] | None] = queue.Queue()
         running = asyncio.run_coroutine_threadsafe(self._all(works, results), self._loop)
@@ -103,7 +120,7 @@ class ServerBackend:
         self, works: Mapping[int, Coroutine[Any, Any, Any]], results: queue.Queue[tuple[int, Any] | None]
     ) -> None:
         """Put each work's result into `results`; those called wrong once any other has succeeded."""
-        wrong: dict[int, openai.BadRequestError] = {}
+        wrong: dict[int, openai.APIStatusError] = {}
         succeeded = False
 
         async def tolerate(row: int, work: Coroutine[Any, Any, Any]) -> None:
@@ -111,7 +128,9 @@ class ServerBackend:
             try:
                 results.put((row, await work))
                 succeeded = True
-            except openai.BadRequestError as error:
+            except openai.APIStatusError as error:
+                if error.status_code not in WRONG:
+                    raise
                 wrong[row] = error
 
         tasks = [asyncio.ensure_future(tolerate(row, work)) for row, work in works.items()]
@@ -150,21 +169,78 @@ class ServerBackend:
 
     async def _ask(self, request: Request, sampling: Sampling, had: int = 0, **more: Any) -> Any:
         messages: list[Any] = [{"role": "system", "content": request.system}] if request.system else []
-        async with self._slots:
-            answer = await self._client.chat.completions.create(
+        if sampling.temperature and not more:  # a seed is of no use elsewhere
+            more["seed"] = (hash(request.seed) + had) & 0x7FFFFFFF
+        return await self.post(
+            lambda client: client.chat.completions.create(
                 model=self.model,
                 messages=[*messages, {"role": "user", "content": request.prompt}],
                 n=sampling.samples - had,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_new_tokens,
-                seed=(hash(request.seed) + had) & 0x7FFFFFFF,
+                extra_body=self.free_sampling or None,
                 **more,
             )
-        if answer.usage:
-            self.usage["prompt_tokens"] += answer.usage.prompt_tokens
-            self.usage["completion_tokens"] += answer.usage.completion_tokens
+        )
+
+    async def post(self, ask: Callable[[openai.AsyncOpenAI], Awaitable[Any]]) -> Any:
+        """Send one request when there is room for it; its answer, which is a completion."""
+        # A server that sends a byte now and then never runs into the client's own time-out.
+        tries = self.settings.retries
+        deadline = self.settings.timeout_s * (tries + 1) + LONGEST_PAUSE_S * tries
+        async with self._slots:
+            try:
+                answer = await asyncio.wait_for(ask(self._client), deadline)
+            except TimeoutError:
+                raise Refusal(self._too_slow()) from None
+            except ValueError as error:  # half a JSON
+                raise Refusal(self._no_completion(str(error))) from None
+        choices = getattr(answer, "choices", None)
+        if not isinstance(choices, list):
+            raise Refusal(self._no_completion(str(getattr(answer, "error", None) or answer)))
+        usage = getattr(answer, "usage", None)
+        for kind in self.usage:
+            self.usage[kind] += getattr(usage, kind, None) or 0
         return answer
+
+    def _served(self) -> dict[str, Any]:
+        """What the server says of the model, of its list of models; {} where it has none."""
+        asking = asyncio.run_coroutine_threadsafe(
+            asyncio.wait_for(self._client.with_options(max_retries=0).models.list(), 10), self._loop
+        )
+        try:
+            listed = {model.id: model.to_dict() for model in asking.result().data}
+        except (openai.OpenAIError, TimeoutError, ValueError, AttributeError, TypeError):
+            return {}  # whoever can't list models may still answer
+        return listed.get(self.model, {})
+
+    def _token_server(self, served: Mapping[str, Any]) -> Any:
+        """Exact mode by token ids, or None (and a line why) where the tokenizer can't be known."""
+        root = str(served.get("root") or self.model)
+        name = self.settings.tokenizer or (root if Path(root).is_dir() else None)
+        if name is None:
+            print(
+                "exact mode through this server covers one-digit answers only; "
+                "name the model's tokenizer in server.tokenizer for every scale",
+                file=sys.stderr,
+            )
+            return None
+        from eval.prediction.backends.token_server import TokenServer
+
+        return TokenServer(self, name)
+
+    def _too_slow(self) -> str:
+        return (
+            f"{self.url} took over {self.settings.timeout_s:g} s each of {self.settings.retries + 1} "
+            "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
+        )
+
+    def _no_completion(self, what: str) -> str:
+        return (
+            f"{self.url} answered with something that is no completion ({' '.join(what.split())[:120]}); "
+            "look at the server, then run the same command to go on"
+        )
 
     def _remedy(self, error: openai.OpenAIError) -> str:
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
@@ -172,11 +248,19 @@ class ServerBackend:
         if isinstance(error, openai.NotFoundError):
             return f"{self.url} knows no model {self.model}, or no such address; {self.url}/models lists them"
         if isinstance(error, openai.APITimeoutError):
-            return (
-                f"{self.url} took over {self.settings.timeout_s:g} s each of {self.settings.retries + 1} "
-                "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
-            )
+            return self._too_slow()
+        if isinstance(error, openai.APIResponseValidationError):
+            return self._no_completion(_message(error))
+        status = getattr(error, "status_code", 0)
+        if 300 <= status < 400:
+            target = urlsplit(error.response.headers.get("location", "")).netloc  # type: ignore[attr-defined]
+            return f"{self.url} sends requests on to {target or 'nowhere'}; to trust it give it as --url"
         if isinstance(error, openai.APIConnectionError):
+            if _is_certificate(error):
+                return (
+                    f"the certificate of {self.url} isn't trusted here; name its authority's file in "
+                    "SSL_CERT_FILE, or use http:// on a machine of your own"
+                )
             return (
                 f"no server answers at {self.url}; start it or fix --url, and run the same command to go on"
             )
@@ -184,6 +268,15 @@ class ServerBackend:
             f"{self.url} went on failing after {self.settings.retries} retries: {_message(error)}; "
             "lower server.concurrency or wait, and run the same command to go on"
         )
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    """True if a connection failed because of the other side's certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _message(error: openai.OpenAIError) -> str:

@@ -1,32 +1,38 @@
-"""Replies from vLLM in this process, in an environment of its own (`pip install vllm`).
+"""vLLM in this process, in an environment of its own (requirements-vllm.txt).
 
 The prompts' token ids come from `common.chat`, so that they are those of training here, too;
-vLLM is given ids, never text. It caches shared beginnings itself.
+vLLM is given ids, never text. It caches shared beginnings itself. Exact mode walks the answer trie
+by the log-probabilities of named tokens (`walk.py`).
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.asking import Masses, Reply, Request, Sampling
+from eval.prediction.trie import TrieBuilder
+from eval.prediction.walk import Seen, walk
 from eval.settings import ExactSettings, Settings
 
 AT_ONCE = 1024  # requests between two saves; the engine makes its own batches of them
+MOST_TOKENS = 1100  # tokens that a request may name: the first ones of MAX_ANSWERS answers
 
 
 class VllmBackend:
     """`Backend` for vLLM's offline engine."""
 
     def __init__(self, model: str, settings: Settings) -> None:
-        if settings.mode == "exact":
-            raise Refusal("--backend vllm can't be exact; use --backend transformers, or --mode sampled")
+        if settings.mode == "exact" and settings.exact != ExactSettings():
+            raise Refusal("vLLM's probabilities have temperature 1 and top_p 1; set exact's to these")
         try:
             import vllm
         except ImportError:
             raise Refusal(
-                "vLLM isn't installed here; install it in an environment of its own (pip install vllm), "
-                "or start its server there and use --backend server --url"
+                "vLLM isn't installed here; install it in an environment of its own "
+                "(pip install -r requirements-vllm.txt), or start its server there and give --url"
             ) from None
         self.vllm: Any = vllm
         self.engine = vllm.LLM(
@@ -34,18 +40,50 @@ class VllmBackend:
             dtype=settings.local.dtype,
             seed=settings.seed,
             enable_prefix_caching=settings.local.reuse_prefixes,
+            max_logprobs=MOST_TOKENS,
+            generation_config="vllm",  # not the checkpoint's: sampling is what the settings say
         )
-        self.encoder = PromptEncoder(self.engine.get_tokenizer(), model)
+        tokenizer = self.engine.get_tokenizer()
+        self.encoder, self.tries = PromptEncoder(tokenizer, model), TrieBuilder(tokenizer)
+        self.longest = self.engine.llm_engine.model_config.max_model_len
 
     def can_enumerate(self, answers: Sequence[int]) -> bool:
-        """See `Backend`: none."""
-        return False
+        """See `Backend`: any."""
+        return True
 
     def masses(
         self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
-        """See `Backend`; refused."""
-        raise Refusal("--backend vllm can't be exact; use --backend transformers, or --mode sampled")
+        """See `Backend`. None where prompt and answer are longer than the model can read."""
+        rows = [row for row in range(len(requests)) if row not in done]
+        for start in range(0, len(rows), AT_ONCE):
+            part = rows[start : start + AT_ONCE]
+            chosen = [requests[row] for row in part]
+            prompts = self.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
+            tries = [self.tries.build(request.answers or ()) for request in chosen]
+            for row, found in zip(part, walk(self, prompts, tries, self.encoder.stop_ids), strict=True):
+                yield row, Masses(*found) if found else None
+
+    def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
+        """See `walk.Reader`."""
+        readable = [place for place, ids in enumerate(prompts) if len(ids) < self.longest]
+        try:
+            parameters = [
+                self.vllm.SamplingParams(
+                    max_tokens=1, logprobs=len(wanted[place]), logprob_token_ids=list(wanted[place])
+                )
+                for place in readable
+            ]
+        except TypeError:
+            raise Refusal("this vLLM can't name tokens; install vllm 0.32, or use --mode sampled") from None
+        outputs = self.engine.generate(
+            [{"prompt_token_ids": prompts[place]} for place in readable], parameters, use_tqdm=False
+        )
+        found: list[Seen | None] = [None] * len(prompts)
+        for place, output in zip(readable, outputs, strict=True):
+            shown = output.outputs[0].logprobs[0]
+            found[place] = Seen(np.array([shown[token].logprob for token in wanted[place]]))
+        return found
 
     def replies(
         self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.run import predict
-from eval.settings import SampledSettings, Settings
+from eval.settings import ExactSettings, SampledSettings, Settings
 from tests.helpers.rows import make_rows
 
 
@@ -26,6 +26,7 @@ class Engine:
 
     def __init__(self, **options: Any) -> None:
         self.options, self.asked = options, []
+        self.llm_engine = Record(model_config=Record(max_model_len=512))
         Engine.made = self
 
     def get_tokenizer(self) -> Any:
@@ -76,6 +77,16 @@ def test_without_vllm_it_says_what_to_do(model_folder: Path) -> None:
         predict(make_rows(7), str(model_folder), settings())
 
 
-def test_exact_mode_is_refused(vllm: None, model_folder: Path) -> None:
-    with pytest.raises(Refusal, match="--backend transformers"):
+def test_exact_mode_at_another_temperature_is_refused(vllm: None, model_folder: Path) -> None:
+    warm = Settings(mode="exact", backend="vllm", exact=ExactSettings(temperature=0.6))
+    with pytest.raises(Refusal, match="temperature 1"):
+        predict(make_rows(7), str(model_folder), warm)
+
+
+def test_an_engine_that_cannot_name_tokens_is_refused(vllm: None, model_folder: Path, monkeypatch) -> None:
+    def old(**options: Any) -> None:
+        raise TypeError("unexpected keyword argument 'logprob_token_ids'")
+
+    monkeypatch.setattr(sys.modules["vllm"], "SamplingParams", old)
+    with pytest.raises(Refusal, match="install vllm"):
         predict(make_rows(7), str(model_folder), Settings(mode="exact", backend="vllm"))

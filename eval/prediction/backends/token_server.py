@@ -1,0 +1,130 @@
+"""Exact mode for every scale through a server that takes token ids, such as vLLM's.
+
+The prompts' ids are those of training (`common.chat`), so the server's chat template plays no part. One
+request asks for many prompts' next tokens by name (`logprob_token_ids`, of the whole vocabulary); a
+server without that shows its likeliest tokens, and what they leave open is bounded and reported.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+
+from common.chat import PromptEncoder
+from common.errors import Refusal
+from eval.prediction.asking import Masses, Request
+from eval.prediction.backends.server import ServerBackend
+from eval.prediction.trie import TrieBuilder
+from eval.prediction.walk import Seen, walk
+
+TOGETHER = 32  # prompts in one request
+AT_ONCE = 256  # rows that are walked together, and saved together
+LIKELIEST = 20  # tokens that servers without named ones commonly show
+
+
+class TokenServer:
+    """A `Reader` of a server's completions. tokenizer: the folder or hub id of the served model's."""
+
+    def __init__(self, server: ServerBackend, tokenizer: str) -> None:
+        self.server = server
+        loaded = load_tokenizer(tokenizer)
+        self.encoder = PromptEncoder(loaded, tokenizer)
+        self.tries = TrieBuilder(loaded)
+        self.named = self._names_tokens()
+
+    def masses(
+        self, requests: Sequence[Request], done: Collection[int] = ()
+    ) -> Iterator[tuple[int, Masses | None]]:
+        """(row, masses) of each request whose answers are enumerated; None where it can't be read."""
+        rows = [row for row in range(len(requests)) if row not in done]
+        for start in range(0, len(rows), AT_ONCE):
+            part = rows[start : start + AT_ONCE]
+            chosen = [requests[row] for row in part]
+            prompts = self.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
+            tries = [self.tries.build(request.answers or ()) for request in chosen]
+            walked = walk(self, prompts, tries, self.encoder.stop_ids)
+            for row, masses in zip(part, walked, strict=True):
+                yield row, Masses(*masses) if masses else None
+
+    def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
+        """See `walk.Reader`. Prompts that want the same tokens share requests."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for number, tokens in enumerate(wanted):
+            alike.setdefault(tuple(tokens), []).append(number)
+        parts = [
+            (tokens, numbers[start : start + TOGETHER])
+            for tokens, numbers in alike.items()
+            for start in range(0, len(numbers), TOGETHER)
+        ]
+        works = {
+            place: self._ask([prompts[number] for number in numbers], tokens)
+            for place, (tokens, numbers) in enumerate(parts)
+        }
+        found: list[Seen | None] = [None] * len(prompts)
+        for place, answers in self.server.stream(works):
+            for number, seen in zip(parts[place][1], answers or [], strict=bool(answers)):
+                found[number] = seen
+        return found
+
+    async def _ask(self, prompts: list[list[int]], tokens: tuple[int, ...]) -> list[Seen | None]:
+        """What the server shows after each prompt; halves a request that it calls wrong to find the row."""
+        try:
+            choices = await self._complete(prompts, tokens)
+        except openai.BadRequestError:
+            if len(prompts) == 1:
+                return [None]
+            half = len(prompts) // 2
+            return [*await self._ask(prompts[:half], tokens), *await self._ask(prompts[half:], tokens)]
+        return [_seen(choice, tokens) for choice in choices]
+
+    async def _complete(self, prompts: list[list[int]], tokens: Sequence[int]) -> list[dict[str, float]]:
+        """For each prompt the shown tokens (as `token_id:N`) and their log-probabilities."""
+        more: dict[str, Any] = {"return_tokens_as_token_ids": True, **self.server.free_sampling}
+        if self.named:
+            more["logprob_token_ids"] = list(tokens)
+        answer = await self.server.post(
+            lambda client: client.completions.create(
+                model=self.server.model, prompt=prompts, max_tokens=1, temperature=1, top_p=1,
+                logprobs=1 if self.named else LIKELIEST, extra_body=more,
+            )
+        )  # fmt: skip
+        choices = sorted(answer.choices or [], key=lambda choice: choice.index)
+        shown = [choice.logprobs.top_logprobs[0] for choice in choices if choice.logprobs]
+        if len(shown) != len(prompts) or not all(shown):
+            raise Refusal(
+                f"{self.server.url} gives no log-probabilities of tokens, so exact mode can't be; "
+                "use --mode sampled"
+            )
+        return shown
+
+    def _names_tokens(self) -> bool:
+        """True if the server shows any token that is asked for by its id."""
+        self.named = True
+        ids = sorted(self.tries.pieces.values())[:40]
+        try:
+            ((_, answer),) = self.server.stream({0: self._complete([[ids[0]]], ids)})
+        except Refusal:
+            return False
+        return bool(answer) and {f"token_id:{token}" for token in ids} <= set(answer[0])
+
+
+def _seen(shown: dict[str, float], tokens: Sequence[int]) -> Seen:
+    """The wanted tokens among those shown, and what the others can hold at most."""
+    logprobs = np.array([shown.get(f"token_id:{token}", -np.inf) for token in tokens])
+    missing = int(np.isneginf(logprobs).sum())
+    rest = max(0.0, 1.0 - float(np.exp(list(shown.values())).sum()))
+    return Seen(logprobs, min(rest, missing * float(np.exp(min(shown.values())))))
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a folder or hub id; code that comes with a model isn't run."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        kind = "the folder" if Path(name).is_dir() else "the hub id"
+        raise Refusal(f"{kind} {name} gives no tokenizer ({reason}); set server.tokenizer") from None
