@@ -126,15 +126,20 @@ def in_threads(kernel: Callable[..., None], size: int, *arguments: Any) -> None:
     numba's own loop parallelism takes. Arrays are made writable: numba compiles for each kind apart.
     """
     workers = len(os.sched_getaffinity(0))
-    writable = [
-        np.require(part, requirements=["C", "W"]) if isinstance(part, np.ndarray) else part
-        for part in arguments
-    ]
+    writable = [_writable(part) for part in arguments]
     edges = np.unique(np.linspace(0, size, 4 * workers + 1).astype(np.int64))
     with ThreadPoolExecutor(workers) as pool:
         tasks = [pool.submit(kernel, a, b, *writable) for a, b in itertools.pairwise(edges)]
         for task in tasks:
             task.result()
+
+
+def _writable(part: Any) -> Any:
+    if isinstance(part, np.ndarray):
+        return np.require(part, requirements=["C", "W"])
+    if isinstance(part, tuple) and hasattr(part, "_fields"):  # a NamedTuple of arrays
+        return type(part)(*(_writable(inner) for inner in part))
+    return part
 
 
 @njit(cache=True, nogil=True)

@@ -20,11 +20,14 @@ import numpy as np
 import polars as pl
 from scipy.stats import wasserstein_distance
 
+from common.contract import KEY
 from common.distances import distances, histograms
 from common.errors import run_cli
-from eval.scoring.align import KEY, Aligned, Predictions, align
+from eval.scoring.align import Evaluated, align
 from eval.scoring.groups import group_ranges
-from eval.scoring.model import score_model
+from eval.scoring.model import cell_scores, work_on
+from eval.scoring.predictions import Predictions
+from eval.scoring.ragged import Ragged
 from eval.settings import ScoreSettings
 
 STUDIES = 200
@@ -72,7 +75,9 @@ def synthetic(predictions: int, cells: int, seed: int = 0) -> tuple[pl.DataFrame
     ).sort("study_id", "condition_num", "task_num", "item_num", "participant", "sample_id")  # fmt: skip
     guess = rows["guess"].to_numpy()
     keys = rows.select(KEY).with_columns(mode=pl.lit("sampled"), n_draws=pl.lit(1, pl.Int64))
-    return rows.drop("guess"), Predictions(keys, np.arange(len(guess) + 1), guess, np.ones(len(guess)))
+    return rows.drop("guess"), Predictions(
+        keys, Ragged(np.arange(len(guess) + 1), guess, np.ones(len(guess)))
+    )
 
 
 def main() -> None:
@@ -90,7 +95,7 @@ def main() -> None:
     clock = _Clock()
     aligned = align(rows, predictions, "bench")
     joined = clock.lap()
-    score_model(rows, aligned, None, settings, seed=0, whole=False)
+    cell_scores(work_on(aligned, None, settings, seed=0))
     scored = clock.lap()
     cores = len(os.sched_getaffinity(0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
@@ -133,24 +138,19 @@ class _Clock:
 def _warm_up() -> None:
     """Compile once, outside the clock."""
     rows, predictions = synthetic(30_000, 420)
-    score_model(
-        rows,
-        align(rows, predictions, "bench"),
-        None,
-        ScoreSettings(replicates=100, ceiling_splits=10),
-        0,
-        False,
-    )
+    quick = ScoreSettings(replicates=100, ceiling_splits=10)
+    cell_scores(work_on(align(rows, predictions, "bench"), None, quick, 0))
 
 
-def _against_scipy(aligned: Aligned, scored: _Time, replicates: int) -> None:
+def _against_scipy(aligned: Evaluated, scored: _Time, replicates: int) -> None:
     """Wasserstein distances from scipy, cell after cell, in CPU seconds; extrapolated from some cells."""
     ranges = group_ranges(aligned.cells)
     cell, response = aligned.rows["cell"].to_numpy(), aligned.rows["response"].to_numpy()
     starts = np.searchsorted(cell, np.arange(len(aligned.cells) + 1))
     ones = np.ones(len(response))
     clock = _Clock()
-    table = histograms(response, starts, aligned.answers, aligned.offsets[starts], ones, aligned.probs)
+    offsets, answers, weights = aligned.predicted
+    table = histograms(response, starts, answers, offsets[starts], ones, weights)
     built = clock.lap().cpu
     found = distances(table.offsets, table.support, table.human, table.predicted, ranges)[:, 0]
     ours = clock.lap().cpu
@@ -160,14 +160,14 @@ def _against_scipy(aligned: Aligned, scored: _Time, replicates: int) -> None:
     clock.lap()
     for c in chosen:
         mine, (low, high) = slice(starts[c], starts[c + 1]), ranges[c, :2]
-        theirs = wasserstein_distance(response[mine], np.clip(aligned.answers[mine], low, high))
+        theirs = wasserstein_distance(response[mine], np.clip(aligned.predicted.answers[mine], low, high))
         worst = max(worst, abs(theirs / (high - low) - found[c]))
     loop = clock.lap().cpu / share
     rng = np.random.default_rng(0)
     for _ in range(LOOP_REPLICATES):
         for c in chosen:
             drawn = rng.integers(starts[c], starts[c + 1], starts[c + 1] - starts[c])
-            wasserstein_distance(response[drawn], np.clip(aligned.answers[drawn], *ranges[c, :2]))
+            wasserstein_distance(response[drawn], np.clip(aligned.predicted.answers[drawn], *ranges[c, :2]))
     bootstrap = clock.lap().cpu / LOOP_REPLICATES / share * replicates
     print(f"  against a loop over scipy's Wasserstein distance (timed on {len(chosen)} cells; CPU seconds):")
     print(

@@ -13,7 +13,7 @@ from common.runs import RECORD, finished_runs
 from eval.scoring.record import (
     COMPARISON,
     SCORES,
-    ComparisonRecord,
+    Comparison,
     Estimate,
     Scores,
     TableRow,
@@ -41,7 +41,7 @@ class Results:
     folder: Path
     scores: dict[str, Scores]
     predictions: dict[str, Json]
-    comparison: ComparisonRecord | None
+    comparison: Comparison | None
     manifest: Json
     runs: dict[tuple[str, str], Json]
     inputs: str
@@ -100,7 +100,7 @@ def _runs(data: str, split: str) -> dict[tuple[str, str], Json]:
     }
 
 
-def _order(scores: dict[str, Scores], comparison: ComparisonRecord | None) -> list[str]:
+def _order(scores: dict[str, Scores], comparison: Comparison | None) -> list[str]:
     """Model names, the closest to people first: those of the comparison, then the others."""
     compared = [row for row in comparison.table if row.name in scores] if comparison else []
     names = [row.name for row in sorted(compared, key=_rank)]

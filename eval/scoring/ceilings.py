@@ -19,56 +19,76 @@ Two questions, two kinds of ceiling:
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from common.distances import DISTANCES, clipped_wasserstein, in_threads, pair
+from eval.scoring.ragged import starts_of
 from eval.scoring.resampling import PairedRows, below, mix, step, stream
 
 UNIFORM_EVERY = 4  # the uniform control's distance hardly varies: a quarter of the splits will do
 JENSEN_SHANNON = DISTANCES.index("jensen_shannon")
+PER_ANSWER = np.array(
+    [DISTANCES.index("total_variation"), JENSEN_SHANNON]
+)  # distances that know no order of answers
+FEWEST_A_POINT = 3  # people for each answer that somebody gave: with fewer such distances are near their end
+ACCURACIES = ("accuracy_observed", "accuracy_stated", "exact_match")
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Expected distances of each cell, float64 (C, 5), columns as DISTANCES; NaN with one person.
-
-    split_half_raw: between random halves of the people. bootstrap_raw: between resampled people and all.
-    *_corrected: at the sample size and in the mode of the model. paired: see above (NaN for the
-    Jensen-Shannon divergence, which is no function of d). uniform: (C, 2), the uniform control's
-    Wasserstein distance in the model's mode, by observed and by stated range: the zero of a fair skill.
-    """
+    """Expected distances of each cell, float64 (C, 5), columns as DISTANCES; NaN with one person."""
 
     split_half_raw: np.ndarray
+    """Between random halves of the people."""
     split_half_corrected: np.ndarray
+    """The same at the sample size and in the mode of the model."""
     bootstrap_raw: np.ndarray
+    """Between resampled people and all."""
     bootstrap_corrected: np.ndarray
     paired: np.ndarray
+    """See above; NaN for the Jensen-Shannon divergence, which is no function of d."""
     uniform: np.ndarray
+    """float64 (C, 2): the uniform control's Wasserstein distance in the model's mode, by observed and by
+    stated range: the zero of a fair skill."""
+    another_person: np.ndarray
+    """float64 (C, 3), ACCURACIES of predicting one person's answer by another's of the same cell: what a
+    perfect model of the cell's distribution is expected to reach. NaN with one person or without a range."""
+
+
+class Members(NamedTuple):
+    """The people of each cell: who is split and resampled, because one person's answers stay together."""
+
+    member: np.ndarray
+    """int64 (N): each row's person, numbered within the cell."""
+    people: np.ndarray
+    """int64 (C)."""
+    draws: np.ndarray
+    """int64 (N): the answers that the model sampled for each row; 0 for exact probabilities."""
 
 
 def ceilings(rows: PairedRows, n_draws: np.ndarray, splits: int, seed: int) -> Ceiling:
     """All ceilings, each the mean of `splits` random splits or resamples.
 
     n_draws: int64 (N), the answers that the model sampled for each row; 0 for exact probabilities.
-    People, not rows, are split and resampled: one person's answers in a cell stay together.
     """
     cells = len(rows.cell_rows) - 1
     cell = np.repeat(np.arange(cells), np.diff(rows.cell_rows))
-    member, members = _members(cell, rows.person, cells)
-    out = np.empty((cells, 3 * len(DISTANCES) + 2))
-    in_threads(
-        _simulate, cells, rows.cell_rows, member, members, rows.support_offsets, rows.support, rows.human_at,
-        rows.entry_offsets, rows.entry_at, rows.entry_prob, rows.ranges, rows.references, n_draws,
-        splits, np.uint64(seed), out,
-    )  # fmt: skip
+    members = Members(*_members(cell, rows.person, cells), n_draws)
+    out, accuracy = np.empty((cells, 3 * len(DISTANCES) + 2)), np.full((cells, len(ACCURACIES)), np.nan)
+    in_threads(_simulate, cells, rows, members, splits, np.uint64(seed), out)
+    in_threads(_another_person, cells, rows, members, accuracy)
     halves, resampled, paired, uniform = out[:, :5], out[:, 5:10], out[:, 10:15], out[:, 15:]
+    few = _few_a_point(rows, cell, members.people)
+    for part in (halves, resampled, paired):
+        part[np.ix_(few, PER_ANSWER)] = np.nan
     inverse = np.where(n_draws > 0, 1 / np.maximum(n_draws, 1), 0.0)
     draw_noise = np.bincount(cell, inverse, minlength=cells) / np.maximum(np.diff(rows.cell_rows), 1)
-    n = members.astype(float)
+    n = members.people.astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        between_halves = 1 / (members // 2) + 1 / (members - members // 2)
+        between_halves = 1 / (members.people // 2) + 1 / (members.people - members.people // 2)
         small_sample = n / (n - 1)  # resamples vary by (n - 1) / n of the true variance
         return Ceiling(
             split_half_raw=halves,
@@ -77,42 +97,23 @@ def ceilings(rows: PairedRows, n_draws: np.ndarray, splits: int, seed: int) -> C
             bootstrap_corrected=resampled * _by_order((1 + draw_noise) * small_sample),
             paired=paired * _by_order(small_sample),
             uniform=uniform,
+            another_person=accuracy,
         )
 
 
-def another_person(
-    offsets: np.ndarray, support: np.ndarray, human: np.ndarray, ranges: np.ndarray
-) -> np.ndarray:
-    """Accuracy of predicting one person's answer by another's of the same cell: float64 (C, 3).
-
-    Columns: published accuracy by observed and by stated range, and exact match. This is what a perfect
-    model of the cell's distribution is expected to reach. NaN with one answer or without a range.
-    """
-    out = np.full((len(offsets) - 1, 3), np.nan)
-    for cell in range(len(out)):
-        values = support[offsets[cell] : offsets[cell + 1]].astype(float)
-        counts = human[offsets[cell] : offsets[cell + 1]]
-        n = counts.sum()
-        if n < 2:
-            continue
-        out[cell, 2] = (counts * (counts - 1)).sum() / (n * (n - 1))
-        below_or_at = counts.cumsum()[:-1]
-        for column in range(2):
-            low, high = ranges[cell, 2 * column : 2 * column + 2]
-            if high > low:
-                gaps = np.diff(np.clip(values, low, high))
-                distance = 2 * (below_or_at * (n - below_or_at) * gaps).sum() / (n * (n - 1))
-                out[cell, column] = 1 - distance / (high - low)
-    return out
+def _few_a_point(rows: PairedRows, cell: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """(C) indices of cells with too few people for each answer that somebody gave."""
+    first_of_answer = np.unique(rows.human_at, return_index=True)[1]
+    answers = np.bincount(cell[first_of_answer], minlength=len(people))
+    return np.flatnonzero(people < FEWEST_A_POINT * answers)
 
 
 def _members(cell: np.ndarray, person: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """Number people from 0 in each cell: (N) numbers, and (C) how many there are."""
-    key = cell * (int(person.max()) + 1) + person
-    distinct, place = np.unique(key, return_inverse=True)
-    owner = distinct // (int(person.max()) + 1)
-    starts = np.searchsorted(owner, np.arange(cells))
-    return place - starts[cell], np.bincount(owner, minlength=cells)
+    most = int(person.max()) + 1
+    distinct, at = np.unique(cell * most + person, return_inverse=True)
+    counts = np.bincount(distinct // most, minlength=cells)
+    return at - starts_of(counts)[cell], counts
 
 
 def _by_order(variance_ratio: np.ndarray) -> np.ndarray:
@@ -123,25 +124,18 @@ def _by_order(variance_ratio: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _simulate(
-    first_cell, last_cell, cell_rows, member, members, support_offsets, support, human_at,
-    entry_offsets, entry_at, entry_prob, ranges, references, n_draws, splits, seed, out,
-):  # fmt: skip
+def _simulate(first_cell, last_cell, rows, members, splits, seed, out):
     for cell in range(first_cell, last_cell):
-        people = members[cell]
+        people = members.people[cell]
         out[cell] = np.nan
         if people < 2:
             continue
-        first, last = cell_rows[cell], cell_rows[cell + 1]
-        base, end = support_offsets[cell], support_offsets[cell + 1]
-        points = support[base:end]
+        base, end = rows.support_offsets[cell], rows.support_offsets[cell + 1]
+        points, limits = rows.support[base:end], rows.ranges[cell]
         human, model = np.zeros(end - base), np.zeros(end - base)
         one, predicted = np.zeros(end - base), np.zeros(end - base)
-        order = np.arange(people)
-        weight = np.ones(people)
-        _add_up(
-            first, last, base, member, weight, human_at, entry_offsets, entry_at, entry_prob, human, model
-        )
+        order, weight = np.arange(people), np.ones(people)
+        _add_up(rows, cell, members.member, weight, human, model)
         sums = np.zeros(17)
         distance = np.empty(5)
         state = stream(seed, cell, splits)
@@ -153,64 +147,93 @@ def _simulate(
             weight[:] = 0
             weight[order[: people // 2]] = 1
             one[:] = 0
-            for i in range(first, last):
-                one[human_at[i] - base] += weight[member[i]]
-            pair(points, one, human - one, ranges[cell], distance)
+            for i in range(rows.cell_rows[cell], rows.cell_rows[cell + 1]):
+                one[rows.human_at[i] - base] += weight[members.member[i]] * rows.weight[i]
+            pair(points, one, human - one, limits, distance)
             sums[:5] += distance
 
             weight[:] = 0
             for _ in range(people):
                 state = step(state)
                 weight[below(state, people)] += 1
-            _add_up(
-                first,
-                last,
-                base,
-                member,
-                weight,
-                human_at,
-                entry_offsets,
-                entry_at,
-                entry_prob,
-                one,
-                predicted,
-            )
-            pair(points, one, human, ranges[cell], distance)
+            _add_up(rows, cell, members.member, weight, one, predicted)
+            pair(points, one, human, limits, distance)
             sums[5:10] += distance
             change = (one - predicted) / one.sum() - (human - model) / human.sum()
-            _size(points, change, ranges[cell], distance)
+            _size(points, change, limits, distance)
             sums[10:15] += distance
 
             if split % UNIFORM_EVERY:
                 continue
+            draws = members.draws[rows.cell_rows[cell] : rows.cell_rows[cell + 1]]
             for r in range(2):
                 state = step(state)
-                drawn = _draw_uniform(references[r, base:end], n_draws[first:last], mix(state))
+                drawn = _draw_uniform(rows.references[r, base:end], draws, mix(state))
                 sums[15 + r] += clipped_wasserstein(
-                    points,
-                    human,
-                    drawn,
-                    human.sum(),
-                    drawn.sum(),
-                    ranges[cell, 2 * r],
-                    ranges[cell, 2 * r + 1],
+                    points, human, drawn, human.sum(), drawn.sum(), limits[2 * r], limits[2 * r + 1]
                 )
         out[cell] = sums / splits
         out[cell, 15:] *= splits / (1 + (splits - 1) // UNIFORM_EVERY)
 
 
 @njit(cache=True)
-def _add_up(
-    first, last, base, member, weight, human_at, entry_offsets, entry_at, entry_prob, human, predicted
-):
+def _add_up(rows, cell, member, weight, human, predicted):
     """Histograms of a cell's rows, weighted by person."""
     human[:] = 0
     predicted[:] = 0
-    for i in range(first, last):
-        w = weight[member[i]]
-        human[human_at[i] - base] += w
-        for j in range(entry_offsets[i], entry_offsets[i + 1]):
-            predicted[entry_at[j] - base] += w * entry_prob[j]
+    base = rows.support_offsets[cell]
+    for i in range(rows.cell_rows[cell], rows.cell_rows[cell + 1]):
+        w = weight[member[i]] * rows.weight[i]
+        human[rows.human_at[i] - base] += w
+        for j in range(rows.predicted.offsets[i], rows.predicted.offsets[i + 1]):
+            predicted[rows.predicted.answers[j] - base] += w * rows.predicted.weights[j]
+
+
+@njit(cache=True, nogil=True)
+def _another_person(first_cell, last_cell, rows, members, out):
+    """All pairs of answers of a cell, less those of one person with the same person."""
+    for cell in range(first_cell, last_cell):
+        if members.people[cell] < 2:
+            continue
+        base, end = rows.support_offsets[cell], rows.support_offsets[cell + 1]
+        points, limits = rows.support[base:end], rows.ranges[cell]
+        human = np.zeros(end - base)
+        latest = np.full(members.people[cell], -1)
+        first, last = rows.cell_rows[cell], rows.cell_rows[cell + 1]
+        before = np.full(last - first, -1)
+        own = np.zeros(4)  # weights of the pairs within persons, and their distances and matches
+        for i in range(first, last):
+            w, answer = rows.weight[i], points[rows.human_at[i] - base]
+            human[rows.human_at[i] - base] += w
+            own[3] += w * w
+            own[2] += w * w
+            before[i - first] = latest[members.member[i]]
+            latest[members.member[i]] = i
+            j = before[i - first]
+            while j >= 0:
+                other = points[rows.human_at[j] - base]
+                both = 2 * w * rows.weight[j]
+                own[3] += both
+                own[2] += both * (answer == other)
+                for r in range(2):
+                    low, high = limits[2 * r], limits[2 * r + 1]
+                    gap = abs(min(max(answer, low), high) - min(max(other, low), high))
+                    own[r] += both * gap
+                j = before[j - first]
+        total = human.sum()
+        pairs = total * total - own[3]
+        if pairs <= 0:
+            continue
+        out[cell, 2] = ((human * human).sum() - own[2]) / pairs
+        for r in range(2):
+            low, high = limits[2 * r], limits[2 * r + 1]
+            if high > low:
+                below_or_at, apart = 0.0, 0.0
+                for j in range(len(points) - 1):
+                    below_or_at += human[j]
+                    width = min(max(points[j + 1], low), high) - min(max(points[j], low), high)
+                    apart += 2 * below_or_at * (total - below_or_at) * width
+                out[cell, r] = 1 - (apart - own[r]) / pairs / (high - low)
 
 
 @njit(cache=True)

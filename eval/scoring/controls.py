@@ -14,16 +14,15 @@ most_frequent_others               the most frequent answer of pooled_others (th
 most_frequent_oracle               the most frequent answer of the cell itself
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from common.contract import CELL
 from common.errors import Refusal
 from common.scale import MAX_ANSWERS
-from eval.scoring.align import CELL
+from eval.scoring.ragged import Ragged, ragged
 
 CONTROLS = (
     "uniform_observed",
@@ -39,27 +38,16 @@ SCALE = ["scale_low", "scale_high"]
 TRAIN_COLUMNS = [*CELL, *SCALE, "response", "count"]
 
 
-@dataclass(frozen=True)
-class CellAnswers:
-    """An answer distribution for each of C cells, laid end to end: offsets (C + 1), answers, weights.
+def controls(rows: pl.DataFrame, cells: pl.DataFrame, train: pl.DataFrame | None) -> dict[str, Ragged]:
+    """All controls for the C rows of `cells` (see `align.group_frame`), from evaluation rows with `weight`.
 
-    A cell without any entry has no such control.
-    """
-
-    offsets: np.ndarray
-    answers: np.ndarray
-    weights: np.ndarray
-
-
-def controls(rows: pl.DataFrame, cells: pl.DataFrame, train_counts: Path | None) -> dict[str, CellAnswers]:
-    """All controls for the C rows of `cells` (see `inputs.group_frame`), from evaluation rows.
-
-    train_counts: `train_counts.parquet` of data/README.md; None leaves `training_marginal` empty.
+    train: `train_counts.parquet` of data/README.md; None leaves `training_marginal` empty. A cell without
+    such a control has no answers in it.
     """
     keyed = cells.with_row_index("cell").select(pl.col("cell").cast(pl.Int64), *CELL, *SCALE)
-    per_cell = rows.group_by(*CELL, "response").agg(pl.len().cast(pl.Int64).alias("weight"))
+    per_cell = rows.group_by(*CELL, "response").agg(pl.col("weight").sum())
     own = keyed.join(per_cell, on=CELL).select("cell", "response", "weight")
-    train = _read_train(train_counts)
+    train = _no_train() if train is None else train
     everyone = pl.concat([per_cell, train.select(per_cell.columns)])
     pooled = keyed.join(_sums(everyone, ["study_id", "task_num"]), on=["study_id", "task_num"])
     of_cell = keyed.join(_sums(everyone, CELL), on=CELL)
@@ -85,7 +73,7 @@ def _sums(counts: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
 def _minus(all_answers: pl.DataFrame, without: pl.DataFrame) -> pl.DataFrame:
     left = all_answers.join(without, on=["cell", "response"], how="left", suffix="_less")
     less = left.with_columns(pl.col("weight") - pl.col("weight_less").fill_null(0)).filter(
-        pl.col("weight") > 0
+        pl.col("weight") > 1e-9
     )
     return less.select("cell", "response", "weight")
 
@@ -113,7 +101,7 @@ def _uniform_stated(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
     )
     labelled = scales.filter(listed).select("cell", "scale_labels").explode("scale_labels")
     choices = labelled.select(
-        "cell", pl.col("scale_labels").struct.field("value").alias("response"), weight=pl.lit(1)
+        "cell", pl.col("scale_labels").struct.field("value").alias("response"), weight=pl.lit(1.0)
     )
     ranged = scales.filter(~listed)
     ranges = _grid(
@@ -128,28 +116,43 @@ def _grid(ranges: pl.DataFrame) -> pl.DataFrame:
         pl.Int64
     )
     answers = pl.int_ranges("low", pl.col("high") + 1, step, dtype=pl.Int64).alias("response")
-    return ranges.select("cell", answers).explode("response").with_columns(weight=pl.lit(1, pl.Int64))
+    return ranges.select("cell", answers).explode("response").with_columns(weight=pl.lit(1.0))
 
 
 def _other_outcomes(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
     per_outcome = rows.filter(pl.col("scale_low").is_not_null()).group_by(
         "study_id", "task_num", *SCALE, "response"
     )
-    counts = per_outcome.agg(pl.len().cast(pl.Int64).alias("weight"))
+    counts = per_outcome.agg(pl.col("weight").sum())
     same_scale = keyed.join(_sums(counts, ["study_id", *SCALE]), on=["study_id", *SCALE])
     own = keyed.join(counts, on=["study_id", "task_num", *SCALE])
     return _minus(same_scale.select("cell", "response", "weight"), own.select("cell", "response", "weight"))
 
 
-def _read_train(path: Path | None) -> pl.DataFrame:
-    """Training answers with their `weight`; none without a file."""
-    schema: dict[Any, Any] = {name: pl.String if name == "study_id" else pl.Int64 for name in TRAIN_COLUMNS}
-    if path is None or not path.is_file():
-        return pl.DataFrame(schema=schema).rename({"count": "weight"})
-    train = pl.read_parquet(path)
+def read_train(path: Path) -> pl.DataFrame | None:
+    """train_counts.parquet, None without a file."""
+    if not path.is_file():
+        return None
+    try:
+        return check_train(pl.read_parquet(path), str(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Refusal(
+            f"{path} can't be read ({str(error).splitlines()[0]}); make the data set again"
+        ) from None
+
+
+def check_train(train: pl.DataFrame, where: str = "train_counts") -> pl.DataFrame:
+    """Training counts as `controls` needs them: TRAIN_COLUMNS, with `count` as `weight`."""
     if absent := [name for name in TRAIN_COLUMNS if name not in train.columns]:
-        raise Refusal(f"{path} has no column {', '.join(absent)}; see data/README.md, train_counts.parquet")
-    return train.select(TRAIN_COLUMNS).cast(schema).rename({"count": "weight"})
+        raise Refusal(f"{where} has no column {', '.join(absent)}; see data/README.md, train_counts.parquet")
+    schema: dict[Any, Any] = {name: pl.String if name == "study_id" else pl.Int64 for name in TRAIN_COLUMNS}
+    cast = train.select(TRAIN_COLUMNS).cast(schema)
+    return cast.with_columns(pl.col("count").cast(pl.Float64)).rename({"count": "weight"})
+
+
+def _no_train() -> pl.DataFrame:
+    types = [pl.String, *[pl.Int64] * 5, pl.Float64]
+    return pl.DataFrame(schema=dict(zip((*TRAIN_COLUMNS[:-1], "weight"), types, strict=True)))
 
 
 def _training(keyed: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
@@ -165,10 +168,7 @@ def _most_frequent(counts: pl.DataFrame) -> pl.DataFrame:
     return ranked.group_by("cell", maintain_order=True).first()
 
 
-def _lay_out(entries: pl.DataFrame, cells: int) -> CellAnswers:
-    entries = entries.sort("cell", "response")
-    sizes = np.bincount(entries["cell"].to_numpy(), minlength=cells)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return CellAnswers(
-        offsets, entries["response"].to_numpy(), entries["weight"].to_numpy().astype(np.float64)
+def _lay_out(entries: pl.DataFrame, cells: int) -> Ragged:
+    return ragged(
+        entries["cell"].to_numpy(), entries["response"].to_numpy(), entries["weight"].to_numpy(), cells
     )

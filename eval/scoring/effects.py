@@ -1,274 +1,244 @@
-"""Treatment effects: does the model say which arm of an experiment moves people, where, and how far?
+"""Do predicted treatment effects agree with the observed ones: which arm moves people, where, and how far?
 
-For every pair of arms of an outcome: the observed and the predicted difference in means, raw and in
-standard deviations of people's answers. Each study counts the same, however many pairs it has. Which arm
-comes first is arbitrary, so correlation and slope run through the origin (they equal those of the pairs
-listed both ways round).
+Effects are in standard deviations of people's answers. Each study counts the same, however many pairs of arms
+it has. Which arm comes first is arbitrary, so correlation and slope run through the origin (they equal those
+of the pairs listed both ways round).
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
-from eval.scoring.align import Aligned
-from eval.scoring.answers import ROW_SCORES, row_scores
-from eval.scoring.estimates import Estimate, Studies, missing, statistic
+from eval.scoring.align import Evaluated
+from eval.scoring.contrasts import OUTCOME, Design, contrasts, design, mean_answers
+from eval.scoring.estimates import UNLIMITED, Studies, missing, statistic
+from eval.scoring.metrics import POSITIVE, SHARE, SIGNED
+from eval.scoring.record import Effects, Estimate, Estimates
+from eval.scoring.resampling import SumRows, resample_sums
+from eval.settings import ScoreSettings
 
-OUTCOME = ["study_id", "task_num"]
-ARM = [*OUTCOME, "condition_num"]
-CLEAR = 3.0  # |z| of a clear contrast
-MAX_PAIRS = 5000
-STATISTICS = (
-    "correlation",
-    "correlation_corrected",
-    "slope",
-    "magnitude_ratio",
-    "sign_agreement",
-    "sign_agreement_clear",
-    "rmse_range",
-    "rmse_std",
-    "rmse_std_shrunk",
-    "coverage_90",
-)
-BOUNDS = dict.fromkeys(("sign_agreement", "sign_agreement_clear", "coverage_90", "best_arm_hit"), (0.0, 1.0))
-BOUNDS["correlation"] = (-1.0, 1.0)
-ARM_STATISTICS = ("best_arm_hit", "best_arm_chance", "best_arm_regret")
+LIMITS = {
+    "correlation": SIGNED, "correlation_corrected": SIGNED, "correlation_disattenuated": SIGNED,
+    "slope": UNLIMITED, "magnitude_ratio": POSITIVE, "sign_agreement": SHARE, "sign_agreement_clear": SHARE,
+    "rmse_range": POSITIVE, "rmse_std": POSITIVE, "rmse_std_shrunk": POSITIVE, "coverage_90": SHARE,
+}  # fmt: skip
+ARM_LIMITS = {"best_arm_hit": SHARE, "best_arm_chance": SHARE, "best_arm_regret": POSITIVE}
 NO_CONTRAST = "no outcome has two arms to compare"
-NO_EFFECT = "predicted differences are all zero, or no larger than their noise"
-
-
-@dataclass(frozen=True)
-class Contrasts:
-    """Pairs of arms, one row each, with what was left out.
-
-    pairs: OUTCOME, condition_a, condition_b (a < b), observed, predicted (b minus a, answer units),
-    observed_se, predicted_se, difference_se, sd (of people's answers to the outcome), width (of the
-    observed range), z. arms: ARM, human, predicted (means), sd. left_out: {reason: pairs}.
-    """
-
-    pairs: pl.DataFrame
-    arms: pl.DataFrame
-    left_out: dict[str, int]
-
-
-def people_means(aligned: Aligned) -> pl.DataFrame:
-    """One row for each person and arm of an outcome: human and predicted mean answer.
-
-    Predicted answers are means of the predicted distribution, clipped to the observed range of the
-    outcome over all its arms.
-    """
-    rows = aligned.rows.select(*ARM, "participant", "response", "cell", "demographic")
-    outcomes = aligned.cells.group_by(OUTCOME, maintain_order=True).agg(
-        pl.col("observed_low").min(), pl.col("observed_high").max()
-    ).with_row_index("outcome")  # fmt: skip
-    outcome = rows.join(outcomes, on=OUTCOME, how="left", maintain_order="left")["outcome"].to_numpy()
-    observed = outcomes.select("observed_low", "observed_high").to_numpy().astype(float)
-    ranges = np.hstack([observed, observed])
-    scores = row_scores(
-        aligned.offsets,
-        aligned.answers,
-        aligned.probs,
-        rows["response"].to_numpy(),
-        outcome.astype(np.int64),
-        ranges,
-    )
-    expected = pl.Series("expected", scores[:, ROW_SCORES.index("expected")])
-    return (
-        rows.with_columns(expected)
-        .group_by(*ARM, "participant", maintain_order=True)
-        .agg(
-            pl.col("response").mean().alias("human"),
-            pl.col("expected").mean().alias("predicted"),
-            pl.col("demographic").first(),
-        )
-    )
-
-
-def contrasts(people: pl.DataFrame, cells: pl.DataFrame) -> Contrasts:
-    """Every pair of arms with at least two people each, of outcomes with one scale and some variation.
-
-    people: `people_means`, or any part of it. cells: `inputs.group_frame`. Standard errors are those of
-    independent people; where the same people are in both arms their covariance is taken off.
-    """
-    part = people.with_columns(difference=pl.col("human") - pl.col("predicted"))
-    values = ("human", "predicted", "difference")
-    arms = part.group_by(ARM).agg(
-        pl.len().alias("n"),
-        *(pl.col(name).mean() for name in values),
-        *(pl.col(name).var().alias(f"{name}_var") for name in values),
-    )
-    scale = ["scale_low", "scale_high", "observed_low", "observed_high"]
-    arms = arms.join(cells.select(*ARM, *scale), on=ARM, how="left").sort(ARM)
-    pairs = arms.join(arms, on=OUTCOME, suffix="_b").filter(
-        pl.col("condition_num") < pl.col("condition_num_b")
-    )
-    outcome = arms.filter(pl.col("n") > 1).group_by(OUTCOME).agg(
-        ((pl.col("human_var") * (pl.col("n") - 1)).sum() / (pl.col("n") - 1).sum()).sqrt().alias("sd"),
-        (pl.col("observed_high").max() - pl.col("observed_low").min()).alias("width"),
-    )  # fmt: skip
-    pairs = pairs.join(outcome, on=OUTCOME, how="left")
-    pairs = pairs.join(
-        _shared_people(part, values), on=[*OUTCOME, "condition_num", "condition_num_b"], how="left"
-    )
-    reasons = {
-        "the arms state different scales": pl.any_horizontal(
-            pl.col(name).ne_missing(pl.col(f"{name}_b")) for name in ("scale_low", "scale_high")
-        ),
-        "an arm has one respondent": (pl.col("n") < 2) | (pl.col("n_b") < 2),
-        "all people agree in every arm": ~(pl.col("sd") > 0).fill_null(False),
-    }
-    left_out = {}
-    for reason, wrong in reasons.items():
-        bad = pairs.filter(wrong)
-        if len(bad):
-            left_out[reason] = len(bad)
-            pairs = pairs.filter(~wrong)
-    return Contrasts(_finish(pairs), arms.join(outcome, on=OUTCOME, how="left"), left_out)
-
-
-def _shared_people(part: pl.DataFrame, values: tuple[str, ...]) -> pl.DataFrame:
-    """Covariances of the people who are in both arms of a pair, and how many they are."""
-    twice = part.filter(pl.len().over(*OUTCOME, "participant") > 1).select(*ARM, "participant", *values)
-    both = twice.join(twice, on=[*OUTCOME, "participant"], suffix="_b")
-    both = both.filter(pl.col("condition_num") < pl.col("condition_num_b"))
-    return both.group_by(*OUTCOME, "condition_num", "condition_num_b").agg(
-        pl.len().alias("n_both"),
-        *(pl.cov(name, f"{name}_b").alias(f"{name}_cov") for name in values),
-    )
-
-
-def _finish(pairs: pl.DataFrame) -> pl.DataFrame:
-    def standard_error(name: str) -> pl.Expr:
-        shared = 2 * (pl.col(f"{name}_cov") * pl.col("n_both") / (pl.col("n") * pl.col("n_b"))).fill_null(0)
-        variance = pl.col(f"{name}_var") / pl.col("n") + pl.col(f"{name}_var_b") / pl.col("n_b") - shared
-        return variance.clip(0).sqrt()
-
-    observed = pl.col("human_b") - pl.col("human")
-    pairs = pairs.with_columns(
-        condition_a="condition_num",
-        condition_b="condition_num_b",
-        observed=observed,
-        predicted=pl.col("predicted_b") - pl.col("predicted"),
-        observed_se=standard_error("human"),
-        predicted_se=standard_error("predicted"),
-        difference_se=standard_error("difference"),
-    ).with_columns(
-        z=pl.when(pl.col("observed_se") > 0).then(pl.col("observed") / pl.col("observed_se")),
-    )
-    return pairs.select(
-        *OUTCOME, "condition_a", "condition_b", "observed", "predicted", "observed_se", "predicted_se",
-        "difference_se", "sd", "width", "z",
-    ).sort(*OUTCOME, "condition_a", "condition_b")  # fmt: skip
+NO_EFFECT = "no effect predicted: predicted differences are zero, or no larger than their noise"
+LIMITED = "limited to 1: noise took more off the spread of effects than there was"
+REASONS = {
+    "sign_agreement_clear": "no contrast is clear (3 standard errors or more from zero)",
+    "rmse_std_shrunk": "no other study to take the shrinkage from, or no effect predicted",
+}
+HALF_SAMPLES = 20  # random splits of the people
+SUMS = (
+    "op",
+    "oo",
+    "pp",
+    "noise_o",
+    "noise_p",
+    "noise_op",
+    "agree",
+    "clear",
+    "agree_clear",
+    "range_error",
+    "covered",
+)
+Sums = dict[str, np.ndarray]
 
 
 def effect_scores(
-    people: pl.DataFrame, cells: pl.DataFrame, replicates: int, seed: int
-) -> tuple[dict[str, Any], pl.DataFrame]:
+    evaluated: Evaluated, train: pl.DataFrame | None, settings: ScoreSettings, seed: int
+) -> tuple[Effects, pl.DataFrame]:
     """The `effects` block of scores.json, and contrasts.parquet: every pair of arms, the clearest first."""
-    found = contrasts(people, cells)
-    pairs = found.pairs
-    clear = (pairs["z"].abs() >= CLEAR).fill_null(False)
-    summary = {
-        "contrasts": len(pairs),
-        "outcomes": pairs.select(OUTCOME).n_unique() if len(pairs) else 0,
-        "studies": pairs["study_id"].n_unique(),
-        "clear": int(clear.sum()),
-        "left_out": found.left_out,
-        "model": {**statistics(pairs, clear, replicates, seed), **_best_arms(found, replicates, seed)},
-        "half_sample": half_sample(people, cells, pairs, replicates, seed),
-    }
-    listed = pairs.with_columns(
-        observed_std=pl.col("observed") / pl.col("sd"),
-        predicted_std=pl.col("predicted") / pl.col("sd"),
-        clear=clear,
-    ).sort(pl.col("z").abs(), descending=True, nulls_last=True)
-    shown = listed.drop("difference_se", "sd", "width").head(MAX_PAIRS)
-    return summary | {"pairs": shown.to_dicts()}, listed
-
-
-def half_sample(
-    people: pl.DataFrame, cells: pl.DataFrame, pairs: pl.DataFrame, replicates: int, seed: int
-) -> dict[str, Estimate]:
-    """The same statistics when one random half of the people predicts the other: the human control.
-
-    Clear contrasts are those of all people, as for the model. Each half has half the people, so this is
-    a lower bound of what a perfect model reaches.
-    """
-    rng = np.random.default_rng([seed, 2])
-    one = people.select("study_id", "participant").unique(maintain_order=True)
-    one = one.with_columns(first=pl.Series(rng.permutation(len(one)) % 2 == 0))
-    marked = people.join(one, on=["study_id", "participant"], how="left")
-    halves = [contrasts(marked.filter(side), cells).pairs for side in (pl.col("first"), ~pl.col("first"))]
-    key = [*OUTCOME, "condition_a", "condition_b"]
-    other = halves[1].select(*key, predicted="observed", predicted_se="observed_se")
-    both = halves[0].drop("predicted", "predicted_se").join(other, on=key)
-    both = both.with_columns(
-        difference_se=(pl.col("observed_se") ** 2 + pl.col("predicted_se") ** 2).sqrt()
-    ).join(pairs.select(*key, all_z="z"), on=key, how="left")
-    return statistics(both, (both["all_z"].abs() >= CLEAR).fill_null(False), replicates, seed)
-
-
-def statistics(pairs: pl.DataFrame, clear: pl.Series, replicates: int, seed: int) -> dict[str, Estimate]:
-    """STATISTICS of pairs of arms; intervals over studies."""
+    arms = design(evaluated, train)
+    pairs = contrasts(arms)
     if pairs.is_empty():
-        return {name: missing(NO_CONTRAST) for name in STATISTICS}
-    pairs = pairs.with_columns(clear=clear).sort("study_id")
-    studies = Studies.of(pairs["study_id"].to_list(), replicates, seed)
-    sd = pairs["sd"].to_numpy()
-    o, p, se_o, se_p, se_d = (
-        pairs[name].to_numpy() / sd
-        for name in ("observed", "predicted", "observed_se", "predicted_se", "difference_se")
+        model = {name: missing(NO_CONTRAST) for name in (*LIMITS, *ARM_LIMITS)}
+        half = {name: missing(NO_CONTRAST) for name in LIMITS}
+    else:
+        studies = Studies.of(pairs["study_id"].to_list(), settings.replicates, seed)
+        people = _people_sums(arms, pairs, studies, settings.replicates, seed)
+        model = agreement(product_sums(pairs, studies), len(pairs), studies, people) | _best_arms(
+            arms, settings, seed
+        )
+        half = agreement(_half_samples(arms, studies, seed), len(pairs), studies)
+    record = Effects(
+        contrasts=len(pairs), outcomes=pairs.select(OUTCOME).n_unique() if len(pairs) else 0,
+        studies=pairs["study_id"].n_unique(), clear=int(pairs["clear"].sum()), left_out=arms.left_out,
+        model=model, half_sample=half,
+    )  # fmt: skip
+    listed = pairs.with_columns(
+        observed_std=pl.col("observed") / pl.col("sd"), predicted_std=pl.col("predicted") / pl.col("sd")
     )
+    return record, listed.sort(pl.col("z").abs(), descending=True, nulls_last=True)
+
+
+def agreement(sums: Sums, pairs: int, studies: Studies, people: Sums | None = None) -> Estimates:
+    """Every statistic of LIMITS from each study's mean products (S), with intervals over studies and people.
+
+    people: the same products when people are drawn again (R, S).
+    """
+    shrunk = _shrunk_errors(sums)
+    with np.errstate(invalid="ignore"):
+        value = _statistics(
+            {name: column[None].mean(1) for name, column in sums.items()}, shrunk[None].mean(1)
+        )
+        count = len(shrunk)
+        drawn = _statistics(
+            {name: studies.weights @ column / count for name, column in sums.items()},
+            studies.weights @ shrunk / count,
+        )
+        of_people = None
+        if people is not None:
+            of_people = _statistics(
+                {name: column.mean(1) for name, column in people.items()}, _shrunk_errors(people).mean(1)
+            )
+    out = {}
+    for name, limits in LIMITS.items():
+        if name == "slope" and _no_slope(sums, people):
+            out[name] = missing(NO_EFFECT)
+            continue
+        figure, reason = float(value[name][0]), REASONS.get(name, NO_EFFECT)
+        resampled = None if of_people is None else of_people[name]
+        limited = limits == SIGNED and abs(figure) >= 1 and name != "correlation"
+        one = statistic(
+            float(np.clip(figure, *limits)), np.clip(drawn[name], *limits), count, pairs,
+            None if resampled is None else np.clip(resampled, *limits), reason, limits,
+        )  # fmt: skip
+        out[name] = one.model_copy(update={"reason": LIMITED}) if limited and one.value is not None else one
+    return out
+
+
+def _no_slope(sums: Sums, people: Sums | None) -> bool:
+    """True where the predicted effects aren't larger than their own noise: a slope would be arbitrary."""
+    excess = sums["pp"].mean() - sums["noise_p"].mean()
+    error = 0.0 if people is None else people["pp"].mean(1).std()
+    return bool(excess <= 1.645 * error)
+
+
+def product_sums(pairs: pl.DataFrame, studies: Studies) -> Sums:
+    """Each study's means over its pairs of the products that all statistics are made of: {name: (S)}."""
+    names = ("observed", "predicted", "observed_se", "predicted_se", "difference_se")
+    o, p, se_o, se_p, se_d = ((pairs[name] / pairs["sd"]).to_numpy() for name in names)
+    within = stats.t.ppf(0.95, pairs["difference_df"].fill_null(np.inf).to_numpy()) * se_d
+    products = _products(o, p, pairs["clear"].to_numpy(), (pairs["sd"] / pairs["width"]).to_numpy())
+    products |= {
+        "noise_o": se_o**2, "noise_p": se_p**2, "noise_op": (se_o**2 + se_p**2 - se_d**2) / 2,
+        "covered": (np.abs(o - p) <= within).astype(float),
+    }  # fmt: skip
+    return {name: studies.means(products[name]) for name in SUMS}
+
+
+def _products(o: np.ndarray, p: np.ndarray, clear: np.ndarray, unit: np.ndarray) -> Sums:
     p = np.where(np.abs(p) < 1e-9, 0.0, p)  # what rounding leaves of equal means is no effect
     agree = np.where((o == 0) | (p == 0), 0.5, np.sign(o) == np.sign(p))
-    is_clear = pairs["clear"].to_numpy().astype(float)
-    shared_noise = (se_o**2 + se_p**2 - se_d**2) / 2
-    sums = {
-        "op": o * p, "oo": o * o, "pp": p * p, "noise_o": se_o**2, "noise_p": se_p**2,
-        "noise_op": shared_noise,
-        "agree": agree, "clear": is_clear, "agree_clear": agree * is_clear,
-        "range_error": ((o - p) * sd / pairs["width"].to_numpy()) ** 2,
-        "covered": np.abs(o - p) <= 1.6449 * se_d,
-    }  # fmt: skip
-    per_study = {name: studies.means(np.asarray(values, float)) for name, values in sums.items()}
-    shrunk = _shrunk_errors(per_study)
-    value = _statistics({name: column.mean() for name, column in per_study.items()}, shrunk.mean())
-    drawn = _statistics(
-        {name: studies.weights @ column / len(column) for name, column in per_study.items()},
-        studies.weights @ shrunk / len(shrunk),
-    )
+    shown = np.broadcast_to(clear, o.shape).astype(float)
     return {
-        name: statistic(
-            float(value[name]),
-            drawn[name],
-            len(studies.names),
-            len(pairs),
-            None,
-            _why(name),
-            BOUNDS.get(name),
-        )
-        for name in STATISTICS
+        "op": o * p, "oo": o * o, "pp": p * p, "agree": agree, "clear": shown, "agree_clear": agree * shown,
+        "range_error": ((o - p) * unit) ** 2,
+    }  # fmt: skip
+
+
+def _people_sums(arms: Design, pairs: pl.DataFrame, studies: Studies, replicates: int, seed: int) -> Sums:
+    """`product_sums` when people are drawn again: {name: (R, S)}. What sampling adds to products is taken off
+    them."""
+    fixed = product_sums(pairs, studies)
+    unit, sd = (pairs["sd"] / pairs["width"]).to_numpy(), pairs["sd"].to_numpy()
+    a, b = arms.first, arms.second
+    within = (
+        stats.t.ppf(0.95, pairs["difference_df"].fill_null(np.inf).to_numpy())
+        * pairs["difference_se"].to_numpy()
+        / sd
+    )
+    parts: dict[str, list[np.ndarray]] = {}
+    for means in resampled_means(arms, replicates, seed):
+        o, p = ((means[:, b, k] - means[:, a, k]) / sd for k in range(2))
+        known = np.isfinite(o)
+        products = _products(o, p, pairs["clear"].to_numpy(), unit)
+        products["covered"] = (np.abs(o - p) <= within).astype(float)
+        for name, values in products.items():
+            parts.setdefault(name, []).append(studies.means(np.where(known, values, np.nan)))
+    sums = {name: np.concatenate(values) for name, values in parts.items()}
+    # a resampled effect has its sampling error twice: once from the people, once from drawing them again
+    return sums | {
+        name: np.broadcast_to(2 * fixed[name], sums["op"].shape)
+        for name in ("noise_o", "noise_p", "noise_op")
     }
 
 
-def _shrunk_errors(s: dict[str, np.ndarray]) -> np.ndarray:
+def resampled_means(arms: Design, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Mean human and predicted answers of each arm when people are drawn again: (chunk, A, 2) at a time."""
+    people = arms.people
+    study = (people["study_id"].rank("dense").cast(pl.Int64) - 1).to_numpy()
+    person = (
+        people.select(pl.col("participant").rank("dense").over("study_id").cast(pl.Int32) - 1)
+        .to_series()
+        .to_numpy()
+    )
+    values = np.column_stack([np.ones(len(study)), arms.values[:, :2]]) * arms.weight[:, None]
+    rows = SumRows.of(study, person, arms.arm, values, len(arms.arms))
+    for sums in resample_sums(rows, replicates, seed):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            yield sums[..., 1:] / sums[..., :1]
+
+
+def _half_samples(arms: Design, studies: Studies, seed: int) -> Sums:
+    """`product_sums` when one half of the people predicts the other, the mean of HALF_SAMPLES random splits.
+
+    The half that is predicted says which contrasts are clear, as all people do for a model, and it is the
+    half that is judged; the predicting half has no part in the choice. Both are half as large as what a model
+    is held to, so this is a lower bound of what a perfect model reaches.
+    """
+    rng = np.random.default_rng([seed, 2])
+    person = arms.people.select(pl.struct("study_id", "participant").rank("dense")).to_series().to_numpy() - 1
+    names = ["observed", "observed_se"]
+    total: dict[str, list[np.ndarray]] = {name: [] for name in SUMS}
+    for _ in range(HALF_SAMPLES):
+        first = (rng.permutation(person.max() + 1) % 2 == 0)[person]
+        judged, predicting = contrasts(arms, first), contrasts(arms, ~first)
+        key = [*OUTCOME, "condition_a", "condition_b"]
+        other = predicting.select(*key, *names).rename(
+            {"observed": "predicted", "observed_se": "predicted_se"}
+        )
+        both = judged.drop("predicted", "predicted_se", "difference_se", "difference_df").join(
+            other, on=key, nulls_equal=True, maintain_order="left"
+        )
+        both = both.with_columns(
+            difference_se=(pl.col("observed_se") ** 2 + pl.col("predicted_se") ** 2).sqrt(),
+            difference_df=2 * pl.col("df"),
+        )
+        split = Studies(
+            studies.names, np.searchsorted(studies.names, both["study_id"].to_list()), studies.weights
+        )
+        for name, values in product_sums(both, split).items():
+            total[name].append(values)
+    with np.errstate(invalid="ignore"):
+        return {name: np.nan_to_num(np.nanmean(np.stack(values), 0)) for name, values in total.items()}
+
+
+def _shrunk_errors(s: Sums) -> np.ndarray:
     """Each study's mean squared error when predictions are shrunk by the slope of all other studies."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = (s["op"].sum() - s["op"]) / (s["pp"].sum() - s["pp"])
+        rest_op = s["op"].sum(-1, keepdims=True) - s["op"]
+        rest_pp = s["pp"].sum(-1, keepdims=True) - s["pp"]
+        slope = np.where(rest_pp > 1e-18, rest_op / rest_pp, np.nan)
         return s["oo"] - 2 * slope * s["op"] + slope**2 * s["pp"]
 
 
-def _statistics(m: dict[str, Any], shrunk: Any) -> dict[str, Any]:
-    def root(x: Any) -> Any:
+def _statistics(m: Sums, shrunk: np.ndarray) -> Sums:
+    def root(x: np.ndarray) -> np.ndarray:
         return np.sqrt(np.where(x > 0, x, np.nan))
 
     true_o, true_p = m["oo"] - m["noise_o"], m["pp"] - m["noise_p"]
+    shared = m["op"] - m["noise_op"]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "correlation": m["op"] / root(m["oo"] * m["pp"]),
-            "correlation_corrected": (m["op"] - m["noise_op"]) / (root(true_o) * root(true_p)),
+            "correlation_corrected": shared / (root(true_o) * root(true_p)),
+            "correlation_disattenuated": shared / (root(true_o) * root(m["pp"])),
             "slope": m["op"] / np.where(m["pp"] > 0, m["pp"], np.nan),
             "magnitude_ratio": root(true_p) / root(true_o),
             "sign_agreement": m["agree"],
@@ -280,45 +250,31 @@ def _statistics(m: dict[str, Any], shrunk: Any) -> dict[str, Any]:
         }
 
 
-def _why(name: str) -> str:
-    return {
-        "sign_agreement_clear": f"no contrast is clear (|z| >= {CLEAR:g})",
-        "rmse_std_shrunk": "no other study to take the shrinkage from, or predicted effects are zero",
-    }.get(name, NO_EFFECT)
-
-
-def _best_arms(found: Contrasts, replicates: int, seed: int) -> dict[str, Estimate]:
+def _best_arms(arms: Design, settings: ScoreSettings, seed: int) -> dict[str, Estimate]:
     """Does the model name the arm with the highest (and with the lowest) mean? Means of both directions.
 
     Among predictions that tie, one is picked by chance. Regret: what the named arm's mean lacks, in
     standard deviations.
     """
-    pairs, arms = found.pairs, found.arms
-    compared = pl.concat(
-        [pairs.select(*OUTCOME, condition_num=side) for side in ("condition_a", "condition_b")]
-    ).unique()
-    arms = arms.join(compared, on=ARM, how="semi")
-    if arms.is_empty():
-        return {name: missing(NO_CONTRAST) for name in ARM_STATISTICS}
+    compared = np.unique(np.concatenate([arms.first, arms.second]))
+    table = mean_answers(arms)[compared]
     per_outcome = []
     for sign in (1, -1):
         human, predicted = sign * pl.col("human"), sign * pl.col("predicted")
         top = human.max()
         named = predicted >= predicted.max() - 1e-9 * pl.col("sd").max()
         per_outcome.append(
-            arms.group_by(OUTCOME).agg(
+            table.group_by(OUTCOME).agg(
                 (human.filter(named) >= top).mean().alias("best_arm_hit"),
                 (1 / pl.len()).alias("best_arm_chance"),
                 ((top - human.filter(named).mean()) / pl.col("sd").max()).alias("best_arm_regret"),
             )
         )
-    rows = pl.concat(per_outcome).group_by("study_id").agg(pl.col(ARM_STATISTICS).mean()).sort("study_id")
-    studies = Studies.of(rows["study_id"].to_list(), replicates, seed)
+    rows = pl.concat(per_outcome).group_by("study_id").agg(pl.col(*ARM_LIMITS).mean()).sort("study_id")
+    studies = Studies.of(rows["study_id"].to_list(), settings.replicates, seed)
     out = {}
-    for name in ARM_STATISTICS:
+    for name, limits in ARM_LIMITS.items():
         values = rows[name].to_numpy().astype(float)
         drawn = studies.weights @ values / len(values)
-        out[name] = statistic(
-            float(values.mean()), drawn, len(values), len(per_outcome[0]), bounds=BOUNDS.get(name)
-        )
+        out[name] = statistic(float(values.mean()), drawn, len(values), len(per_outcome[0]), limits=limits)
     return out

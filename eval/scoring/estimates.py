@@ -1,14 +1,19 @@
 """From cells to figures: means over cells, then studies, with both intervals and a reason for every gap."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
+from scipy import stats
 
-from eval.scoring.resampling import people_interval, study_interval, study_means, study_weights, weighted_mean
+from eval.scoring.metrics import Limits
+from eval.scoring.record import Estimate
 
-Estimate = dict[str, Any]
-ONE_STUDY = "no interval over studies: only one study"
+LEVEL = 0.95
+FEWEST_STUDIES = 5  # an interval over fewer studies is too wide to say anything
+UNLIMITED: Limits = (-np.inf, np.inf)
+NOT_COMPUTABLE = "not computable: a quantity that it divides by is zero or negative"
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -33,123 +38,142 @@ class Studies:
         return study_means(values, self.of_cell, len(self.names))
 
 
+def study_means(values: np.ndarray, study: np.ndarray, studies: int) -> np.ndarray:
+    """Mean over each study's cells that have a value: (..., C) to (..., studies); NaN where none has."""
+    flat = np.atleast_2d(values)
+    known = np.isfinite(flat)
+    filled = np.where(known, flat, 0.0)
+    starts = np.searchsorted(study, np.arange(studies))
+    sums = np.add.reduceat(filled, starts, axis=-1, dtype=np.float64)
+    counts = np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means.reshape(*values.shape[:-1], studies)
+
+
+def study_weights(studies: int, replicates: int, seed: int) -> np.ndarray:
+    """How often each study is drawn in each replicate: float64 (replicates, studies)."""
+    rng = np.random.default_rng([seed, studies])
+    return rng.multinomial(studies, np.full(studies, 1 / studies), size=replicates).astype(np.float64)
+
+
 def missing(reason: str) -> Estimate:
     """An estimate that can't be computed."""
-    return _pack(None, None, None, 0, 0, reason)
+    return Estimate(value=None, reason=reason)
 
 
-def estimate(cells: np.ndarray, studies: Studies, reason: str, people: np.ndarray | None = None) -> Estimate:
+def estimate(
+    cells: np.ndarray, studies: Studies, reason: str, people: np.ndarray | None = None,
+    limits: Limits = UNLIMITED,
+) -> Estimate:  # fmt: skip
     """Estimate of the mean over studies of the mean over cells (C).
 
-    people: (R, C), the cells' values when people are drawn again. reason: why the value is null, if no
-    cell has one.
+    people: (R, S), the studies' means when people are drawn again. reason: why the value is null, if no cell
+    has one. limits: the values that the figure can take.
     """
-    known = np.isfinite(cells)
-    if not known.any():
-        return missing(reason)
-    resampled = None
-    if people is not None:
-        with np.errstate(invalid="ignore"):
-            resampled = _mean(studies.means(np.where(known, people, np.nan)))
-    return study_estimate(studies.means(cells), studies, reason, int(known.sum()), resampled)
+    known = int(np.isfinite(cells).sum())
+    return study_estimate(studies.means(cells), studies, reason, known, people, limits)
 
 
 def study_estimate(
-    values: np.ndarray, studies: Studies, reason: str, cells: int = 0, people: np.ndarray | None = None
-) -> Estimate:
-    """Estimate of the mean over studies (S), NaN where a study has none. people: (R) replicates."""
+    values: np.ndarray, studies: Studies, reason: str, cells: int = 0, people: np.ndarray | None = None,
+    limits: Limits = UNLIMITED,
+) -> Estimate:  # fmt: skip
+    """Estimate of the mean over studies (S), NaN where a study has none. people: (R, S) replicates."""
     known = np.isfinite(values)
     if not known.any():
         return missing(reason)
-    value = float(values[known].mean())
-    return statistic(value, weighted_mean(values, studies.weights), int(known.sum()), cells, people)
+    resampled = None if people is None else mean_of_known(np.where(known, people, np.nan))
+    return statistic(
+        float(values[known].mean()), weighted_mean(values, studies.weights), int(known.sum()), cells,
+        resampled, limits=limits,
+    )  # fmt: skip
 
 
 def statistic(
     value: float, replicates: np.ndarray, studies: int, cells: int = 0, people: np.ndarray | None = None,
-    reason: str = "not computable: a quantity that it divides by is zero or negative",
-    bounds: tuple[float, float] | None = None,
+    reason: str = NOT_COMPUTABLE, limits: Limits = UNLIMITED,
 ) -> Estimate:  # fmt: skip
-    """Estimate of any statistic from its value and its replicates over studies (R) and people (R).
-
-    bounds: the statistic's own limits, where the interval ends.
-    """
+    """Estimate of any statistic from its value and its replicates over studies (R) and people (R)."""
     if not np.isfinite(value):
         return missing(reason)
-    interval = study_interval(value, replicates, studies)
-    if interval and bounds:
-        interval = (max(interval[0], bounds[0]), min(interval[1], bounds[1]))
-    return _pack(
-        float(value),
-        interval,
-        None if people is None else people_interval(value, people),
-        studies,
-        cells,
-        None if interval else ONE_STUDY,
+    low, high = study_interval(value, replicates, studies, limits) or (None, None)
+    low_people, high_people = (None if people is None else people_interval(value, people, limits)) or (
+        None,
+        None,
     )
+    return Estimate(
+        value=float(value), low=low, high=high, low_people=low_people, high_people=high_people,
+        studies=studies, cells=cells, reason=few_studies(studies) if low is None else None,
+    )  # fmt: skip
 
 
-def skill(
-    model: np.ndarray,
-    zero: np.ndarray,
-    one: np.ndarray,
-    studies: Studies,
-    people: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Estimate, np.ndarray, np.ndarray | None]:
-    """Skill (zero - model) / (zero - one) of overall means, of each study (S), and its replicates (R, S).
+def few_studies(studies: int) -> str:
+    """Why there is no interval over studies."""
+    if studies >= FEWEST_STUDIES:
+        return "no interval over studies: too few resamples of them give a value"
+    count = "only one study" if studies == 1 else f"only {studies} studies, fewer than {FEWEST_STUDIES}"
+    return f"no interval over studies: {count}"
 
-    model, zero, one: distances (C) of the model, of the uniform guess (skill 0) and of the ceiling
-    (skill 1), on the cells that have all three. people: (R, C) replicates of model and zero.
+
+def study_interval(
+    value: float, replicates: np.ndarray, studies: int, limits: Limits = UNLIMITED
+) -> Interval:
+    """95% interval over studies from replicates of a statistic; None with fewer than FEWEST_STUDIES.
+
+    Expanded percentile interval (Hesterberg 2015, section 4.4): a plain percentile interval is too
+    narrow with few studies; the deviations are stretched by sqrt(n / (n - 1)) and t over normal.
     """
-    shared = np.isfinite(model) & np.isfinite(zero) & np.isfinite(one)
-    if not shared.any():
-        reason = "no cell has the model's distance, the uniform control and the ceiling"
-        return missing(reason), np.full(len(studies.names), np.nan), None
-    of_model, of_zero, of_one = (studies.means(np.where(shared, part, np.nan)) for part in (model, zero, one))
-    known = np.isfinite(of_model)
-    weights = studies.weights
-    drawn = _ratio(*(weighted_mean(part, weights) for part in (of_model, of_zero, of_one)))
-    value = _ratio(of_model[known].mean(), of_zero[known].mean(), of_one[known].mean())
-    resampled = by_study = None
-    if people is not None:
-        parts = [studies.means(np.where(shared, part, np.nan)) for part in people]
-        moved = [_centred(_mean(part)) for part in parts]
-        by_study = _ratio(of_model + _centred(parts[0]), of_zero + _centred(parts[1]), of_one)
-        resampled = _ratio(
-            of_model[known].mean() + moved[0], of_zero[known].mean() + moved[1], of_one[known].mean()
-        )
-    reason = "the ceiling is no better than the uniform guess"
-    overall = statistic(float(value), drawn, int(known.sum()), int(shared.sum()), resampled, reason)
-    return overall, _ratio(of_model, of_zero, of_one), by_study
+    known = replicates[np.isfinite(replicates)]
+    if studies < FEWEST_STUDIES or len(known) < 2 or not np.isfinite(value):
+        return None
+    tail = (1 - LEVEL) / 2
+    return _inside(value, stretch(studies) * (np.quantile(known, [tail, 1 - tail]) - value), limits)
 
 
-def _ratio(model: Any, zero: Any, one: Any) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(zero > one, (zero - model) / (zero - one), np.nan)
+@lru_cache
+def stretch(studies: int) -> float:
+    """How much a bootstrap over so few studies is widened (Hesterberg 2015, section 4.4)."""
+    tail = (1 - LEVEL) / 2
+    student, normal = stats.t.ppf(1 - tail, studies - 1), stats.norm.ppf(1 - tail)
+    return float(np.sqrt(studies / (studies - 1)) * student / normal)
 
 
-def _mean(study_values: np.ndarray) -> np.ndarray:
-    """(R, S) to (R): mean over the studies that have a value."""
+def people_interval(value: float, replicates: np.ndarray, limits: Limits = UNLIMITED) -> Interval:
+    """95% interval over people: the replicates' quantiles, moved so that their mean is the value."""
+    known = replicates[np.isfinite(replicates)]
+    if len(known) < 2 or not np.isfinite(value):
+        return None
+    return _inside(value, np.quantile(known - known.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), limits)
+
+
+def _inside(value: float, deviations: np.ndarray, limits: Limits) -> tuple[float, float]:
+    """The interval that deviates so from the value, kept within limits.
+
+    An end that faces a limit deviates on the logarithmic scale of its distance from that limit: as far, to
+    first order, where the limit is far away, and never beyond it.
+    """
+    low, high = limits
+    below, above = float(deviations[0]), float(deviations[1])
+    if not low <= value <= high:
+        return value + below, value + above
+    if np.isfinite(low) and below < 0:
+        below = (value - low) * (np.exp(below / (value - low)) - 1) if value > low else 0.0
+    if np.isfinite(high) and above > 0:
+        above = (high - value) * (1 - np.exp(-above / (high - value))) if value < high else 0.0
+    return float(value + below), float(value + above)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over studies (S) with each row of weights (R, S), over the studies that have a value: (R)."""
+    known = np.isfinite(values)
+    total = weights @ known
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (weights @ np.where(known, values, 0.0)) / total, np.nan)
+
+
+def mean_of_known(study_values: np.ndarray) -> np.ndarray:
+    """(R, S) to (R): mean over the studies that have a value; NaN where none has."""
     known = np.isfinite(study_values)
-    return np.where(known, study_values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
-
-
-def _centred(values: np.ndarray) -> np.ndarray:
-    """Replicates (R, ...) around 0."""
-    return values - values.mean(0)
-
-
-def _pack(
-    value: float | None,
-    interval: tuple[float, float] | None,
-    people: tuple[float, float] | None,
-    studies: int,
-    cells: int,
-    reason: str | None,
-) -> Estimate:
-    low, high = interval or (None, None)
-    low_people, high_people = people or (None, None)
-    return {
-        "value": value, "low": low, "high": high, "low_people": low_people, "high_people": high_people,
-        "studies": studies, "cells": cells, "reason": reason,
-    }  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        return np.where(known, study_values, 0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from eval.scoring import metrics
+
 
 @dataclass(frozen=True)
 class Term:
@@ -12,103 +14,7 @@ class Term:
     better: str = ""
 
 
-METRICS = {
-    "wasserstein_observed": Term(
-        "Wasserstein, observed range",
-        "How far answers would have to be moved, on average, to turn the predicted distribution into the "
-        "people's. The unit is the range from the smallest to the largest answer that people gave in the "
-        "cell (0: identical; 1: everybody at opposite ends). The published figures use this range.",
-        "low",
-    ),
-    "wasserstein_stated": Term(
-        "Wasserstein, stated range",
-        "The same distance, but the unit is the whole scale that the question states. Stated ranges are "
-        "wider, so these figures are smaller: never compare them with observed-range figures.",
-        "low",
-    ),
-    "total_variation": Term(
-        "Total variation",
-        "The share of people whose answer would have to change for the two distributions to agree, however "
-        "far the answers lie apart.",
-        "low",
-    ),
-    "jensen_shannon": Term(
-        "Jensen-Shannon divergence",
-        "How easily one could tell by single answers whether they come from people or from the model "
-        "(0: not at all; 1: always; in bits).",
-        "low",
-    ),
-    "kolmogorov_smirnov": Term(
-        "Kolmogorov-Smirnov distance",
-        "The largest gap between the two cumulative distributions.",
-        "low",
-    ),
-    "mean_error_observed": Term(
-        "Error of the mean, observed range",
-        "How far the predicted mean lies from the people's, in units of the observed range.",
-        "low",
-    ),
-    "mean_error_stated": Term(
-        "Error of the mean, stated range",
-        "How far the predicted mean lies from the people's, in units of the stated scale.",
-        "low",
-    ),
-    "mean_bias_observed": Term(
-        "Bias of the mean, observed range",
-        "Predicted mean minus the people's, in units of the observed range: above 0 the model is too high.",
-        "zero",
-    ),
-    "mean_bias_stated": Term(
-        "Bias of the mean, stated range", "The same in units of the stated scale.", "zero"
-    ),
-    "spread_ratio": Term(
-        "Spread ratio",
-        "Predicted standard deviation over the people's. Below 1 the model's people are too much alike.",
-        "one",
-    ),
-    "entropy_ratio": Term(
-        "Entropy ratio",
-        "Predicted entropy over the people's. Far below 1 the model puts nearly everybody on the same answer "
-        "(mode collapse).",
-        "one",
-    ),
-    "accuracy_observed": Term(
-        "Accuracy, observed range",
-        "The published accuracy of single answers: 1 minus the gap between predicted and given answer, in "
-        "units of the observed range. A uniform guess already gets about 0.6.",
-        "high",
-    ),
-    "accuracy_stated": Term(
-        "Accuracy, stated range",
-        "The same, with the stated scale as the unit.",
-        "high",
-    ),
-    "accuracy_median_observed": Term(
-        "Accuracy of the median",
-        "The same, observed range, if the model answers with the median of its distribution instead of one "
-        "answer drawn from it.",
-        "high",
-    ),
-    "exact_match": Term(
-        "Exact match", "The probability that the model gave to the answer that this person gave.", "high"
-    ),
-    "log_score": Term(
-        "Log score",
-        "Surprise at the person's answer: minus the logarithm of the probability that the model gave it.",
-        "low",
-    ),
-    "brier": Term(
-        "Brier score",
-        "Squared distance between the predicted probabilities and the answer that came (0 to 2).",
-        "low",
-    ),
-    "correlation": Term(
-        "Correlation within cells",
-        "Whether people of one cell that the model expects to answer higher do answer higher. It sees "
-        "differences between people that distributions hide.",
-        "high",
-    ),
-}
+METRICS = {key: Term(one.name, one.words, one.better) for key, one in metrics.METRICS.items()}
 SKILL = Term(
     "Skill",
     "Where a model stands between a uniform guess (0) and the ceiling (1): how much of the distance that can "

@@ -1,54 +1,178 @@
 """One model's (or control's) scores for each cell or item, and the arrays that resampling needs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numba import njit
 
-from common.distances import DISTANCES, Histograms, distances, histograms, place
-from eval.scoring.align import Aligned
-from eval.scoring.answers import (
-    MEAN_SCORES,
-    MOMENTS,
-    ROW_SCORES,
-    group_means,
-    histogram_scores,
-    moments,
-    row_scores,
-    within_correlation,
-)
-from eval.scoring.controls import CellAnswers
-from eval.scoring.resampling import PairedRows
+from common.distances import DISTANCES, Histograms, histograms, in_threads, place
+from eval.scoring import metrics
+from eval.scoring.align import Evaluated
+from eval.scoring.answers import RESAMPLED, ROW_SCORES, Answers, group_means, row_scores
+from eval.scoring.metrics import METRICS
+from eval.scoring.ragged import Ragged, starts_of
+from eval.scoring.resampling import FIRST_ROW_SCORE, MOMENTS, PairedRows, group_statistics
 
-INDIVIDUAL = (*MEAN_SCORES, "correlation")
-METRICS = (
-    *DISTANCES, *INDIVIDUAL, "mean_error_observed", "mean_error_stated", "mean_bias_observed",
-    "mean_bias_stated", "spread_ratio", "entropy_ratio",
-)  # fmt: skip
-PROBABILITY_SCORES = ("log_score", "brier")
-RESAMPLED = ("accuracy_observed", "accuracy_stated", "exact_match")  # row scores with intervals over people
-ONE_PERSON = "one respondent"
-ALL_AGREE = "all people agree: the observed range has no width"
-NO_SCALE = "no stated scale"
-SEVERAL_SCALES = "its items state different scales"
-NO_VARIATION = "predictions don't vary within it"
-SAMPLED = "sampled answers are no probabilities"
+SHOWN_MOMENTS = ("human_mean", "human_sd", "predicted_mean", "predicted_sd")  # in answer units
+OWN_ROW_SCORES = tuple(key for key, metric in METRICS.items() if metric.row)
+AVERAGED = (
+    *ROW_SCORES[:RESAMPLED],
+    *OWN_ROW_SCORES,
+)  # the row scores that resampling averages, in this order
+
+
+class Sides(NamedTuple):
+    """Both sides' histograms, for compiled functions; see `common.distances.Histograms`."""
+
+    offsets: np.ndarray
+    support: np.ndarray
+    human: np.ndarray
+    predicted: np.ndarray
+    ranges: np.ndarray
 
 
 @dataclass(frozen=True)
-class GroupScores:
-    """Scores of G cells or items.
+class Groups:
+    """People's and predicted answers in G cells or items: what every metric is computed from.
 
-    frame: their rows with METRICS, MOMENTS and `reason`; what can't be computed is null. values: {metric:
-    float64 (G)}, NaN where null. table: answers of both sides. ranges: float64 (G, 4). rows: float64
-    (N, len(ROW_SCORES)), None for a control.
+    frame: one row each (see `align.group_frame`). answers: N answers of people and their distributions.
+    weight, draws: float64 and int64 (N), survey weights, and answers sampled (0: probabilities). table: both
+    sides' histograms.
     """
 
     frame: pl.DataFrame
-    values: dict[str, np.ndarray]
+    answers: Answers
+    weight: np.ndarray
+    draws: np.ndarray
     table: Histograms
-    ranges: np.ndarray
-    rows: np.ndarray | None
+
+    @property
+    def ranges(self) -> np.ndarray:
+        """float64 (G, 4): observed low and high, stated low and high."""
+        return self.answers.ranges
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The row scores: float64 (N, len(ROW_SCORES))."""
+        return row_scores(self.answers)
+
+    def row(self, name: str) -> np.ndarray:
+        """One of the row scores: float64 (N)."""
+        return self.rows[:, ROW_SCORES.index(name)]
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Weighted mean of N values within each group: float64 (G)."""
+        return group_means(values[:, None], self.answers.group, len(self.frame), self.weight)[:, 0]
+
+    @cached_property
+    def averaged(self) -> np.ndarray:
+        """The row scores of AVERAGED: float64 (N, K)."""
+        own = [METRICS[key].row for key in OWN_ROW_SCORES]
+        extra = [row(self.answers)[:, None] for row in own if row]
+        return np.hstack([self.rows[:, :RESAMPLED], *extra])
+
+    @cached_property
+    def values(self) -> dict[str, np.ndarray]:
+        """{metric: float64 (G)}, NaN where it can't be computed."""
+        kernel = np.empty((len(self.frame), FIRST_ROW_SCORE))
+        table = self.table
+        sides = Sides(
+            table.offsets, table.support.astype(np.float64), table.human, table.predicted, self.ranges
+        )
+        in_threads(_statistics, len(kernel), sides, kernel)
+        means = group_means(self.averaged, self.answers.group, len(self.frame), self.weight)
+        return self.metrics_of(np.hstack([kernel, means]))
+
+    def metrics_of(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        """{metric: float64 (..., G)} from the statistics (..., G, columns) of a resample."""
+        names = (*DISTANCES, *MOMENTS, *AVERAGED)
+        statistics = {name: columns[..., k] for k, name in enumerate(names)}
+        width = statistics["observed_high"] - statistics["observed_low"]
+        stated = self.ranges[:, 3] - self.ranges[:, 2]
+        statistics |= {
+            "width_observed": np.where(width > 0, width, np.nan),
+            "width_stated": np.broadcast_to(np.where(stated > 0, stated, np.nan), width.shape),
+            "middle_observed": (statistics["observed_high"] + statistics["observed_low"]) / 2,
+            "people": np.broadcast_to(self.frame["people"].to_numpy(), width.shape),
+        }
+        with np.errstate(invalid="ignore"):
+            return {
+                key: np.where(self.lacking(metric.needs), np.nan, metric.of(statistics))
+                for key, metric in METRICS.items()
+            } | {name: statistics[name] for name in MOMENTS if columns.ndim == 2}
+
+    @cached_property
+    def lacks(self) -> dict[str, np.ndarray]:
+        """{need of a metric: bool (G), where it isn't there}."""
+        alone = self.frame["people"].to_numpy() < 2
+        modes = self.frame["mode"].to_numpy()
+        no_range = np.isnan(self.ranges[:, 2])
+        unlimited = self.frame["unlimited"].to_numpy()
+        return {
+            metrics.PEOPLE: alone,
+            metrics.WIDTH: (self.ranges[:, 0] == self.ranges[:, 1]) & ~alone,
+            metrics.SCALE: no_range & unlimited & ~alone,
+            metrics.SEVERAL_SCALES: no_range & ~unlimited & ~alone,
+            metrics.ORDER: (self.frame["scale_kind"] == "choice").fill_null(False).to_numpy(),
+            metrics.DISTRIBUTION: np.isin(modes, ("means", "cell means")),
+            metrics.PERSONS: np.isin(modes, ("cells", "cell means")),
+            metrics.PROBABILITIES: self.sampled,
+        }
+
+    @cached_property
+    def sampled(self) -> np.ndarray:
+        """bool (G): whether some prediction was drawn rather than a probability."""
+        return self.mean(self.draws.astype(float)) > 0
+
+    def lacking(self, needs: tuple[str, ...]) -> np.ndarray:
+        """bool (G): where something of `needs` isn't there (a range without width shows in the values)."""
+        absent = [self.lacks[need] for need in needs if need in self.lacks and need != metrics.WIDTH]
+        return np.logical_or.reduce([np.zeros(len(self.frame), bool), *absent])
+
+    def reason(self, metric: str) -> str:
+        """Why a metric has no value in any group."""
+        needs = METRICS[metric].needs
+        if metrics.SCALE in needs:
+            needs = (*needs, metrics.SEVERAL_SCALES)
+        lacking = [need for need in needs if need in self.lacks and self.lacks[need].any()]
+        return "; ".join(lacking) or metrics.VARIATION
+
+    @cached_property
+    def scored(self) -> pl.DataFrame:
+        """`frame` with SHOWN_MOMENTS, metrics, `reason` and `draws_per_row`; null where not computable."""
+        values = self.values
+        shown = {
+            "human_mean": values["human_mean"], "human_sd": np.sqrt(values["human_variance"]),
+            "predicted_mean": values["predicted_mean"], "predicted_sd": np.sqrt(values["predicted_variance"]),
+        } | {name: values[name] for name in METRICS}  # fmt: skip
+        draws = self.mean(self.draws.astype(float))
+        return self.frame.with_columns(
+            *(pl.Series(name, column).fill_nan(None) for name, column in shown.items()),
+            self._reasons().alias("reason"),
+            pl.Series("draws_per_row", np.where(draws > 0, draws, np.nan)).fill_nan(None),
+        )
+
+    def _reasons(self) -> pl.Series:
+        alone = self.lacks[metrics.PEOPLE] | self.lacks[metrics.WIDTH]
+        no_variation = (
+            np.isnan(self.values["correlation"]) & ~alone & ~self.lacking(METRICS["correlation"].needs)
+        )
+        masks = self.lacks | {metrics.VARIATION: no_variation}
+        parts = [pl.when(pl.Series(mask)).then(pl.lit(need)) for need, mask in masks.items()]
+        joined = pl.concat_str(parts, separator="; ", ignore_nulls=True)
+        return self.frame.select(pl.when(joined.str.len_chars() > 0).then(joined)).to_series()
+
+
+@njit(cache=True, nogil=True)
+def _statistics(first, last, sides, out):
+    for g in range(first, last):
+        part = slice(sides.offsets[g], sides.offsets[g + 1])
+        group_statistics(
+            sides.support[part], sides.human[part], sides.predicted[part], sides.ranges[g], out[g]
+        )
 
 
 def group_ranges(groups: pl.DataFrame) -> np.ndarray:
@@ -62,59 +186,43 @@ def group_ranges(groups: pl.DataFrame) -> np.ndarray:
     return np.ascontiguousarray(columns.to_numpy())
 
 
-def score_groups(aligned: Aligned, level: str, also: tuple[CellAnswers, ...] = ()) -> GroupScores:
-    """Score a model's predictions by `level`, "cell" or "item".
+def model_groups(evaluated: Evaluated, level: str, also: tuple[Ragged, ...] = ()) -> Groups:
+    """A model's groups by `level`, "cell" or "item".
 
-    also: answers that shall become support points (the uniform control, for resampling).
+    also: distributions of each group whose answers become support points (the uniform guesses, which
+    resampling needs).
     """
-    groups = aligned.cells if level == "cell" else aligned.items
-    group = aligned.rows[level].to_numpy()
-    starts = np.searchsorted(group, np.arange(len(groups) + 1))
-    response = aligned.rows["response"].to_numpy()
-    ranges = group_ranges(groups)
+    frame = evaluated.cells if level == "cell" else evaluated.items
+    group, response = evaluated.rows[level].to_numpy(), evaluated.rows["response"].to_numpy()
+    starts = np.searchsorted(group, np.arange(len(frame) + 1))
+    predicted, weight = evaluated.predicted, evaluated.rows["weight"].to_numpy()
     table = histograms(
-        response, starts, aligned.answers, aligned.offsets[starts], np.ones(len(response)), aligned.probs,
-        [(extra.answers, extra.offsets) for extra in also],
+        response, starts, predicted.answers, predicted.offsets[starts], weight,
+        predicted.weights * np.repeat(weight, predicted.lengths),
+        [(part.answers, part.offsets) for part in also],
     )  # fmt: skip
-    rows = row_scores(aligned.offsets, aligned.answers, aligned.probs, response, group, ranges)
-    means = group_means(rows, group, len(groups))
-    values = _distances_and_moments(table, ranges)
-    values |= {name: means[:, k] for k, name in enumerate(ROW_SCORES) if name in INDIVIDUAL}
-    expected = rows[:, ROW_SCORES.index("expected")]
-    values["correlation"] = within_correlation(expected, response, group, len(groups))
-    draws = group_means(aligned.rows["n_draws"].to_numpy().astype(float)[:, None], group, len(groups))[:, 0]
-    for name in PROBABILITY_SCORES:
-        values[name][draws > 0] = np.nan
-    frame = groups.with_columns(draws_per_row=pl.Series(np.where(draws > 0, draws, np.nan)).fill_nan(None))
-    return _finish(frame, values, table, ranges, rows, draws > 0)
+    answers = Answers(predicted, np.arange(len(response)), response, group, group_ranges(frame))
+    return Groups(frame, answers, weight, evaluated.rows["n_draws"].to_numpy(), table)
 
 
-def score_control(human: GroupScores, control: CellAnswers) -> GroupScores:
-    """Score a control against the people of `human`'s cells; a cell without such a control is null."""
-    human_weights = human.table.human
-    table = histograms(
-        human.table.support,
-        human.table.offsets,
-        control.answers,
-        control.offsets,
-        human_weights,
-        control.weights,
-    )
-    values = _distances_and_moments(table, human.ranges)
-    values |= histogram_scores(table, human.ranges)
-    values["correlation"] = np.full(len(human.ranges), np.nan)
-    never = np.zeros(len(human.ranges), bool)
-    return _finish(
-        human.frame.drop(METRICS, MOMENTS, "reason", strict=False), values, table, human.ranges, None, never
-    )
+def control_groups(people: Groups, control: Ragged) -> Groups:
+    """The people of some cells, predicted by one distribution a cell; NaN where a cell has none."""
+    given = people.table.human > 0
+    group = np.repeat(np.arange(len(people.frame)), np.diff(people.table.offsets))[given]
+    response, weight = people.table.support[given], people.table.human[given]
+    starts = starts_of(np.bincount(group, minlength=len(people.frame)))
+    table = histograms(response, starts, control.answers, control.offsets, weight, control.weights)
+    total = np.bincount(control.owner, control.weights, minlength=len(people.frame))
+    shares = control._replace(weights=control.weights / np.maximum(total, 1e-300)[control.owner])
+    frame = people.frame.with_columns(mode=pl.lit("exact"))
+    answers = Answers(shares, group, response, group, people.ranges)
+    return Groups(frame, answers, weight, np.zeros(len(response), np.int64), table)
 
 
-def paired_rows(
-    aligned: Aligned, scores: GroupScores, uniforms: tuple[CellAnswers, CellAnswers]
-) -> PairedRows:
-    """The arrays that `bootstrap` and `ceiling` resample; `scores` must hold the uniforms' support."""
-    table, rows, cells = scores.table, aligned.rows, aligned.cells
-    study = _dense(cells["study_id"])
+def paired_rows(evaluated: Evaluated, cells: Groups, uniforms: tuple[Ragged, Ragged]) -> PairedRows:
+    """The arrays that people are resampled with; `cells` must have the uniforms' answers as support."""
+    table, rows = cells.table, evaluated.rows
+    study = _dense(evaluated.cells["study_id"])
     cell = rows["cell"].to_numpy()
     person = rows.select(
         (pl.col("participant").rank("dense").over("study_id").cast(pl.Int32) - 1).alias("person")
@@ -123,40 +231,41 @@ def paired_rows(
     np.maximum.at(people, study[cell], person + 1)
     references = np.zeros((2, len(table.support)))
     for reference, uniform in zip(references, uniforms, strict=True):
-        at = place(table.offsets, table.support, uniform.answers, uniform.offsets)
-        reference[at] = uniform.weights
-    assert scores.rows is not None
-    resampled = scores.rows[:, [ROW_SCORES.index(name) for name in RESAMPLED]]
+        reference[place(table.offsets, table.support, uniform.answers, uniform.offsets)] = uniform.weights
+    scored = rows.group_by("cell").agg(
+        pl.col("response").min().alias("low"), pl.col("response").max().alias("high")
+    )
+    ends = scored.sort("cell").select("low", "high").to_numpy()
     return PairedRows(
         study_cells=np.searchsorted(study, np.arange(study[-1] + 2)),
-        cell_rows=np.searchsorted(cell, np.arange(len(cells) + 1)),
+        cell_rows=np.searchsorted(cell, np.arange(len(evaluated.cells) + 1)),
         person=person,
         people=people,
+        weight=cells.weight,
         support_offsets=table.offsets,
-        support=table.support,
+        support=table.support.astype(np.float64),
         human_at=table.human_at.astype(np.int32),
-        entry_offsets=aligned.offsets,
-        entry_at=table.predicted_at.astype(np.int32),
-        entry_prob=aligned.probs.astype(np.float32),
-        ranges=scores.ranges,
-        row_scores=np.ascontiguousarray(resampled, np.float32),
+        predicted=Ragged(
+            evaluated.predicted.offsets,
+            table.predicted_at.astype(np.int32),
+            evaluated.predicted.weights.astype(np.float32),
+        ),
+        ranges=cells.ranges,
+        ends_scored=ends == cells.ranges[:, :2],
+        row_scores=np.ascontiguousarray(cells.averaged, np.float32),
         references=references,
     )
 
 
 def subset(rows: PairedRows, kept: np.ndarray) -> PairedRows:
     """The same cells and support with only the rows marked in `kept` (bool, N)."""
-    lengths = np.diff(rows.entry_offsets)
-    entries = np.repeat(kept, lengths)
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return replace(
-        rows,
+    before = starts_of(kept)
+    return rows._replace(
         cell_rows=before[rows.cell_rows],
         person=rows.person[kept],
+        weight=rows.weight[kept],
         human_at=rows.human_at[kept],
-        entry_offsets=np.concatenate([[0], np.cumsum(lengths[kept])]),
-        entry_at=rows.entry_at[entries],
-        entry_prob=rows.entry_prob[entries],
+        predicted=rows.predicted.take(np.flatnonzero(kept)),
         row_scores=rows.row_scores[kept],
     )
 
@@ -164,43 +273,3 @@ def subset(rows: PairedRows, kept: np.ndarray) -> PairedRows:
 def _dense(column: pl.Series) -> np.ndarray:
     """0, 1, 2, ... for the values of a sorted column."""
     return (column.rank("dense").cast(pl.Int64) - 1).to_numpy()
-
-
-def _distances_and_moments(table: Histograms, ranges: np.ndarray) -> dict[str, np.ndarray]:
-    found = distances(table.offsets, table.support, table.human, table.predicted, ranges)
-    return {name: found[:, k].copy() for k, name in enumerate(DISTANCES)} | moments(table, ranges)
-
-
-def _finish(
-    groups: pl.DataFrame,
-    values: dict[str, np.ndarray],
-    table: Histograms,
-    ranges: np.ndarray,
-    rows: np.ndarray | None,
-    sampled: np.ndarray,
-) -> GroupScores:
-    """Blank what one person can't tell, and put a reason beside every null."""
-    alone = groups["people"].to_numpy() < 2
-    shared = (*DISTANCES, "spread_ratio", "entropy_ratio", "mean_error_observed", "mean_error_stated",
-              "mean_bias_observed", "mean_bias_stated")  # fmt: skip
-    for name in shared:
-        values[name][alone] = np.nan
-    frame = groups.with_columns(
-        pl.Series(name, values[name]).fill_nan(None) for name in (*METRICS, *MOMENTS) if name in values
-    )
-    agree = (pl.col("observed_low") == pl.col("observed_high")) & ~pl.Series(alone)
-    stated_missing = pl.col("wasserstein_stated").is_null() & ~pl.Series(alone)
-    reason = pl.concat_str(
-        [
-            pl.when(pl.Series(alone)).then(pl.lit(ONE_PERSON)),
-            pl.when(agree).then(pl.lit(ALL_AGREE)),
-            pl.when(stated_missing & pl.col("unlimited")).then(pl.lit(NO_SCALE)),
-            pl.when(stated_missing & ~pl.col("unlimited")).then(pl.lit(SEVERAL_SCALES)),
-            pl.when(pl.col("correlation").is_null() & ~agree & ~pl.Series(alone)).then(pl.lit(NO_VARIATION)),
-            pl.when(pl.Series(sampled)).then(pl.lit(SAMPLED)),
-        ],
-        separator="; ",
-        ignore_nulls=True,
-    )
-    frame = frame.with_columns(reason=pl.when(reason.str.len_chars() > 0).then(reason))
-    return GroupScores(frame, {name: values[name] for name in METRICS}, table, ranges, rows)

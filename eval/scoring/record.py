@@ -4,32 +4,24 @@
     scores.metrics["wasserstein_observed"].value
     scores.cells                                  # polars frame, one row a cell
 
-`Scores` is one model's scores, read from a folder or just computed. `ComparisonRecord` is what comparing
+`Scores` is one model's scores, read from a folder or just computed. `Comparison` is what comparing
 several models gave. A record of another version is refused, not guessed at.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr
 
 from common.errors import Refusal
-from common.readers import read_json
 
-SCHEMA = 2
 SCORES, COMPARISON = "scores.json", "comparison.json"
 FRAMES = ("cells", "items", "contrasts")
 REMEDY = "run `make eval` again"
 
-Mode = Literal["exact", "sampled", "verbalised", "mixed"]
-
-
-class Record(BaseModel):
-    """A part of a record: nothing unknown in it, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+Mode = Literal["exact", "sampled", "verbalised", "cells", "means", "cell means", "mixed"]
 
 
 class Estimate(Record):
@@ -48,6 +40,8 @@ class Estimate(Record):
     high_people: float | None = None
     studies: int = 0
     cells: int = 0
+    dropped: int = 0
+    """Resamples that gave no value (of a ratio whose denominator wasn't positive)."""
     reason: str | None = None
 
     @property
@@ -110,6 +104,13 @@ class CellCounts(Record):
     left_out: dict[str, int]
 
 
+class Weighting(Record):
+    """Survey weights: Kish's design effect n * sum(w^2) / sum(w)^2, and the sample size that they leave."""
+
+    design_effect: float
+    effective_rows: float
+
+
 class Parsing(Record):
     """Replies asked for, read, and bare, and the mean mass off the scale; null where unknown."""
 
@@ -160,11 +161,15 @@ class ConfidenceBin(Record):
 
 
 class Calibration(Record):
-    """Reliability of the most probable answer."""
+    """Reliability of the most probable answer, and of all cumulative probabilities of ordered answers."""
 
     ece: Estimate
     bins: list[ConfidenceBin]
     reason: str | None
+    pit: list[float] = []
+    """Of ordered answers: shares of answers in equal parts of their predicted distributions, equal if right.
+    """
+    pit_error: Estimate | None = None
 
 
 class Effects(Record):
@@ -181,20 +186,32 @@ class Effects(Record):
     left_out: dict[str, int]
     model: Estimates
     half_sample: Estimates
-    pairs: list[dict[str, Any]] = []
 
 
 class Gap(Estimate):
-    """The largest difference between two groups of a field."""
+    """The largest difference between two groups of a field, judged as the largest of all."""
 
     highest: str | None = None
     lowest: str | None = None
+    by_chance: float | None = None
+    """The gap to expect if no group differed."""
+    p: float | None = None
+    """How often the gap would be as large if no group differed."""
 
 
 class LargestGap(Gap):
     """The field with the largest gap in accuracy."""
 
     field: str | None = None
+
+
+class Parity(Estimate):
+    """Demographic parity difference: the mean over fields of the largest gap in accuracy."""
+
+    by_chance: float | None = None
+    chance_high: float | None = None
+    """What it stays below 95 times in 100 if no group differs."""
+    p: float | None = None
 
 
 class Group(Record):
@@ -231,13 +248,24 @@ class GroupEffects(Record):
     magnitude_ratio: Estimate
 
 
+class Interactions(Record):
+    """Heterogeneity: each group's effect less that of all others, predicted against observed."""
+
+    contrasts: int
+    correlation: Estimate
+    correlation_disattenuated: Estimate
+    slope: Estimate
+    sign_agreement: Estimate
+
+
 class Subgroups(Record):
     """Is the model as good for everybody?"""
 
     fields: dict[str, FieldScores]
-    demographic_parity_difference: Estimate
+    demographic_parity_difference: Parity
     largest_gap: LargestGap
     effects: dict[str, dict[str, GroupEffects]]
+    interactions: dict[str, Interactions] = {}
 
 
 class Scores(Record):
@@ -258,6 +286,7 @@ class Scores(Record):
     settings: dict[str, Any]
     versions: dict[str, str]
     parsing: Parsing
+    weights: Weighting | None = None
     row_counts: RowCounts = Field(alias="rows")
     cell_counts: CellCounts = Field(alias="cells")
     metrics: Estimates
@@ -265,6 +294,8 @@ class Scores(Record):
     controls: dict[str, Estimates]
     ceiling: Ceilings
     skill: dict[str, Skill]
+    skill_by_scale: dict[str, Estimate] = {}
+    """Corrected skill (observed range) of the cells of each scale kind."""
     studies: dict[str, StudyScores]
     calibration: Calibration
     effects: Effects | None = None
@@ -272,6 +303,8 @@ class Scores(Record):
 
     _folder: Path | None = PrivateAttr(None)
     _frames: dict[str, pl.DataFrame] = PrivateAttr(default_factory=dict)
+    _work: Any = PrivateAttr(None)
+    _read: bool = PrivateAttr(False)
 
     @property
     def cells(self) -> pl.DataFrame:
@@ -287,6 +320,16 @@ class Scores(Record):
     def contrasts(self) -> pl.DataFrame:
         """One row a pair of arms of an outcome: observed and predicted difference, with standard errors."""
         return self._frame("contrasts")
+
+    def __str__(self) -> str:
+        from eval.scoring.printing import scores_text
+
+        return scores_text(self)
+
+    def _repr_html_(self) -> str:
+        from eval.scoring.printing import scores_html
+
+        return scores_html(self)
 
     def _frame(self, name: str) -> pl.DataFrame:
         if name not in self._frames:
@@ -312,11 +355,19 @@ class Difference(Estimate):
     a: str
     b: str
     metric: str
+    of: Literal["score", "excess"] = "score"
+    """`excess`: of each distance over its own ceiling, because the two were asked in different ways."""
     p: float | None
+    """By sign flips: assumes that differences are symmetric. Null where it couldn't be below 0.05."""
+    p_bootstrap: float | None = None
+    """By a studentised bootstrap of studies, which assumes no symmetry."""
     p_holm: float | None = None
+    """`p_bootstrap` corrected for the number of comparisons; of the primary metric only."""
+    smallest_p: float | None = None
+    """The smallest `p` that so many studies can give."""
 
 
-class ComparisonRecord(Record):
+class Comparison(Record):
     """Several models on the rows that all of them predict: comparison.json."""
 
     schema_version: Literal[2] = Field(2, alias="schema")
@@ -325,17 +376,33 @@ class ComparisonRecord(Record):
     split: str | None = None
     settings: dict[str, Any]
     rows: int
+    """Evaluation rows that all of these models predict: what the table stands on."""
+    limited_by: dict[str, int] = {}
+    """Models that predict fewer rows than others, and how many: the reason why `rows` isn't larger."""
+    apart: dict[str, int] = {}
+    """Models with too few rows to be compared here, and how many they have; see their own folders."""
+    primary: str = "wasserstein_observed"
+    """The one metric whose p-values are corrected for the number of comparisons."""
     studies: int
     cells: int
     table: list[TableRow]
     differences: list[Difference]
 
+    _read: bool = PrivateAttr(False)
+
+    def __str__(self) -> str:
+        from eval.scoring.printing import leader_table
+
+        return leader_table(self)
+
+    def _repr_html_(self) -> str:
+        from eval.scoring.printing import leader_html
+
+        return leader_html(self)
+
     def of_kind(self, kind: str) -> Iterator[TableRow]:
         """The table's rows of one kind: "model", "control" or "ceiling"."""
         return (row for row in self.table if row.kind == kind)
-
-
-Versioned = TypeVar("Versioned", Scores, ComparisonRecord)
 
 
 def read_scores(folder: str | Path) -> Scores:
@@ -344,27 +411,17 @@ def read_scores(folder: str | Path) -> Scores:
     Raises `Refusal` where there are none, or where they are broken or of another version.
     """
     folder = Path(folder)
-    scores = _read(folder / SCORES, Scores)
+    scores = read_record(folder / SCORES, Scores, REMEDY)
+    scores._read = True
     scores._folder = folder
     return scores
 
 
-def read_comparison(folder: str | Path) -> ComparisonRecord:
+def read_comparison(folder: str | Path) -> Comparison:
     """The comparison in a folder such as outputs/sample/study/eval; raises `Refusal` as `read_scores`."""
-    return _read(Path(folder) / COMPARISON, ComparisonRecord)
-
-
-def _read(path: Path, record: type[Versioned]) -> Versioned:
-    content = read_json(path, REMEDY)
-    version = content.get("schema") if isinstance(content, dict) else None
-    if version != SCHEMA:
-        raise Refusal(f"{path} has schema {version}, this version reads {SCHEMA}; {REMEDY}")
-    try:
-        return record.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise Refusal(f"{path} is not a whole record (`{where}`: {problem['msg']}); {REMEDY}") from None
+    comparison = read_record(Path(folder) / COMPARISON, Comparison, REMEDY)
+    comparison._read = True
+    return comparison
 
 
 def _read_frame(path: Path) -> pl.DataFrame:

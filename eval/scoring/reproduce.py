@@ -13,19 +13,25 @@ interval over people. Exit code 1 if a check fails.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.stats import wasserstein_distance
 
+from common.contract import CELL, KEY
 from common.errors import Refusal, run_cli
 from common.paths import source_dir, split_dir
-from eval.scoring.align import CELL, KEY, Aligned, Predictions, align, load_predictions, load_rows
+from eval.scoring.align import Evaluated, align, read_scored
 from eval.scoring.controls import controls
-from eval.scoring.model import ModelScores, score_model
+from eval.scoring.model import cell_scores, work_on
+from eval.scoring.predictions import Predictions, load_predictions
+from eval.scoring.ragged import Ragged
+from eval.scoring.record import Estimate
 from eval.settings import DEFAULT, Settings, load_settings
 
 PUBLISHED_UNIFORM = 0.203
@@ -51,7 +57,7 @@ def main() -> None:
     data = args.data or ("socsci210" if converted else "sample")
     settings = load_settings(args.config)
     path = split_dir(data, "study") / "eval.parquet"
-    rows = load_rows(path, f"run `make data DATA={data} SPLIT=study` first")
+    rows = read_scored(path)
     cells, studies = rows.select(CELL).n_unique(), rows["study_id"].n_unique()
     print(f"{path}: {len(rows):,} rows, {cells} cells, {studies} studies")
     if data == "sample":
@@ -71,13 +77,12 @@ def published_checks(
 ) -> Iterator[Check]:
     """The uniform guess, and one released model's predictions, against published figures."""
     some = _score(rows, _answers_as_predictions(rows), settings)
-    yield _near(
-        some.report["controls"][UNIFORM][METRIC]["value"], PUBLISHED_UNIFORM, TOLERANCE, "uniform guess"
-    )
+    yield _near(value_of(some["controls"][UNIFORM][METRIC]), PUBLISHED_UNIFORM, TOLERANCE, "uniform guess")
     if predictions is not None and published is not None:
-        found = _score(rows, load_predictions(Path(predictions), "give an existing file"), settings)
-        value = found.report["metrics"][METRIC]["value"]
-        yield _near(value, published, TOLERANCE, f"{predictions} ({found.report['rows']['scored']:,} rows)")
+        scores = _score(rows, load_predictions(Path(predictions), "give an existing file"), settings)
+        value = value_of(scores["metrics"][METRIC])
+        counted = f"{predictions} ({scores['row_counts'].scored:,} rows)"
+        yield _near(value, published, TOLERANCE, counted)
 
 
 def sample_checks(rows: pl.DataFrame, settings: Settings) -> Iterator[Check]:
@@ -89,7 +94,7 @@ def sample_checks(rows: pl.DataFrame, settings: Settings) -> Iterator[Check]:
     truth = truth.join(rows.select(KEY), on=KEY, how="semi", maintain_order="left")
     exact = _predictions(truth, "exact")
     scores = _score(rows, exact, settings)
-    uniform = scores.report["controls"][UNIFORM][METRIC]["value"]
+    uniform = value_of(scores["controls"][UNIFORM][METRIC])
     people, true = _uniform_by_scipy(rows, align(rows, exact, "truth"))
     yield abs(uniform - people) < 1e-12, f"uniform guess {uniform:.6f}, by a loop over scipy {people:.6f}"
     yield _near(
@@ -106,28 +111,35 @@ def _near(value: float, wanted: float, tolerance: float, what: str) -> Check:
     return abs(value - wanted) <= tolerance, said
 
 
-def _skill_is_one(scores: ModelScores, what: str) -> Check:
-    skill = scores.report["skill"][METRIC]["corrected"]
-    ends = [skill[end] for end in ("low", "high", "low_people", "high_people")]
-    within = ends[2] <= 1 <= ends[3]  # the sample's studies are the whole truth: people are what is drawn
-    distance = scores.report["metrics"][METRIC]["value"]
-    over = "no interval over studies" if ends[0] is None else f"[{ends[0]:.3f}, {ends[1]:.3f}] over studies"
-    return within, (
-        f"{what}: {METRIC} {distance:.4f}, corrected skill {skill['value']:.3f} {over}, "
-        f"[{ends[2]:.3f}, {ends[3]:.3f}] over people; must hold 1"
+def _skill_is_one(scores: dict[str, Any], what: str) -> Check:
+    skill: Estimate = scores["skill"][METRIC].corrected
+    distance = value_of(scores["metrics"][METRIC])
+    if skill.value is None or skill.over_people is None:
+        return False, f"{what}: {METRIC} {distance:.4f}, no corrected skill: {skill.reason}"
+    low, high = skill.over_people  # the sample's studies are the whole truth: people are what is drawn
+    ends = skill.over_studies
+    over = "no interval over studies" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}] over studies"
+    return low <= 1 <= high, (
+        f"{what}: {METRIC} {distance:.4f}, corrected skill {skill.value:.3f} {over}, "
+        f"[{low:.3f}, {high:.3f}] over people; must hold 1"
     )
 
 
-def _score(rows: pl.DataFrame, predictions: Predictions, settings: Settings) -> ModelScores:
-    return score_model(
-        rows, align(rows, predictions, "check"), None, settings.score, settings.seed, whole=False
-    )
+def value_of(estimate: Estimate) -> float:
+    """An estimate's value, NaN where it has none."""
+    return math.nan if estimate.value is None else estimate.value
+
+
+def _score(rows: pl.DataFrame, predictions: Predictions, settings: Settings) -> dict[str, Any]:
+    return cell_scores(work_on(align(rows, predictions, "check"), None, settings.score, settings.seed))
 
 
 def _answers_as_predictions(rows: pl.DataFrame) -> Predictions:
     """Something to score where only the controls are of interest."""
     keys = rows.select(KEY).with_columns(mode=pl.lit("sampled"), n_draws=pl.lit(1, pl.Int64))
-    return Predictions(keys, np.arange(len(rows) + 1), rows["response"].to_numpy(), np.ones(len(rows)))
+    return Predictions(
+        keys, Ragged(np.arange(len(rows) + 1), rows["response"].to_numpy(), np.ones(len(rows)))
+    )
 
 
 def _predictions(truth: pl.DataFrame, mode: str) -> Predictions:
@@ -138,23 +150,23 @@ def _predictions(truth: pl.DataFrame, mode: str) -> Predictions:
     probs = probs / np.repeat(np.add.reduceat(probs, offsets[:-1]), np.diff(offsets))
     keys = truth.select(KEY).with_columns(mode=pl.lit(mode), n_draws=pl.lit(int(mode == "sampled"), pl.Int64))
     if mode == "exact":
-        return Predictions(keys, offsets, answers, probs)
+        return Predictions(keys, Ragged(offsets, answers, probs))
     before = np.concatenate([[0.0], probs.cumsum()])
     draws = before[offsets[:-1]] + np.random.default_rng(0).random(len(truth))
     at = np.clip(np.searchsorted(before, draws, side="right") - 1, offsets[:-1], offsets[1:] - 1)
-    return Predictions(keys, np.arange(len(truth) + 1), answers[at], np.ones(len(truth)))
+    return Predictions(keys, Ragged(np.arange(len(truth) + 1), answers[at], np.ones(len(truth))))
 
 
-def _uniform_by_scipy(rows: pl.DataFrame, truth: Aligned) -> tuple[float, float]:
+def _uniform_by_scipy(rows: pl.DataFrame, truth: Evaluated) -> tuple[float, float]:
     """The uniform guess's distance from people's answers and from the true distributions, cell by cell."""
-    uniform = controls(rows, truth.cells, None)[UNIFORM]
+    uniform = controls(truth.everyone, truth.cells, None)[UNIFORM]
     cell, response = truth.rows["cell"].to_numpy(), truth.rows["response"].to_numpy()
     starts = np.searchsorted(cell, np.arange(len(truth.cells) + 1))
     found = []
     for c, (low, high) in enumerate(truth.cells.select("observed_low", "observed_high").iter_rows()):
         guess = uniform.answers[uniform.offsets[c] : uniform.offsets[c + 1]]
-        mine = slice(truth.offsets[starts[c]], truth.offsets[starts[c + 1]])
-        true, weights = np.clip(truth.answers[mine], low, high), truth.probs[mine]
+        mine = slice(truth.predicted.offsets[starts[c]], truth.predicted.offsets[starts[c + 1]])
+        true, weights = np.clip(truth.predicted.answers[mine], low, high), truth.predicted.weights[mine]
         if high > low:
             people = wasserstein_distance(response[starts[c] : starts[c + 1]], guess) / (high - low)
             found.append((people, wasserstein_distance(true, guess, u_weights=weights) / (high - low), c))

@@ -1,67 +1,84 @@
 """How sure a score is: people resampled within studies, studies resampled, and paired comparisons.
 
-People are resampled in pairs: a person's answers and the predictions for that person come together.
-Resampling the two separately gives intervals 1.4 times too wide. A bootstrap adds noise, so it moves
+People are resampled in pairs: a person's answers and the predictions for that person come together, and a
+person is drawn with all answers to all outcomes. Resampling predictions and answers separately gives
+intervals 1.4 times too wide; resampling answers alone gives too narrow ones, because one person's answers
+are alike. A cell's observed range is that of the people who were drawn. A bootstrap adds noise, so it moves
 Wasserstein distances upward; intervals over people are therefore centred on the score itself.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from common import draws
 from common.distances import DISTANCES, clipped_wasserstein, in_threads, pair
+from eval.scoring.answers import RESAMPLED, row_score
+from eval.scoring.ragged import Ragged
 
-LEVEL = 0.95
 BLOCK = 32  # replicates that one task computes while its study's rows stay in the cache
+CHUNK = 64  # replicates that are in memory at once
+MOMENTS = (
+    "human_mean", "human_variance", "human_entropy", "predicted_mean", "predicted_variance",
+    "predicted_entropy", "stated_bias", "observed_low", "observed_high",
+)  # fmt: skip
+UNIFORM = (
+    "uniform_observed",
+    "uniform_stated",
+)  # the Wasserstein distance of the uniform guess, by each range
+FIRST_ROW_SCORE = len(DISTANCES) + len(MOMENTS)
 
 
-@dataclass(frozen=True)
-class PairedRows:
-    """N rows of answers with predictions, sorted by cell, cells by study, for resampling people.
-
-    study_cells: int64 (studies + 1), each study's first cell. cell_rows: int64 (C + 1), each cell's
-    first row. person: int32 (N), dense in a study. people: int64 (studies). support_offsets: int64
-    (C + 1). support: int64. human_at: int32 (N), place of the answer in `support`. entry_offsets:
-    int64 (N + 1). entry_at: int32, entry_prob: float32: the predicted distribution. ranges: float64
-    (C, 4). row_scores: float32 (N, 3), averaged in a cell. references: float64 (2, S): the uniform
-    distribution by observed and by stated range.
-    """
+class PairedRows(NamedTuple):
+    """N rows of answers with predictions, sorted by cell, cells by study, for resampling people."""
 
     study_cells: np.ndarray
+    """int64 (studies + 1): each study's first cell."""
     cell_rows: np.ndarray
+    """int64 (C + 1): each cell's first row."""
     person: np.ndarray
+    """int32 (N): the row's person, numbered within the study."""
     people: np.ndarray
+    """int64 (studies): how many people there are."""
+    weight: np.ndarray
+    """float64 (N): survey weights, 1 where there are none."""
     support_offsets: np.ndarray
+    """int64 (C + 1)."""
     support: np.ndarray
+    """float64: every answer that people gave or the model predicted, ascending in a cell."""
     human_at: np.ndarray
-    entry_offsets: np.ndarray
-    entry_at: np.ndarray
-    entry_prob: np.ndarray
+    """int32 (N): place of the row's answer in `support`."""
+    predicted: Ragged
+    """N distributions; `answers` holds places in `support` (int32), `weights` is float32."""
     ranges: np.ndarray
-    row_scores: np.ndarray
-    references: np.ndarray
-
-
-def resample_people(rows: PairedRows, replicates: int, seed: int) -> np.ndarray:
-    """Scores of each cell when its study's people are drawn again: float32 (replicates, C, 10).
-
-    Columns: DISTANCES, the three row scores, and the uniform control's Wasserstein distance by observed and
-    by stated range. NaN where a replicate holds nobody of a cell. Equal seeds give equal draws, with
-    any number of threads.
+    """float64 (C, 4): observed low and high, stated low and high."""
+    ends_scored: np.ndarray
+    """bool (C, 2): whether the observed low and high are answers of these rows, so that they move with them.
     """
-    out = np.empty((replicates, len(rows.cell_rows) - 1, len(DISTANCES) + 5), np.float32)
-    tasks = len(rows.people) * -(-replicates // BLOCK)
-    in_threads(
-        _resample, tasks, rows.study_cells, rows.cell_rows, rows.person, rows.people,
-        rows.support_offsets, rows.support, rows.human_at, rows.entry_offsets, rows.entry_at,
-        rows.entry_prob, rows.ranges, rows.row_scores, rows.references, np.uint64(seed), out,
-    )  # fmt: skip
-    return out
+    row_scores: np.ndarray
+    """float32 (N, K): averaged in a cell; the first RESAMPLED are those of `answers.row_score`."""
+    references: np.ndarray
+    """float64 (2, S): the uniform distribution by observed and by stated range."""
+
+
+def columns(row_scores: int) -> int:
+    """Columns of a replicate of a cell: DISTANCES, MOMENTS, the row scores, UNIFORM."""
+    return FIRST_ROW_SCORE + row_scores + len(UNIFORM)
+
+
+def resample_people(rows: PairedRows, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Statistics of each cell when its study's people are drawn again: float64 (CHUNK, C, columns) at a time.
+
+    NaN where a replicate holds nobody of a cell. Equal seeds give equal draws, with any number of threads.
+    """
+    for first in range(0, replicates, CHUNK):
+        count = min(CHUNK, replicates - first)
+        out = np.empty((count, len(rows.cell_rows) - 1, columns(rows.row_scores.shape[1])))
+        tasks = len(rows.people) * -(-count // BLOCK)
+        in_threads(_resample, tasks, rows, first, np.uint64(seed), out)
+        yield out
 
 
 mix = njit(cache=True)(draws.mix)  # a counter to a random 64-bit number
@@ -85,130 +102,167 @@ def below(state, limit):
     return np.int64(((mix(state) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
 
+@njit(cache=True)
+def draw_people(weight, seed, study, replicate):
+    """Draw as many people as there are, with replacement: how often each was drawn, into `weight`."""
+    weight[:] = 0
+    state = stream(seed, study, replicate)
+    for _ in range(len(weight)):
+        state = step(state)
+        weight[below(state, len(weight))] += 1
+
+
 @njit(cache=True, nogil=True)
-def _resample(
-    first_task, last_task, study_cells, cell_rows, person, people, support_offsets, support, human_at,
-    entry_offsets, entry_at, entry_prob, ranges, row_scores, references, seed, out,
-):  # fmt: skip
-    replicates = out.shape[0]
-    blocks = (replicates + BLOCK - 1) // BLOCK
+def _resample(first_task, last_task, rows, first_replicate, seed, out):
+    blocks = (out.shape[0] + BLOCK - 1) // BLOCK
     for task in range(first_task, last_task):
         study = task // blocks
-        first = (task % blocks) * BLOCK
-        weight = np.empty(people[study], np.float64)
-        for replicate in range(first, min(first + BLOCK, replicates)):
-            weight[:] = 0
-            state = stream(seed, study, replicate)
-            for _ in range(people[study]):
-                state = step(state)
-                weight[below(state, people[study])] += 1
-            for cell in range(study_cells[study], study_cells[study + 1]):
-                base, end = support_offsets[cell], support_offsets[cell + 1]
-                human = np.zeros(end - base)
-                predicted = np.zeros(end - base)
-                total, first_sum, second_sum, third_sum = 0.0, 0.0, 0.0, 0.0
-                for i in range(cell_rows[cell], cell_rows[cell + 1]):
-                    w = weight[person[i]]  # often 0, but a branch would cost more than adding 0
-                    total += w
-                    human[human_at[i] - base] += w
-                    for j in range(entry_offsets[i], entry_offsets[i + 1]):
-                        predicted[entry_at[j] - base] += w * entry_prob[j]
-                    first_sum += w * row_scores[i, 0]
-                    second_sum += w * row_scores[i, 1]
-                    third_sum += w * row_scores[i, 2]
-                row = out[replicate, cell]
-                if total == 0:
-                    row[:] = np.nan
-                    continue
-                pair(support[base:end], human, predicted, ranges[cell], row)
-                row[5], row[6], row[7] = first_sum / total, second_sum / total, third_sum / total
-                for r in range(2):
-                    uniform = references[r, base:end]
-                    row[8 + r] = clipped_wasserstein(
-                        support[base:end], human, uniform, total, uniform.sum(),
-                        ranges[cell, 2 * r], ranges[cell, 2 * r + 1],
-                    )  # fmt: skip
+        start = (task % blocks) * BLOCK
+        drawn = np.empty(rows.people[study], np.float64)
+        for replicate in range(start, min(start + BLOCK, out.shape[0])):
+            draw_people(drawn, seed, study, first_replicate + replicate)
+            for cell in range(rows.study_cells[study], rows.study_cells[study + 1]):
+                _one_cell(rows, cell, drawn, out[replicate, cell])
 
 
-def study_means(values: np.ndarray, study: np.ndarray, studies: int) -> np.ndarray:
-    """Mean over each study's cells that have a value: (..., C) to (..., studies); NaN where none has."""
-    flat = np.atleast_2d(values)
-    known = np.isfinite(flat)
-    filled = np.where(known, flat, 0.0)
-    starts = np.searchsorted(study, np.arange(studies))
-    sums = np.add.reduceat(filled, starts, axis=-1, dtype=np.float64)
-    counts = np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return means.reshape(*values.shape[:-1], studies)
+@njit(cache=True)
+def _one_cell(rows, cell, drawn, out):
+    """Statistics of one cell with its people weighted by how often they were drawn."""
+    base, end = rows.support_offsets[cell], rows.support_offsets[cell + 1]
+    first, last = rows.cell_rows[cell], rows.cell_rows[cell + 1]
+    points = rows.support[base:end]
+    human, predicted = np.zeros(end - base), np.zeros(end - base)
+    sums = np.zeros(rows.row_scores.shape[1])
+    total = 0.0
+    for i in range(first, last):
+        w = drawn[rows.person[i]] * rows.weight[i]  # often 0, but a branch would cost more than adding 0
+        total += w
+        human[rows.human_at[i] - base] += w
+        for j in range(rows.predicted.offsets[i], rows.predicted.offsets[i + 1]):
+            predicted[rows.predicted.answers[j] - base] += w * rows.predicted.weights[j]
+        for k in range(len(sums)):
+            sums[k] += w * rows.row_scores[i, k]
+    if total == 0:
+        out[:] = np.nan
+        return
+    limits = rows.ranges[cell].copy()
+    _move_range(points, human, rows.ends_scored[cell], limits)
+    if limits[0] != rows.ranges[cell, 0] or limits[1] != rows.ranges[cell, 1]:
+        _score_again(rows, cell, drawn, limits, sums)
+    group_statistics(points, human, predicted, limits, out)
+    for k in range(len(sums)):
+        out[FIRST_ROW_SCORE + k] = sums[k] / total
+    for r in range(2):
+        uniform = rows.references[r, base:end].copy()
+        if r == 0:
+            uniform[(points < limits[0]) | (points > limits[1])] = 0
+        out[FIRST_ROW_SCORE + len(sums) + r] = clipped_wasserstein(
+            points, human, uniform, total, uniform.sum(), limits[2 * r], limits[2 * r + 1]
+        )
 
 
-def study_weights(studies: int, replicates: int, seed: int) -> np.ndarray:
-    """How often each study is drawn in each replicate: float64 (replicates, studies)."""
-    rng = np.random.default_rng([seed, studies])
-    return rng.multinomial(studies, np.full(studies, 1 / studies), size=replicates).astype(np.float64)
+@njit(cache=True)
+def _move_range(points, human, ends_scored, limits):
+    """The observed range of the people who were drawn into limits[:2]."""
+    for j in range(len(points)):
+        if ends_scored[0] and human[j] > 0:
+            limits[0] = points[j]
+            break
+    for j in range(len(points) - 1, -1, -1):
+        if ends_scored[1] and human[j] > 0:
+            limits[1] = points[j]
+            break
 
 
-def study_interval(value: float, replicates: np.ndarray, studies: int) -> tuple[float, float] | None:
-    """95% interval over studies from replicates of a statistic; None with fewer than two studies.
+@njit(cache=True)
+def _score_again(rows, cell, drawn, limits, sums):
+    """The sums of the row scores with another observed range than the one that they were computed with."""
+    scores = np.empty(RESAMPLED)
+    sums[:RESAMPLED] = 0
+    for i in range(rows.cell_rows[cell], rows.cell_rows[cell + 1]):
+        w = drawn[rows.person[i]] * rows.weight[i]
+        if w == 0:
+            continue
+        start, stop = rows.predicted.offsets[i], rows.predicted.offsets[i + 1]
+        answers = rows.support[rows.predicted.answers[start:stop]]
+        row_score(answers, rows.predicted.weights[start:stop], rows.support[rows.human_at[i]], limits, scores)
+        for k in range(RESAMPLED):
+            sums[k] += w * scores[k]
 
-    Expanded percentile interval (Hesterberg 2015, section 4.4): a plain percentile interval is too
-    narrow with few studies; the deviations are stretched by sqrt(n / (n - 1)) and t over normal.
+
+@njit(cache=True)
+def group_statistics(points, human, predicted, limits, out):
+    """DISTANCES and MOMENTS of one cell's histograms into `out`; see `metrics`."""
+    pair(points, human, predicted, limits, out)
+    total, weight = human.sum(), predicted.sum()
+    if not (total > 0 and weight > 0):
+        out[:] = np.nan
+        return
+    mean, square, entropy, p_mean, p_square, p_entropy, stated = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(len(points)):
+        h, p = human[j] / total, predicted[j] / weight
+        clipped = min(max(points[j], limits[0]), limits[1])
+        mean += h * points[j]
+        p_mean += p * clipped
+        stated += (p - h) * min(max(points[j], limits[2]), limits[3])
+        if h > 0:
+            entropy -= h * np.log2(h)
+        if p > 0:
+            p_entropy -= p * np.log2(p)
+    for j in range(len(points)):
+        square += human[j] / total * (points[j] - mean) ** 2
+        clipped = min(max(points[j], limits[0]), limits[1])
+        p_square += predicted[j] / weight * (clipped - p_mean) ** 2
+    moments = (mean, square, entropy, p_mean, p_square, p_entropy, stated, limits[0], limits[1])
+    for k in range(len(moments)):
+        out[len(DISTANCES) + k] = moments[k]
+
+
+class SumRows(NamedTuple):
+    """N rows of K values to be added up within G groups when people are drawn again, sorted by study."""
+
+    study_rows: np.ndarray
+    """int64 (studies + 1): each study's first row."""
+    person: np.ndarray
+    """int32 (N): numbered within the study."""
+    people: np.ndarray
+    """int64 (studies)."""
+    group: np.ndarray
+    """int64 (N); a row with a negative one is left out."""
+    values: np.ndarray
+    """float64 (N, K)."""
+    groups: int
+
+    @classmethod
+    def of(
+        cls, study: np.ndarray, person: np.ndarray, group: np.ndarray, values: np.ndarray, groups: int
+    ) -> "SumRows":
+        """From the study of each row: 0, 1, 2, ... in ascending order."""
+        people = np.zeros(study[-1] + 1, np.int64)
+        np.maximum.at(people, study, person + 1)
+        starts = np.searchsorted(study, np.arange(study[-1] + 2))
+        return cls(starts, person, people, group, np.ascontiguousarray(values, np.float64), groups)
+
+
+def resample_sums(rows: SumRows, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """Sums of the values of each group when people are drawn again: float64 (CHUNK, G, K) at a time.
+
+    The same people are drawn as by `resample_people` with this seed, where they are numbered alike.
     """
-    known = replicates[np.isfinite(replicates)]
-    if studies < 2 or len(known) < 2 or not np.isfinite(value):
-        return None
-    stretch = _stretch(studies)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return float(value + stretch * (low - value)), float(value + stretch * (high - value))
+    for first in range(0, replicates, CHUNK):
+        count = min(CHUNK, replicates - first)
+        out = np.zeros((count, rows.groups, rows.values.shape[1]))
+        in_threads(_add_again, count, rows, first, np.uint64(seed), out)
+        yield out
 
 
-@lru_cache
-def _stretch(studies: int) -> float:
-    tail = (1 - LEVEL) / 2
-    student, normal = stats.t.ppf(1 - tail, studies - 1), stats.norm.ppf(1 - tail)
-    return float(np.sqrt(studies / (studies - 1)) * student / normal)
-
-
-def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over studies (S) with each row of weights (R, S), over the studies that have a value: (R)."""
-    known = np.isfinite(values)
-    total = weights @ known
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (weights @ np.where(known, values, 0.0)) / total, np.nan)
-
-
-def people_interval(value: float, replicates: np.ndarray) -> tuple[float, float] | None:
-    """95% interval over people: the replicates' quantiles, moved so that their mean is the value."""
-    known = replicates[np.isfinite(replicates)]
-    if len(known) < 2 or not np.isfinite(value):
-        return None
-    low, high = np.quantile(known - known.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(value + low), float(value + high)
-
-
-def permutation_p(differences: np.ndarray, permutations: int, seed: int) -> float | None:
-    """Two-sided p of "the two models are alike" by flipping signs of studies' paired differences.
-
-    Every sign pattern if there are at most `permutations`, else that many random ones (the observed
-    pattern counted, so that p is never 0). None without a study.
-    """
-    known = differences[np.isfinite(differences)]
-    if not len(known):
-        return None
-    observed = abs(known.mean()) - 1e-12
-    if 2 ** len(known) <= permutations:
-        patterns = (np.arange(2 ** len(known))[:, None] >> np.arange(len(known))) & 1
-        return float((np.abs((1 - 2 * patterns) @ known) / len(known) >= observed).mean())
-    signs = np.random.default_rng([seed, len(known)]).choice([-1.0, 1.0], size=(permutations, len(known)))
-    return float((1 + (np.abs(signs @ known) / len(known) >= observed).sum()) / (permutations + 1))
-
-
-def holm(p_values: list[float | None]) -> list[float | None]:
-    """Holm's correction over the comparisons that have a p."""
-    known = [p for p in p_values if p is not None]
-    if not known:
-        return list(p_values)
-    corrected = iter(multipletests(known, method="holm")[1])
-    return [None if p is None else float(next(corrected)) for p in p_values]
+@njit(cache=True, nogil=True)
+def _add_again(first, last, rows, first_replicate, seed, out):
+    for replicate in range(first, last):
+        for study in range(len(rows.people)):
+            drawn = np.empty(rows.people[study], np.float64)
+            draw_people(drawn, seed, study, first_replicate + replicate)
+            for i in range(rows.study_rows[study], rows.study_rows[study + 1]):
+                if rows.group[i] >= 0 and drawn[rows.person[i]] > 0:
+                    for k in range(rows.values.shape[1]):
+                        out[replicate, rows.group[i], k] += drawn[rows.person[i]] * rows.values[i, k]

@@ -4,88 +4,117 @@ Definitions. *parity_accuracy*: the highest minus the lowest group's published a
 each group's being the mean over studies of the mean over its rows; *demographic parity difference* is its
 mean over fields. *parity_prediction*: the highest minus the lowest group's mean predicted answer on the
 observed range, 0 to 1, and *parity_prediction_human* the same difference, of the same two groups, in
-people's answers: what exceeds it is the model's doing. Intervals are over studies that have both groups,
-for the two groups named; naming the largest of several gaps makes it look larger than it is.
+people's answers: what exceeds it is the model's doing. `gaps` says how the largest of many gaps is judged.
 
 Distances grow as groups shrink, so a group's Wasserstein distance stands beside the paired ceiling at its
 own size (`eval/scoring/ceilings.py`), and `excess_observed` is what it keeps above that.
+
+*interactions*: how much a group's treatment effect differs from that of all others, predicted against
+observed.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from common.distances import distances
-from eval.scoring.align import Aligned
-from eval.scoring.answers import ROW_SCORES
+from eval.scoring.align import Evaluated
 from eval.scoring.ceilings import ceilings
-from eval.scoring.effects import contrasts, people_means, statistics
-from eval.scoring.estimates import Estimate, Studies, estimate, missing, study_estimate
-from eval.scoring.groups import GroupScores, subset
-from eval.scoring.resampling import PairedRows
+from eval.scoring.contrasts import PAIR, Design, contrasts, design
+from eval.scoring.effects import agreement, product_sums
+from eval.scoring.estimates import Studies, estimate, missing, study_estimate
+from eval.scoring.gaps import NO_GAP, Compared, compare_groups, gap, largest_gap, parity
+from eval.scoring.groups import Groups, subset
+from eval.scoring.metrics import METRICS, SHARE
+from eval.scoring.record import FieldScores, Gap, Group, GroupEffects, Interactions, Subgroups
+from eval.scoring.resampling import PairedRows, SumRows, resample_sums
+from eval.settings import ScoreSettings
 
 AGES = ((18, 29), (30, 44), (45, 59), (60, 74), (75, 120))
 MAX_GROUPS = 12  # a field with more values doesn't form groups
 SPLITS = 20  # for each group's ceiling: there are many groups
 GROUP_EFFECTS = ("correlation", "sign_agreement", "magnitude_ratio")
-GAPS = {
-    "parity_accuracy": "accuracy_observed",
-    "parity_prediction": "predicted",
-    "parity_prediction_human": "human",
-}
+INTERACTION = ("correlation", "correlation_disattenuated", "slope", "sign_agreement")
+FIGURES = ("accuracy_observed", "predicted", "human", "accuracy_stated")
+DISTANCES = ("wasserstein_observed", "wasserstein_stated")
 TOO_FEW = "no cell (or study) with enough people of this group"
-NO_GAP = "no study has two groups with enough people"
+NO_EFFECTS = "no contrast with two people of this group in both arms"
 
 
-def subgroup_scores(
-    aligned: Aligned, scores: GroupScores, paired: PairedRows, studies: Studies, min_group: int, seed: int
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class People:
+    """What subgroups are made of: rows, cells, and who is who. See `Evaluated`, `Groups`, `PairedRows`."""
+
+    evaluated: Evaluated
+    cells: Groups
+    paired: PairedRows
+    studies: Studies
+    settings: ScoreSettings
+    seed: int
+
+    @cached_property
+    def study(self) -> np.ndarray:
+        """int64 (N): each row's study."""
+        return self.studies.of_cell[self.evaluated.rows["cell"].to_numpy()]
+
+    @cached_property
+    def figures(self) -> np.ndarray:
+        """float64 (N, 4), FIGURES: what is averaged over a group's rows; answers on the observed range as 0
+        to 1."""
+        low, high = self.cells.ranges[self.evaluated.rows["cell"].to_numpy(), :2].T
+        width = np.where(high > low, high - low, np.nan)
+        return np.stack(
+            [
+                self.cells.row("accuracy_observed"),
+                (self.cells.row("expected") - low) / width,
+                (self.evaluated.rows["response"].to_numpy() - low) / width,
+                self.cells.row("accuracy_stated"),
+            ],
+            1,
+        )
+
+
+def subgroup_scores(people: People) -> Subgroups:
     """The `subgroups` block of scores.json (see eval/scoring/README.md).
 
     A group counts in a cell (for distances) and in a study (for means) with at least `min_group` rows.
     """
-    people = people_means(aligned)
-    columns = _row_columns(aligned, scores)
-    fields: dict[str, Any] = {}
-    effects: dict[str, Any] = {}
-    for field in aligned.rows["demographic"].struct.fields:
-        labels = group_labels(aligned.rows["demographic"].struct.field(field))
-        of_people = group_labels(people["demographic"].struct.field(field))
-        counts = labels.drop_nulls().value_counts().filter(pl.col("count") >= min_group)
-        groups = sorted(counts[labels.name].to_list())
-        if not 2 <= len(groups) <= MAX_GROUPS:
-            reason = f"{len(groups)} groups with at least {min_group} rows; 2 to {MAX_GROUPS} can be compared"
-            fields[field] = {"groups": [], "reason": reason} | {gap: _no_gap(reason) for gap in GAPS}
+    arms = design(people.evaluated)
+    fields: dict[str, FieldScores] = {}
+    effects: dict[str, dict[str, GroupEffects]] = {}
+    interactions: dict[str, Interactions] = {}
+    accuracy: dict[str, Compared] = {}
+    for field in people.evaluated.rows["demographic"].struct.fields:
+        labels = group_labels(people.evaluated.rows["demographic"].struct.field(field))
+        counts = labels.drop_nulls().value_counts().filter(pl.col("count") >= people.settings.min_group)
+        names = sorted(counts[labels.name].to_list())
+        if not 2 <= len(names) <= MAX_GROUPS:
+            reason = (
+                f"{len(names)} groups with at least {people.settings.min_group} rows; 2 to {MAX_GROUPS} "
+                "can be compared"
+            )
+            fields[field] = FieldScores(groups=[], reason=reason, **dict.fromkeys(GAPS, no_gap(reason)))
             continue
-        blocks, means, effects[field] = [], {}, {}
-        for group in groups:
-            mine = (labels == group).fill_null(False).to_numpy()
-            means[group] = _study_means(columns, mine, studies, aligned, min_group)
-            blocks.append(
-                {"group": group, "rows": int(mine.sum())}
-                | _distances(aligned, scores, paired, studies, mine, min_group, seed)
-                | {
-                    name: study_estimate(means[group][name], studies, TOO_FEW)
-                    for name in columns
-                    if "accuracy" in name
-                }
-            )
-            found = contrasts(people.filter((of_people == group).fill_null(False)), aligned.cells).pairs
-            all_statistics = statistics(
-                found, pl.repeat(False, len(found), eager=True), len(studies.weights), seed
-            )
-            effects[field][group] = {"contrasts": len(found)} | {
-                name: all_statistics[name] for name in GROUP_EFFECTS
-            }
-        fields[field] = {"groups": blocks, "reason": None} | _gaps(means, studies)
-    return {
-        "fields": fields,
-        "demographic_parity_difference": _parity(fields),
-        "largest_gap": _largest(fields),
-        "effects": effects,
-    }
+        fields[field], compared = _field(people, labels, names)
+        if compared is not None:
+            accuracy[field] = compared
+        of_people = group_labels(arms.people["demographic"].struct.field(field))
+        effects[field] = {name: _group_effects(arms, of_people, name, people) for name in names}
+        interactions[field] = _interactions(arms, of_people, names, people)
+    return Subgroups(
+        fields=fields, demographic_parity_difference=parity(accuracy), largest_gap=largest_gap(accuracy),
+        effects=effects, interactions=interactions,
+    )  # fmt: skip
+
+
+GAPS = ("parity_accuracy", "parity_prediction", "parity_prediction_human")
+
+
+def no_gap(reason: str) -> Gap:
+    """A gap that can't be computed."""
+    return Gap(value=None, reason=reason)
 
 
 def group_labels(values: pl.Series) -> pl.Series:
@@ -100,110 +129,122 @@ def group_labels(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
 
 
-def _row_columns(aligned: Aligned, scores: GroupScores) -> dict[str, np.ndarray]:
-    """What is averaged over a group's rows: accuracies, and both answers on the observed range as 0 to 1."""
-    assert scores.rows is not None
-    low, high = scores.ranges[aligned.rows["cell"].to_numpy(), :2].T
-    width = np.where(high > low, high - low, np.nan)
-    columns = {
-        name: scores.rows[:, ROW_SCORES.index(name)] for name in ("accuracy_observed", "accuracy_stated")
-    }
-    columns["predicted"] = (scores.rows[:, ROW_SCORES.index("expected")] - low) / width
-    columns["human"] = (aligned.rows["response"].to_numpy() - low) / width
-    return columns
+def _field(people: People, labels: pl.Series, names: list[str]) -> tuple[FieldScores, Compared | None]:
+    """One field's groups and gaps, and its gaps in accuracy for judging the largest of all fields."""
+    of_row = np.full(len(labels), -1)
+    for number, name in enumerate(names):
+        of_row[(labels == name).fill_null(False).to_numpy()] = number
+    means, resampled = _means(people, of_row, len(names))
+    groups = []
+    for number, name in enumerate(names):
+        mine = of_row == number
+        accuracies = {
+            key: study_estimate(
+                means[:, number, k], people.studies, TOO_FEW, 0, resampled[:, :, number, k], SHARE
+            )
+            for k, key in enumerate(FIGURES) if key.startswith("accuracy")
+        }  # fmt: skip
+        groups.append(Group(group=name, rows=int(mine.sum()), **_distances(people, mine), **accuracies))
+    compared = [compare_groups(names, means[..., k], resampled[..., k], people.studies) for k in range(3)]
+    accuracy, prediction, human = compared
+    record = dict.fromkeys(GAPS, no_gap(NO_GAP))
+    if accuracy is not None:
+        record["parity_accuracy"] = gap(accuracy, accuracy.largest, [accuracy])
+    if prediction is not None and human is not None:
+        record["parity_prediction"] = gap(prediction, prediction.largest, [prediction])
+        record["parity_prediction_human"] = gap(human, prediction.largest, [human])
+    return FieldScores(groups=groups, reason=None, **record), accuracy
 
 
-def _study_means(
-    columns: Mapping[str, np.ndarray], mine: np.ndarray, studies: Studies, aligned: Aligned, min_group: int
-) -> dict[str, np.ndarray]:
-    study = studies.of_cell[aligned.rows["cell"].to_numpy()]
-    out = {}
-    for name, values in columns.items():
-        kept = mine & np.isfinite(values)
-        count = np.bincount(study[kept], minlength=len(studies.names))
-        total = np.bincount(study[kept], values[kept], minlength=len(studies.names))
-        out[name] = np.where(count >= min_group, total / np.maximum(count, 1), np.nan)
-    return out
+def _means(people: People, of_row: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """FIGURES of each study and group (S, G, 4), and of resampled people (R, S, G, 4); NaN below min_group
+    rows."""
+    studies = len(people.studies.names)
+    known = np.isfinite(people.figures)
+    weight = people.evaluated.rows["weight"].to_numpy()[:, None]
+    at = np.where(of_row >= 0, people.study * groups + of_row, -1)
+    values = np.hstack([known * weight, np.where(known, people.figures, 0.0) * weight])
+    present = of_row >= 0
+    counts = np.stack([np.bincount(at[present], column[present], studies * groups) for column in known.T], 1)
+    enough = counts.reshape(studies, groups, -1) >= people.settings.min_group
+    rows = SumRows.of(people.study, people.paired.person, at, values, studies * groups)
+    sums = np.stack([np.bincount(at[present], column[present], studies * groups) for column in values.T], 1)
+    drawn = np.concatenate(list(resample_sums(rows, people.settings.replicates, people.seed)))
+
+    def means(total: np.ndarray) -> np.ndarray:
+        shaped = total.reshape(*total.shape[:-2], studies, groups, -1)
+        count, value = np.split(shaped, 2, axis=-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(enough & (count > 0), value / count, np.nan)
+
+    return means(sums), means(drawn)
 
 
-def _distances(
-    aligned: Aligned,
-    scores: GroupScores,
-    paired: PairedRows,
-    studies: Studies,
-    mine: np.ndarray,
-    min_group: int,
-    seed: int,
-) -> dict[str, Any]:
+def _distances(people: People, mine: np.ndarray) -> dict[str, object]:
     """Wasserstein distances of one group, their paired ceiling and the excess over it."""
-    cell = aligned.rows["cell"].to_numpy()
-    enough = np.bincount(cell[mine], minlength=len(aligned.cells)) >= min_group
-    kept = mine & enough[cell]
-    names = ("wasserstein_observed", "wasserstein_stated")
-    out: dict[str, Any] = {"studies": len(np.unique(studies.of_cell[cell[kept]])), "cells": int(enough.sum())}
-    if not kept.any():
-        absent = (*names, "ceiling_observed", "excess_observed")
-        return out | {name: missing(TOO_FEW) for name in absent}
-    part = subset(paired, kept)
+    cell, studies = people.evaluated.rows["cell"].to_numpy(), people.studies
+    enough = np.bincount(cell[mine], minlength=len(people.evaluated.cells)) >= people.settings.min_group
+    counted = mine & enough[cell]
+    out: dict[str, object] = {
+        "studies": len(np.unique(studies.of_cell[cell[counted]])), "cells": int(enough.sum())
+    }  # fmt: skip
+    if not counted.any():
+        return out | {name: missing(TOO_FEW) for name in (*DISTANCES, "ceiling_observed", "excess_observed")}
+    part = subset(people.paired, counted)
     size = len(part.support)
-    predicted = np.bincount(part.entry_at, part.entry_prob, minlength=size)
-    human = np.bincount(part.human_at, minlength=size)
-    found = distances(part.support_offsets, part.support, human, predicted, part.ranges)
-    ceiling = ceilings(part, aligned.rows["n_draws"].to_numpy()[kept], SPLITS, seed).paired[:, 0]
-    for k, name in enumerate(names):
-        out[name] = estimate(found[:, k], studies, TOO_FEW)
-    out["ceiling_observed"] = estimate(ceiling, studies, TOO_FEW)
-    out["excess_observed"] = estimate(found[:, 0] - ceiling, studies, TOO_FEW)
+    weights = np.repeat(part.weight, part.predicted.lengths) * part.predicted.weights
+    predicted = np.bincount(part.predicted.answers, weights, minlength=size)
+    human = np.bincount(part.human_at, part.weight, minlength=size)
+    table = distances(part.support_offsets, part.support, human, predicted, part.ranges)
+    lacking = {name: people.cells.lacking(METRICS[name].needs) for name in DISTANCES}
+    draws = people.evaluated.rows["n_draws"].to_numpy()[counted]
+    ceiling = ceilings(part, draws, SPLITS, people.seed).paired[:, 0]
+    for k, name in enumerate(DISTANCES):
+        out[name] = estimate(np.where(lacking[name], np.nan, table[:, k]), studies, TOO_FEW, limits=SHARE)
+    out["ceiling_observed"] = estimate(ceiling, studies, TOO_FEW, limits=SHARE)
+    out["excess_observed"] = estimate(
+        np.where(lacking[DISTANCES[0]], np.nan, table[:, 0] - ceiling), studies, TOO_FEW
+    )
     return out
 
 
-def _gaps(means: Mapping[str, Mapping[str, np.ndarray]], studies: Studies) -> dict[str, Any]:
-    """The largest gap of accuracy and of prediction; the human gap is that of the prediction's two groups."""
-    accuracy = _widest(means, "accuracy_observed", studies)
-    prediction = _widest(means, "predicted", studies)
-    human = _no_gap(NO_GAP)
-    if prediction["value"] is not None:
-        high, low = prediction["highest"], prediction["lowest"]
-        human = _gap(means[high]["human"] - means[low]["human"], high, low, studies)
-    return {"parity_accuracy": accuracy, "parity_prediction": prediction, "parity_prediction_human": human}
+def _group_effects(arms: Design, labels: pl.Series, name: str, people: People) -> GroupEffects:
+    pairs = contrasts(arms, (labels == name).fill_null(False).to_numpy())
+    if pairs.is_empty():
+        return GroupEffects(contrasts=0, **{key: missing(NO_EFFECTS) for key in GROUP_EFFECTS})
+    studies = Studies.of(pairs["study_id"].to_list(), people.settings.replicates, people.seed)
+    all_statistics = agreement(product_sums(pairs, studies), len(pairs), studies)
+    return GroupEffects(contrasts=len(pairs), **{key: all_statistics[key] for key in GROUP_EFFECTS})
 
 
-def _widest(means: Mapping[str, Mapping[str, np.ndarray]], name: str, studies: Studies) -> dict[str, Any]:
-    best: tuple[float, str, str] | None = None
-    for high in means:
-        for low in means:
-            difference = means[high][name] - means[low][name]
-            if high != low and np.isfinite(difference).any():
-                found = (float(np.nanmean(difference)), high, low)
-                best = found if best is None or found[0] > best[0] else best
-    if best is None:
-        return _no_gap(NO_GAP)
-    _, high, low = best
-    return _gap(means[high][name] - means[low][name], high, low, studies)
+def _interactions(arms: Design, labels: pl.Series, names: list[str], people: People) -> Interactions:
+    """Each group's effect less that of all others with a known group: predicted against observed."""
+    parts = []
+    for name in names:
+        mine = (labels == name).fill_null(False).to_numpy()
+        rest = labels.is_in(names).fill_null(False).to_numpy() & ~mine
+        both = contrasts(arms, mine).join(
+            contrasts(arms, rest), on=PAIR, suffix="_rest", nulls_equal=True, maintain_order="left"
+        )
+        errors = [
+            (pl.col(key) ** 2 + pl.col(f"{key}_rest") ** 2).sqrt().alias(key)
+            for key in ("observed_se", "predicted_se", "difference_se")
+        ]
+        parts.append(
+            both.with_columns(
+                pl.col("observed") - pl.col("observed_rest"), pl.col("predicted") - pl.col("predicted_rest"),
+                pl.min_horizontal("difference_df", "difference_df_rest"), *errors, clear=pl.lit(False),
+            ).select(contrasts_columns)
+        )  # fmt: skip
+    pairs = pl.concat(parts).sort("study_id")
+    if pairs.is_empty():
+        return Interactions(contrasts=0, **{key: missing(NO_EFFECTS) for key in INTERACTION})
+    studies = Studies.of(pairs["study_id"].to_list(), people.settings.replicates, people.seed)
+    all_statistics = agreement(product_sums(pairs, studies), len(pairs), studies)
+    return Interactions(contrasts=len(pairs), **{key: all_statistics[key] for key in INTERACTION})
 
 
-def _gap(difference: np.ndarray, highest: str, lowest: str, studies: Studies) -> dict[str, Any]:
-    return {"highest": highest, "lowest": lowest} | study_estimate(difference, studies, NO_GAP)
-
-
-def _no_gap(reason: str) -> dict[str, Any]:
-    return {"highest": None, "lowest": None} | missing(reason)
-
-
-def _parity(fields: Mapping[str, Any]) -> Estimate:
-    """Mean over fields of the accuracy gap. Its interval is left out: each gap is a chosen maximum."""
-    gaps = [block["parity_accuracy"]["value"] for block in fields.values()]
-    known = [gap for gap in gaps if gap is not None]
-    if not known:
-        return missing(NO_GAP)
-    return missing("no interval: a mean of chosen maxima") | {"value": float(np.mean(known))}
-
-
-def _largest(fields: Mapping[str, Any]) -> dict[str, Any]:
-    known = {
-        name: block["parity_accuracy"] for name, block in fields.items() if block["parity_accuracy"]["value"]
-    }
-    if not known:
-        return {"field": None} | _no_gap(NO_GAP)
-    field = max(known, key=lambda name: known[name]["value"])
-    return {"field": field} | known[field]
+contrasts_columns = (
+    "study_id", "observed", "predicted", "observed_se", "predicted_se", "difference_se", "difference_df",
+    "sd", "width", "clear",
+)  # fmt: skip

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from eval.scoring.align import Evaluated, align, item_texts
+from eval.scoring.predictions import check_predictions
+
 LABELS = pl.List(pl.Struct({"value": pl.Int64, "label": pl.String}))
 SHAPES = np.array(
     [
@@ -67,6 +70,11 @@ def sampled(rows: pl.DataFrame, probs: np.ndarray, seed: int = 1) -> pl.DataFram
     draws = np.random.default_rng(seed).random((len(rows), 1))
     answer = 1 + (probs.cumsum(1) < draws).sum(1).clip(0, 6)
     return rows.select("study_id", "sample_id").with_columns(prediction=pl.Series(answer))
+
+
+def evaluated(rows: pl.DataFrame, predictions: pl.DataFrame) -> Evaluated:
+    """Predictions joined to their rows, the texts of the rows among them."""
+    return align(rows, check_predictions(predictions, "predictions"), "model", item_texts(rows))
 
 
 def write_split(rows: pl.DataFrame, folder: Path) -> None:

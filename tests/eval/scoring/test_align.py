@@ -7,14 +7,15 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
-from eval.scoring.align import align, load_predictions, load_rows
+from eval.scoring.align import align, read_scored
+from eval.scoring.predictions import load_predictions
 from tests.helpers.scored_samples import exact, population, sampled
 
 
 @pytest.fixture
 def rows(tmp_path):
     population(studies=2, people=30)[0].write_parquet(tmp_path / "eval.parquet")
-    return load_rows(tmp_path / "eval.parquet", "run `make data` first")
+    return read_scored(tmp_path / "eval.parquet")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_prediction_that_names_no_evaluation_row_is_refused_with_its_key(tmp_p
 
 
 def test_a_key_twice_is_refused_with_the_key(tmp_path, rows, good):
-    with pytest.raises(Refusal, match="study_id study0 sample_id 0 stands there more than once"):
+    with pytest.raises(Refusal, match="study_id study0 sample_id 0 appears more than once"):
         load(tmp_path, pl.concat([good, good.head(1)]))
 
 
@@ -79,18 +80,19 @@ def test_broken_probabilities_are_refused_with_the_key(tmp_path, good, values, m
 
 def test_small_rounding_errors_of_probabilities_are_normalised(tmp_path, good):
     found = load(tmp_path, change(good, 0, probs=[0.1429] * 7))
-    assert found.probs[:7].sum() == pytest.approx(1, abs=1e-12)
+    assert found.predicted.weights[:7].sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pl.lit(3.5), "prediction 3.5, not a whole number"),
-        (pl.lit("3"), "holds String, not whole numbers"),
-        (pl.lit(float("inf")), "not a whole number"),
+        (pl.lit("3"), "holds String, not numbers"),
+        (pl.lit(float("inf")), "prediction inf, not a number"),
+        (pl.lit(1e300), "too large a number"),
+        (pl.lit([3]), "holds List"),
     ],
 )
-def test_a_prediction_that_is_no_whole_number_is_refused(tmp_path, rows, column, message):
+def test_a_prediction_that_is_no_number_is_refused(tmp_path, rows, column, message):
     with pytest.raises(Refusal, match=message):
         load(tmp_path, rows.select("study_id", "sample_id", prediction=column))
 
@@ -106,15 +108,15 @@ def test_json_lines_give_what_parquet_gives(tmp_path, rows):
     frame = sampled(rows, np.full((len(rows), 7), 1 / 7))
     frame.write_ndjson(tmp_path / "p.jsonl")
     by_line, by_table = load_predictions(tmp_path / "p.jsonl", ""), load(tmp_path, frame)
-    assert by_line.answers.tolist() == by_table.answers.tolist()
+    assert by_line.predicted.answers.tolist() == by_table.predicted.answers.tolist()
     assert by_line.rows.equals(by_table.rows)
 
 
 def test_several_draws_become_shares(tmp_path, rows):
     frame = rows.head(2).select("study_id", "sample_id").with_columns(draws=pl.Series([[3, 1, 3, 3], [7]]))
     found = load(tmp_path, frame)
-    assert found.answers.tolist() == [1, 3, 7]
-    assert found.probs.tolist() == [0.25, 0.75, 1.0]
+    assert found.predicted.answers.tolist() == [1, 3, 7]
+    assert found.predicted.weights.tolist() == [0.25, 0.75, 1.0]
     assert found.rows["n_draws"].to_list() == [4, 1]
 
 
@@ -134,7 +136,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name):
 
 def test_a_table_without_the_needed_columns_says_which_are_needed(tmp_path, rows):
     with pytest.raises(
-        Refusal, match="needs study_id, sample_id and either prediction, or answers and probs"
+        Refusal, match=r"needs study_id, sample_id \(or study_id, condition_num, task_num\) and prediction"
     ):
         load(tmp_path, rows.select("study_id", "sample_id"))
 

@@ -1,28 +1,28 @@
 """Scores of single answers against plain formulas."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.distances import histograms
-from eval.scoring.answers import (
-    ROW_SCORES,
-    histogram_scores,
-    moments,
-    reliability,
-    row_scores,
-    within_correlation,
-)
+from eval.scoring.answers import ROW_SCORES, Answers, row_scores
+from eval.scoring.calibration import calibration
+from eval.scoring.groups import control_groups
+from eval.scoring.metrics import METRICS
+from eval.scoring.model import work_on
+from eval.scoring.ragged import Ragged
+from eval.settings import ScoreSettings
+from tests.helpers.scored_samples import evaluated, exact, population, sampled
 
 RANGE = np.array([[2.0, 6, 1, 7]])
+FEW = ScoreSettings(replicates=100, ceiling_splits=10)
 
 
 def one_row(probs: dict[int, float], response: int) -> dict[str, float]:
     answers, weights = np.array(list(probs)), np.array(list(probs.values()))
-    found = row_scores(
-        np.array([0, len(answers)]), answers, weights, np.array([response]), np.array([0]), RANGE
-    )
+    predicted = Ragged(np.array([0, len(answers)]), answers, weights)
+    found = row_scores(Answers(predicted, np.array([0]), np.array([response]), np.array([0]), RANGE))
     return dict(zip(ROW_SCORES, found[0], strict=True))
 
 
@@ -57,41 +57,84 @@ def test_an_answer_that_was_held_impossible_costs_a_finite_log_score():
     assert one_row({2: 1.0}, 3)["log_score"] == pytest.approx(-np.log(1e-6))
 
 
+def test_the_ranked_probability_score_is_its_textbook_formula():
+    """E|X - y| - E|X - X'| / 2 over the clipped answers, in units of the range."""
+    probs, truth = {1: 0.1, 3: 0.4, 4: 0.3, 9: 0.2}, 4
+    clipped = [(min(max(a, 2), 6), p) for a, p in probs.items()]
+    miss = sum(p * abs(a - truth) for a, p in clipped)
+    spread = sum(p * q * abs(a - b) for a, p in clipped for b, q in clipped)
+    assert one_row(probs, truth)["crps"] == pytest.approx((miss - spread / 2) / 4)
+
+
+def test_sharpening_the_truth_raises_accuracy_but_never_the_ranked_probability_score():
+    rows, true = population(studies=4, people=600)
+    sure = true**3 / (true**3).sum(1, keepdims=True)
+    honest, over_confident = (groups(rows, exact(rows, probs)).values for probs in (true, sure))
+    assert over_confident["accuracy_observed"].mean() > honest["accuracy_observed"].mean() + 0.02
+    assert over_confident["crps"].mean() > honest["crps"].mean()
+
+
+def groups(rows, predictions):
+    return work_on(evaluated(rows, predictions), None, FEW, 0).cells
+
+
 def test_one_distribution_for_everybody_scores_as_its_rows_would():
-    rng = np.random.default_rng(0)
-    response, probs = rng.integers(2, 7, 40), rng.dirichlet(np.ones(7))
-    starts = np.array([0, 40])
-    rows = row_scores(
-        np.arange(41) * 7,
-        np.tile(np.arange(1, 8), 40),
-        np.tile(probs, 40),
-        response,
-        np.zeros(40, int),
-        RANGE,
-    )
-    table = histograms(response, starts, np.arange(1, 8), np.array([0, 7]), np.ones(40), probs)
-    for name, found in histogram_scores(table, RANGE).items():
-        assert found[0] == pytest.approx(rows[:, ROW_SCORES.index(name)].mean()), name
+    rows, true = population(studies=1, arms=1, tasks=1, people=40)
+    as_rows = groups(rows, exact(rows, np.tile(true[0], (40, 1))))
+    one = Ragged(np.array([0, 7]), np.arange(1, 8), true[0])
+    as_control = control_groups(as_rows, one)
+    for name in METRICS:
+        assert as_control.values[name] == pytest.approx(as_rows.values[name], nan_ok=True), name
 
 
-def test_correlation_within_a_group_is_pearsons_and_nan_without_variation():
-    rng = np.random.default_rng(1)
-    x, y, group = rng.normal(size=60), rng.integers(1, 8, 60), np.repeat([0, 1, 2], 20)
-    x[group == 2] = 3.3
-    found = within_correlation(x, y, group, 3)
-    for g in (0, 1):
-        assert found[g] == pytest.approx(np.corrcoef(x[group == g], y[group == g])[0, 1])
-    assert np.isnan(found[2])
+def test_correlation_within_a_cell_is_pearsons_and_null_without_variation():
+    rows, true = population(studies=2, arms=1, tasks=1, people=60)
+    tilted = true * np.exp(np.random.default_rng(1).normal(0, 1, (120, 1)) * np.arange(-3, 4))
+    tilted /= tilted.sum(1, keepdims=True)
+    tilted[60:] = true[60]
+    cells = groups(rows, exact(rows, tilted))
+    low, high = rows["response"][:60].min(), rows["response"][:60].max()
+    expected = tilted[:60] @ np.clip(np.arange(1, 8), low, high)
+    pearson = np.corrcoef(expected, rows["response"][:60])[0, 1]
+    assert cells.values["correlation"][0] == pytest.approx(pearson)
+    assert np.isnan(cells.values["correlation"][1])
+    assert cells.scored["reason"][1] == "predictions don't vary within it"
 
 
 def test_a_model_that_always_says_the_same_has_collapsed():
-    answers, starts = np.array([1, 3, 5, 7]), np.array([0, 4])
-    table = histograms(answers, starts, np.array([4]), np.array([0, 1]), np.ones(4), np.ones(1))
-    found = moments(table, np.array([[1.0, 7, 1, 7]]))
+    rows, _ = population(studies=1, arms=1, tasks=1, people=4)
+    rows = rows.with_columns(response=pl.Series([1, 3, 5, 7]))
+    found = groups(rows, rows.select("study_id", "sample_id", prediction=pl.lit(4))).values
     assert found["spread_ratio"][0] == found["entropy_ratio"][0] == found["mean_error_observed"][0] == 0
 
 
+def calibrated(rows, predictions):
+    work = work_on(evaluated(rows, predictions), None, FEW, 0)
+    return calibration(work.evaluated, work.cells, work.paired, work.studies, 0)
+
+
 def test_calibration_error_of_an_overconfident_model_is_its_overconfidence():
-    right = np.tile([1.0, 1, 1, 0, 0], 40)
-    table = reliability(np.full(200, 0.95), right, np.repeat([0, 1], 100), 2)
-    assert table.ece(np.ones((1, 2)))[0] == pytest.approx(0.35)
+    rows, _ = population(studies=2, arms=1, tasks=1, people=100)
+    rows = rows.with_columns(response=pl.Series(np.tile([4, 4, 4, 1, 7], 40)))
+    sure = np.tile([0.0, 0, 0.05, 0.95, 0, 0, 0], (200, 1))
+    found = calibrated(rows, exact(rows, sure))
+    assert found.ece.value == pytest.approx(0.35)
+    assert found.ece.over == "people"
+
+
+def test_ordinal_calibration_is_flat_for_the_truth_and_shows_what_is_wrong_otherwise():
+    rows, true = population(studies=6, people=600)
+    flat, both_ends, middle = (
+        calibrated(rows, exact(rows, probs / probs.sum(1, keepdims=True)))
+        for probs in (true, true**3, true**0.3)
+    )
+    assert flat.pit == pytest.approx([0.1] * 10, abs=0.01)
+    assert flat.pit_error.value < 0.03 < min(both_ends.pit_error.value, middle.pit_error.value)
+    assert min(both_ends.pit[0], both_ends.pit[9]) > 0.12
+    assert max(middle.pit[0], middle.pit[9]) < 0.09
+
+
+def test_sampled_answers_have_no_calibration_and_the_reason_is_said():
+    rows, true = population(studies=1, people=30)
+    found = calibrated(rows, sampled(rows, true))
+    assert (found.ece.value, found.reason) == (None, "sampled answers are no probabilities")

@@ -3,9 +3,10 @@
 import polars as pl
 import pytest
 
+from common.contract import CELL
 from common.errors import Refusal
-from eval.scoring.align import CELL, group_frame
-from eval.scoring.controls import CONTROLS, controls
+from eval.scoring.align import group_frame
+from eval.scoring.controls import CONTROLS, controls, read_train
 from tests.helpers.scored_samples import LABELS
 
 
@@ -18,6 +19,8 @@ def rows():
         response=pl.Series([1, 2, 2, 5, 5, 4, 3, 3, 7, 9]),
         participant=pl.int_range(pl.len()),
         item_num=pl.lit(0, pl.Int64),
+        mode=pl.lit("exact"),
+        weight=pl.lit(1.0),
         scale_kind=pl.lit("ordinal"),
         scale_low=pl.lit(1, pl.Int64),
         scale_high=pl.when(pl.col("study_id") == "s").then(5).otherwise(9).cast(pl.Int64),
@@ -38,7 +41,7 @@ def training(studies, conditions, responses, counts):
 
 def seen(rows, name, train=None):
     cells = group_frame(rows, rows, CELL)
-    found = controls(rows, cells, train)[name]
+    found = controls(rows, cells, train and read_train(train))[name]
     return {
         key: dict(zip(found.answers[a:b].tolist(), found.weights[a:b].tolist(), strict=True))
         for key, a, b in zip(

@@ -4,54 +4,53 @@ import numpy as np
 import polars as pl
 import pytest
 
-from eval.scoring.align import align, load_predictions, load_rows
-from eval.scoring.effects import contrasts, effect_scores, people_means
-from tests.helpers.scored_samples import exact, population
+from eval.scoring.contrasts import contrasts, design
+from eval.scoring.effects import effect_scores
+from eval.settings import ScoreSettings
+from tests.helpers.scored_samples import evaluated, exact, population
+
+SETTINGS = ScoreSettings(replicates=200)
 
 
-def effects(tmp_path, rows, probs):
-    rows.write_parquet(tmp_path / "e.parquet")
-    exact(rows, probs).write_parquet(tmp_path / "p.parquet")
-    loaded = load_rows(tmp_path / "e.parquet", "")
-    found = align(loaded, load_predictions(tmp_path / "p.parquet", ""), "m")
-    return people_means(found), found.cells
+def pairs_of(rows, probs):
+    return contrasts(design(evaluated(rows, exact(rows, probs))))
 
 
-def scored(tmp_path, rows, probs):
-    return effect_scores(*effects(tmp_path, rows, probs), 200, 0)[0]
+def scored(rows, probs, mode=exact):
+    return effect_scores(evaluated(rows, mode(rows, probs)), None, SETTINGS, 0)[0]
 
 
-def test_a_difference_in_means_and_its_standard_error_are_the_textbooks(tmp_path):
+def test_a_difference_in_means_and_its_standard_error_are_the_textbooks():
     rows, true = population(studies=1, tasks=1, arms=2, people=80)
-    pair = contrasts(*effects(tmp_path, rows, true)).pairs.row(0, named=True)
+    pair = pairs_of(rows, true).row(0, named=True)
     a, b = (rows.filter(condition_num=arm)["response"] for arm in (0, 1))
     assert pair["observed"] == pytest.approx(b.mean() - a.mean())
     assert pair["observed_se"] == pytest.approx(np.sqrt(a.var() / 40 + b.var() / 40))
     assert pair["sd"] == pytest.approx(np.sqrt((a.var() + b.var()) / 2))
 
 
-def test_people_who_are_in_both_arms_are_compared_with_themselves(tmp_path):
+def test_people_who_are_in_both_arms_are_compared_with_themselves():
     rows, true = population(studies=1, tasks=2, arms=1, people=60)
     both = rows.with_columns(condition_num="task_num", task_num=pl.lit(0, pl.Int64))
-    pair = contrasts(*effects(tmp_path, both, true)).pairs.row(0, named=True)
+    pair = pairs_of(both, true).row(0, named=True)
     wide = both.pivot(on="condition_num", index="participant", values="response")
     difference = wide["1"] - wide["0"]
     assert pair["observed_se"] == pytest.approx(difference.std() / np.sqrt(60))
 
 
-def test_a_perfect_model_gets_effects_right(tmp_path):
+def test_a_perfect_model_gets_effects_right():
     rows, true = population(studies=8, people=300, seed=3)
-    model = scored(tmp_path, rows, true)["model"]
-    assert model["correlation_corrected"]["value"] == pytest.approx(1, abs=0.05)
-    assert model["sign_agreement_clear"]["value"] == 1
-    assert model["slope"]["value"] == pytest.approx(1, abs=0.1)
-    assert model["magnitude_ratio"]["value"] == pytest.approx(1, abs=0.1)
-    assert 0.8 <= model["coverage_90"]["value"] <= 1
-    assert model["best_arm_hit"]["value"] > 2 * model["best_arm_chance"]["value"]
-    assert model["best_arm_regret"]["value"] < 0.05
+    model = scored(rows, true).model
+    assert model["correlation_corrected"].value == pytest.approx(1, abs=0.05)
+    assert model["sign_agreement_clear"].value == 1
+    assert model["slope"].value == pytest.approx(1, abs=0.1)
+    assert model["magnitude_ratio"].value == pytest.approx(1, abs=0.1)
+    assert 0.8 <= model["coverage_90"].value <= 1
+    assert model["best_arm_hit"].value > 2 * model["best_arm_chance"].value
+    assert model["best_arm_regret"].value < 0.05
 
 
-def test_a_model_that_over_reacts_is_found_out_and_shrinkage_repairs_it(tmp_path):
+def test_a_model_that_over_reacts_is_found_out_and_shrinkage_repairs_it():
     rows, true = population(studies=8, people=300, seed=3)
     means = true @ np.arange(1, 8)
     key = rows.select(group=pl.struct("study_id", "task_num").rank("dense"))["group"].to_numpy()
@@ -61,41 +60,42 @@ def test_a_model_that_over_reacts_is_found_out_and_shrinkage_repairs_it(tmp_path
     lower = np.floor(target).astype(int)
     probs[np.arange(len(rows)), lower - 1] = lower + 1 - target
     probs[np.arange(len(rows)), lower] = target - lower
-    model = scored(tmp_path, rows, probs)["model"]
-    assert model["magnitude_ratio"]["value"] == pytest.approx(1.6, rel=0.1)
-    assert model["slope"]["value"] == pytest.approx(1 / 1.6, rel=0.1)
-    assert model["rmse_std_shrunk"]["value"] < model["rmse_std"]["value"]
-    assert model["sign_agreement_clear"]["value"] == 1
+    model = scored(rows, probs).model
+    assert model["magnitude_ratio"].value == pytest.approx(1.6, rel=0.1)
+    assert model["slope"].value == pytest.approx(1 / 1.6, rel=0.1)
+    assert model["rmse_std_shrunk"].value < model["rmse_std"].value
+    assert model["sign_agreement_clear"].value == 1
 
 
-def test_a_model_blind_to_conditions_has_no_correlation_and_says_why(tmp_path):
+def test_a_model_blind_to_conditions_has_no_correlation_and_says_why():
     rows, true = population(studies=3)
-    model = scored(tmp_path, rows, np.full_like(true, 1 / 7))["model"]
-    assert model["correlation"]["value"] is None
-    assert "zero" in model["correlation"]["reason"]
-    assert model["sign_agreement"]["value"] == 0.5
-    assert model["best_arm_hit"]["value"] == pytest.approx(model["best_arm_chance"]["value"])
+    model = scored(rows, np.full_like(true, 1 / 7)).model
+    assert model["correlation"].value is None
+    assert "zero" in model["correlation"].reason
+    assert model["sign_agreement"].value == 0.5
+    assert model["best_arm_hit"].value == pytest.approx(model["best_arm_chance"].value)
 
 
-def test_half_of_the_people_predict_the_other_half_well_but_not_perfectly(tmp_path):
+def test_half_of_the_people_predict_the_other_half_well_but_not_perfectly():
     rows, true = population(studies=8, people=300, seed=3)
-    half = scored(tmp_path, rows, true)["half_sample"]
-    assert 0.5 < half["correlation"]["value"] < 1
-    assert half["sign_agreement_clear"]["value"] > 0.9
-    assert 0.75 <= half["coverage_90"]["value"] <= 1
+    half = scored(rows, true).half_sample
+    assert 0.5 < half["correlation"].value < 1
+    assert half["sign_agreement_clear"].value > 0.9
+    assert 0.75 <= half["coverage_90"].value <= 1
 
 
-def test_arms_with_different_scales_are_left_out_and_counted(tmp_path):
+def test_arms_with_different_scales_are_left_out_and_counted():
     rows, true = population(studies=1, tasks=1, arms=3)
     high = pl.when(pl.col("condition_num") == 2).then(9).otherwise(7).cast(pl.Int64)
-    found = contrasts(*effects(tmp_path, rows.with_columns(scale_high=high), true))
+    changed = rows.with_columns(scale_high=high)
+    found = design(evaluated(changed, exact(changed, true)))
     assert len(found.pairs) == 1
     assert found.left_out == {"the arms state different scales": 2}
 
 
-def test_one_arm_gives_no_contrast_and_a_reason(tmp_path):
+def test_one_arm_gives_no_contrast_and_a_reason():
     rows, true = population(studies=2, arms=1)
-    found = scored(tmp_path, rows, true)
-    assert found["contrasts"] == 0
-    assert "two arms" in found["model"]["correlation"]["reason"]
-    assert "two arms" in found["model"]["best_arm_hit"]["reason"]
+    found = scored(rows, true)
+    assert found.contrasts == 0
+    assert "two arms" in found.model["correlation"].reason
+    assert "two arms" in found.model["best_arm_hit"].reason

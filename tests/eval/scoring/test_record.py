@@ -32,7 +32,7 @@ def test_scores_come_back_typed_with_their_tables(scored):
     assert scores.cell_counts.all == len(scores.cells) == 18
     assert len(scores.items) == 18
     assert scores.effects.contrasts == len(scores.contrasts)
-    assert scores.skill["wasserstein_observed"].corrected.over == "studies"
+    assert scores.skill["wasserstein_observed"].corrected.over == "people"  # of three studies
 
 
 def test_the_record_holds_exactly_what_the_file_says(scored):

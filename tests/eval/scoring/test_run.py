@@ -11,7 +11,7 @@ from common.distances import DISTANCES
 from common.errors import Refusal
 from eval.scoring import run as score
 from eval.scoring.controls import CONTROLS
-from eval.scoring.groups import METRICS
+from eval.scoring.metrics import METRICS
 from tests.helpers.scored_samples import exact, population, sampled, write_split
 
 FOLDER = Path("outputs/sample/study/eval")
@@ -43,7 +43,7 @@ def scores(name: str) -> dict:
 def gaps(value, path=""):
     """Estimates without a value or an interval that give no reason."""
     if isinstance(value, dict):
-        empty = "value" in value and (value["value"] is None or value["low"] is None)
+        empty = "value" in value and (value["value"] is None or value.get("low") is None)
         if empty and "reason" in value and not value["reason"]:
             yield path
         for key, inner in value.items():

@@ -4,69 +4,63 @@ import numpy as np
 import polars as pl
 import pytest
 
-from eval.scoring.align import align, load_predictions, load_rows
-from eval.scoring.model import score_model
-from eval.scoring.subgroups import group_labels
+from eval.scoring.model import work_on
+from eval.scoring.subgroups import People, group_labels, subgroup_scores
 from eval.settings import ScoreSettings
-from tests.helpers.scored_samples import exact, population
+from tests.helpers.scored_samples import evaluated, exact, population
 
 FEW = ScoreSettings(replicates=100, ceiling_splits=20)
 
 
-def subgroups(tmp_path, rows, probs):
-    rows.write_parquet(tmp_path / "e.parquet")
-    exact(rows, probs).write_parquet(tmp_path / "p.parquet")
-    loaded = load_rows(tmp_path / "e.parquet", "")
-    found = align(loaded, load_predictions(tmp_path / "p.parquet", ""), "m")
-    return score_model(loaded, found, None, FEW, 0).report["subgroups"]
+def subgroups(rows, probs):
+    work = work_on(evaluated(rows, exact(rows, probs)), None, FEW, 0)
+    return subgroup_scores(People(work.evaluated, work.cells, work.paired, work.studies, FEW, 0))
 
 
 def women(rows):
     return (rows["participant"].to_numpy() % 2 == 1)[:, None]
 
 
-def test_a_model_that_is_wrong_about_one_group_shows_the_gap(tmp_path):
+def test_a_model_that_is_wrong_about_one_group_shows_the_gap():
     rows, true = population(studies=5, people=300, seed=1)
     wrong = np.where(women(rows), true[:, ::-1], true)
-    found = subgroups(tmp_path, rows, wrong)
-    gap = found["largest_gap"]
-    assert (gap["field"], gap["highest"], gap["lowest"]) == ("gender", "Male", "Female")
-    assert 0 < gap["low"] <= gap["value"] <= gap["high"]
-    groups = {block["group"]: block for block in found["fields"]["gender"]["groups"]}
-    assert groups["Female"]["excess_observed"]["value"] > 0.05
-    assert abs(groups["Male"]["excess_observed"]["value"]) < 0.02
-    assert found["effects"]["gender"]["Male"]["correlation"]["value"] > 0.8
+    found = subgroups(rows, wrong)
+    gap = found.largest_gap
+    assert (gap.field, gap.highest, gap.lowest) == ("gender", "Male", "Female")
+    assert 0 < gap.low <= gap.value <= gap.high
+    groups = {block.group: block for block in found.fields["gender"].groups}
+    assert groups["Female"].excess_observed.value > 0.05
+    assert abs(groups["Male"].excess_observed.value) < 0.02
+    assert found.effects["gender"]["Male"].correlation.value > 0.8
 
 
-def test_a_perfect_model_has_no_excess_in_a_small_group_though_its_distance_is_larger(tmp_path):
+def test_a_perfect_model_has_no_excess_in_a_small_group_though_its_distance_is_larger():
     rows, true = population(studies=5, people=400, seed=2)
     rare = pl.when(pl.col("participant") % 5 == 0).then(pl.lit("rare")).otherwise(pl.lit("common"))
     rows = rows.with_columns(demographic=pl.struct(gender=rare))
-    groups = {
-        block["group"]: block for block in subgroups(tmp_path, rows, true)["fields"]["gender"]["groups"]
-    }
-    distance = {name: block["wasserstein_stated"]["value"] for name, block in groups.items()}
+    groups = {block.group: block for block in subgroups(rows, true).fields["gender"].groups}
+    distance = {name: block.wasserstein_stated.value for name, block in groups.items()}
     assert distance["rare"] > 1.4 * distance["common"]
     for block in groups.values():
-        assert abs(block["excess_observed"]["value"]) < 0.01
+        assert abs(block.excess_observed.value) < 0.01
 
 
-def test_stereotypes_show_as_a_predicted_gap_that_people_do_not_have(tmp_path):
+def test_stereotypes_show_as_a_predicted_gap_that_people_do_not_have():
     rows, true = population(studies=5, people=300, seed=3)
     tilt = np.where(women(rows), 0.3, -0.3) * np.arange(-3, 4)
     probs = true * np.exp(tilt)
-    found = subgroups(tmp_path, rows, probs / probs.sum(1, keepdims=True))["fields"]["gender"]
-    assert found["parity_prediction"]["highest"] == "Female"
-    assert found["parity_prediction"]["value"] > 0.2
-    assert abs(found["parity_prediction_human"]["value"]) < 0.05
+    found = subgroups(rows, probs / probs.sum(1, keepdims=True)).fields["gender"]
+    assert found.parity_prediction.highest == "Female"
+    assert found.parity_prediction.value > 0.2
+    assert abs(found.parity_prediction_human.value) < 0.05
 
 
-def test_a_field_without_two_groups_says_so(tmp_path):
+def test_a_field_without_two_groups_says_so():
     rows, true = population(studies=2, people=100)
-    found = subgroups(tmp_path, rows, true)["fields"]["party_id"]
-    assert found["groups"] == []
-    assert "0 groups" in found["reason"]
-    assert found["parity_accuracy"]["reason"]
+    found = subgroups(rows, true).fields["party_id"]
+    assert found.groups == []
+    assert "0 groups" in found.reason
+    assert found.parity_accuracy.reason
 
 
 @pytest.mark.parametrize(
