@@ -15,6 +15,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field, PrivateAttr
 
+from common.contract import Record, read_record
 from common.errors import Refusal
 
 SCORES, COMPARISON = "scores.json", "comparison.json"
@@ -166,7 +167,7 @@ class Calibration(Record):
     ece: Estimate
     bins: list[ConfidenceBin]
     reason: str | None
-    pit: list[float] = []
+    pit: list[float] = Field(default_factory=list)
     """Of ordered answers: shares of answers in equal parts of their predicted distributions, equal if right.
     """
     pit_error: Estimate | None = None
@@ -265,7 +266,7 @@ class Subgroups(Record):
     demographic_parity_difference: Parity
     largest_gap: LargestGap
     effects: dict[str, dict[str, GroupEffects]]
-    interactions: dict[str, Interactions] = {}
+    interactions: dict[str, Interactions] = Field(default_factory=dict)
 
 
 class Scores(Record):
@@ -290,11 +291,11 @@ class Scores(Record):
     row_counts: RowCounts = Field(alias="rows")
     cell_counts: CellCounts = Field(alias="cells")
     metrics: Estimates
-    item_metrics: Estimates = {}
+    item_metrics: Estimates = Field(default_factory=dict)
     controls: dict[str, Estimates]
     ceiling: Ceilings
     skill: dict[str, Skill]
-    skill_by_scale: dict[str, Estimate] = {}
+    skill_by_scale: dict[str, Estimate] = Field(default_factory=dict)
     """Corrected skill (observed range) of the cells of each scale kind."""
     studies: dict[str, StudyScores]
     calibration: Calibration
@@ -377,9 +378,9 @@ class Comparison(Record):
     settings: dict[str, Any]
     rows: int
     """Evaluation rows that all of these models predict: what the table stands on."""
-    limited_by: dict[str, int] = {}
+    limited_by: dict[str, int] = Field(default_factory=dict)
     """Models that predict fewer rows than others, and how many: the reason why `rows` isn't larger."""
-    apart: dict[str, int] = {}
+    apart: dict[str, int] = Field(default_factory=dict)
     """Models with too few rows to be compared here, and how many they have; see their own folders."""
     primary: str = "wasserstein_observed"
     """The one metric whose p-values are corrected for the number of comparisons."""

@@ -62,7 +62,7 @@ def write(
     models: {name: share of the truth in its predictions}. change: what to do to the rows first. sizes:
     studies, arms, tasks, people of `population`.
     """
-    rows, true = population(**{"studies": 4, "arms": 3, "tasks": 3, "people": 60, **sizes})
+    rows, true = population(**{"studies": 5, "arms": 3, "tasks": 3, "people": 60, **sizes})
     rows = change(rows)
     write_split(rows, folder)
     write_json(folder / "data/sample/study/manifest.json", MANIFEST)

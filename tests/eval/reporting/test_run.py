@@ -57,8 +57,8 @@ def test_the_same_figures_are_written_for_papers(reported):
     low, value, high = row.select("conf.low", "estimate", "conf.high").row(0)
     assert low < value < high
     assert f"{value:.3f}<small>{low:.3f} to {high:.3f}" in reported.read_text()
-    assert pl.read_csv(folder / "cells.csv").height == 3 * 4 * 3 * 3
-    assert pl.read_csv(folder / "contrasts.csv").height == 3 * 4 * 3 * 3
+    assert pl.read_csv(folder / "cells.csv").height == 3 * 5 * 3 * 3
+    assert pl.read_csv(folder / "contrasts.csv").height == 3 * 5 * 3 * 3
     for name in ("leaders", "studies", "effects", "calibration", "subgroups", "losses_sft", "losses_dpo"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / f"{name}.svg").read_text()
@@ -225,7 +225,7 @@ def test_a_click_on_a_heading_sorts_numbers_as_numbers(reported):
         body = html.split('id="studies"')[1].split("<tbody>")[1].split("</tbody>")[0]
         rows = [re.findall(r'data-sort="(-?[\d.]+)"', row) for row in body.split("</tr>")[:-1]]
         values = [float(row[1]) for row in rows]
-        assert f'aria-sort="{direction}"' in html and len(values) == 4
+        assert f'aria-sort="{direction}"' in html and len(values) == 5
         assert values == sorted(values, reverse=direction == "descending")
 
 
