@@ -8,33 +8,35 @@ SHELL := /bin/bash
 MODEL ?= tiny
 DATA ?= sample
 SPLIT ?= study
-# How: an edited recipe, data settings, evaluation settings; empty means the default
-RECIPE ?=
-CONFIG ?=
-EVAL_CONFIG ?=
-# Where: processes on this machine, machines, this machine's number, the first machine's address
-GPUS ?=
+STAGE ?= sft
+# Processes on other machines: how many machines, this one's number, the first one's address
 NNODES ?= 1
 NODE_RANK ?= 0
 MASTER_ADDR ?= 127.0.0.1
+EXPERIMENT ?= configs/experiments/two-arm.yaml
+
+# A variable's text is data. It is taken as it was typed (make doesn't read a $(...) in it) and reaches
+# commands through the environment (the shell doesn't, either).
+TEXTS := MODEL DATA SPLIT STAGE RECIPE CONFIG EVAL_CONFIG SELECT PATIENCE TOKENIZER PREDICTIONS NAME \
+  EXPERIMENT GPUS NNODES NODE_RANK MASTER_ADDR GPU RUN OUT SET ARGS TORCH_INDEX
+$(foreach name,$(TEXTS),$(eval override $(name) := $$(value $(name))))
+export $(TEXTS)
+
 PYTHON ?= python3
 ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# An index of CPU builds of torch, if pip's own has none (see README, "Installing")
-TORCH_INDEX ?=
-
 PY := .venv/bin/python
-export NNODES NODE_RANK MASTER_ADDR
 export TOKENIZERS_PARALLELISM ?= false
 # Threads that wait must not spin: on a busy machine spinning makes small models ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-WHERE = --data "$(DATA)" --split "$(SPLIT)"
-OPT_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
-OPT_CONFIG = $(if $(CONFIG),--config "$(CONFIG)")
-OPT_EVAL = $(if $(EVAL_CONFIG),--config "$(EVAL_CONFIG)")
-OPT_GPUS = $(if $(GPUS),--gpus "$(GPUS)")
-OPT_SELECT = $(if $(SELECT),--select "$(SELECT)") $(if $(PATIENCE),--patience "$(PATIENCE)")
+# `--more` takes further arguments in one text, quotes and all.
+SOCRATES = @$(PY) -m socrates
+option = $(if $($(2)),--$(1)="$$$(2)")
+WHERE = --data="$$DATA" --split="$$SPLIT"
+MORE = $(call option,more,ARGS)
+SETTINGS = $(call option,recipe,RECIPE) $(call option,gpus,GPUS) $(call option,select,SELECT) \
+  $(call option,patience,PATIENCE) $(call option,more,SET)
 
 ##@ Start here
 .PHONY: help
@@ -42,14 +44,15 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 	@printf '\nVariables (now)\n'
 	@printf '  %-34s %s\n' \
-	  'MODEL=$(MODEL)' 'a folder of configs/: $(notdir $(patsubst %/sft.yaml,%,$(wildcard configs/*/sft.yaml)))' \
-	  'DATA=$(DATA)' 'sample, socsci210, or a folder in the hub layout' \
-	  'SPLIT=$(SPLIT)' 'study, task, condition or participant' \
-	  'RECIPE=$(RECIPE)' 'a recipe file of your own, for train-sft and train-dpo' \
-	  'SELECT=$(SELECT) SET=$(SET)' 'SELECT=wasserstein keeps the nearest checkpoint; SET="learning_rate=2e-5"' \
-	  'CONFIG=$(CONFIG)' 'data settings, default configs/data/default.yaml' \
-	  'EVAL_CONFIG=$(EVAL_CONFIG)' 'evaluation settings, default configs/eval/default.yaml' \
-	  'GPUS=$(GPUS)' 'processes on this machine, default all GPUs (one on a CPU)' \
+	  "MODEL=$$MODEL" 'a folder of configs/: $(notdir $(patsubst %/sft.yaml,%,$(wildcard configs/*/sft.yaml)))' \
+	  "DATA=$$DATA" 'sample, socsci210, or a folder in the hub layout' \
+	  "SPLIT=$$SPLIT" 'study, task, condition or participant; none: no split' \
+	  "RECIPE=$$RECIPE" 'a recipe file of your own, for train-sft and train-dpo' \
+	  "SELECT=$$SELECT SET=$$SET" 'SELECT=wasserstein keeps the nearest checkpoint; SET="learning_rate=2e-5"' \
+	  "CONFIG=$$CONFIG" 'data settings, default configs/data/default.yaml' \
+	  "EVAL_CONFIG=$$EVAL_CONFIG" 'evaluation settings, default configs/eval/default.yaml' \
+	  "GPUS=$$GPUS" 'processes on this machine, default all GPUs (one on a CPU)' \
+	  "ARGS=$$ARGS" 'further options of a command; `socrates --help` lists them' \
 	  'NNODES NODE_RANK MASTER_ADDR' 'several machines; see configs/README.md'
 
 .PHONY: demo
@@ -67,7 +70,7 @@ setup: .venv/.ready ## the environment: .venv with the pinned requirements
 	  || { echo "error: Python's venv module is missing; run: apt-get install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 ifeq ($(ACCELERATOR),cpu)
-	$(PY) -m pip install -q $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements-cpu.txt
+	$(PY) -m pip install -q $(call option,extra-index-url,TORCH_INDEX) -r requirements-cpu.txt
 endif
 	$(PY) -m pip install -q -r requirements.txt
 	$(PY) -m pip install -q --no-deps -e .
@@ -80,90 +83,91 @@ endif
 .PHONY: data
 data: setup ## data sets for SFT, DPO and evaluation: data/<dataset>/<split>/ (TOKENIZER=folder or hub id)
 ifeq ($(DATA),sample)
-	@$(PY) -m scripts.sample.draw
+	$(SOCRATES) data sample
 endif
 ifeq ($(DATA),socsci210)
-	@$(PY) -m scripts.data.fetch
+	$(SOCRATES) data fetch
 endif
-	@$(PY) -m scripts.sample.models
-	@$(PY) -m scripts.data.make $(WHERE) $(OPT_CONFIG) $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
+	$(SOCRATES) data tiny
+	$(SOCRATES) data make $(WHERE) $(call option,config,CONFIG) $(call option,tokenizer,TOKENIZER) $(MORE)
 
 .PHONY: tiny-models
 tiny-models: setup ## the tiny models and their tokenizers: outputs/models/ (part of `make data`)
-	@$(PY) -m scripts.sample.models
+	$(SOCRATES) data tiny
 
 .PHONY: splits
 splits: setup ## new seeded splits of a data set: metadata/<dataset>/ (ARGS="--help")
-	@$(PY) -m scripts.data.splits --data "$(DATA)" $(if $(filter-out file default undefined,$(origin SPLIT)),--split "$(SPLIT)") $(ARGS)
+	$(SOCRATES) data split $(WHERE) $(MORE)
 
 .PHONY: audit
 audit: setup ## proof that no row, person, study or prompt of a data set is on both sides
-	@$(PY) -m scripts.data.leak_audit $(WHERE) $(ARGS)
+	$(SOCRATES) data audit $(WHERE) $(MORE)
 
-.PHONY: train-sft
+.PHONY: train train-sft train-dpo
+TRAIN = $(SOCRATES) train $(1) --model="$$MODEL" $(WHERE) $(SETTINGS)
+train: setup ## one stage of training: STAGE=sft, dpo, kto or pt
+	$(call TRAIN,"$$STAGE")
 train-sft: setup ## supervised fine-tuning: outputs/<dataset>/<split>/<model>/sft/
-	@$(PY) -m scripts.training.launch --stage sft --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
-
-.PHONY: train-dpo
+	$(call TRAIN,sft)
 train-dpo: setup ## preference optimisation: outputs/<dataset>/<split>/<model>/dpo/
-	@$(PY) -m scripts.training.launch --stage dpo --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(OPT_SELECT) $(SET)
+	$(call TRAIN,dpo)
 
 .PHONY: eval
-eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file scores predictions made elsewhere)
-ifdef PREDICTIONS
-	@$(PY) -m eval.scoring.run $(WHERE) --predictions "$(PREDICTIONS)" $(OPT_EVAL)
-else
-	@$(PY) -m eval.evaluation --model "$(MODEL)" $(WHERE) $(OPT_EVAL)
-endif
+eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file adds predictions made elsewhere)
+	$(SOCRATES) eval --model="$$MODEL" $(WHERE) $(call option,config,EVAL_CONFIG) $(call option,gpus,GPUS) \
+	  $(call option,predictions,PREDICTIONS) $(call option,name,NAME) $(MORE)
 
 .PHONY: report
 report: setup ## one HTML page, with CSV and figures: outputs/<dataset>/<split>/report.html
-	@$(PY) -m eval.reporting.run $(WHERE)
+	$(SOCRATES) report $(WHERE) $(MORE)
 
 .PHONY: clean
 clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
-	@$(PY) -m scripts.clean $(WHERE)
+	$(SOCRATES) clean $(WHERE) $(MORE)
 
 ##@ Before and after a large run
 .PHONY: plan
 plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
-	@$(PY) -m scripts.training.planning --stage "$(or $(STAGE),sft)" --model "$(MODEL)" $(WHERE) $(OPT_RECIPE) $(OPT_GPUS) $(if $(GPU),--gpu "$(GPU)")
+	$(SOCRATES) plan --stage="$$STAGE" --model="$$MODEL" $(WHERE) $(call option,recipe,RECIPE) $(call option,gpus,GPUS) \
+	  $(call option,gpu,GPU) $(MORE)
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder
-	@$(PY) -m scripts.training.exporting --model "$(MODEL)" $(WHERE) --stage "$(or $(STAGE),sft)" $(if $(RUN),--run "$(RUN)") --out "$(OUT)"
+	$(SOCRATES) export --model="$$MODEL" $(WHERE) --stage="$$STAGE" $(call option,run,RUN) --out="$$OUT" $(MORE)
 
 .PHONY: simulate
 simulate: setup ## a new experiment: EXPERIMENT=configs/experiments/two-arm.yaml (ARGS="--pilot FILE.csv", ARGS="--help")
-	@$(PY) -m eval.simulation.run --experiment "$(or $(EXPERIMENT),configs/experiments/two-arm.yaml)" --model "$(MODEL)" $(WHERE) $(OPT_EVAL) $(ARGS)
+	$(SOCRATES) simulate run "$$EXPERIMENT" --model="$$MODEL" $(WHERE) $(call option,config,EVAL_CONFIG) $(MORE)
 
 .PHONY: simulate-check
 simulate-check: setup ## simulate the held-out experiments and compare with what their people answered
-	@$(PY) -m eval.simulation.check --model "$(MODEL)" $(WHERE) $(if $(filter sample,$(DATA)),--truth data/sample/source/truth.parquet)
+	$(SOCRATES) simulate check --model="$$MODEL" $(WHERE) \
+	  $(if $(filter sample,$(DATA)),--truth data/sample/source/truth.parquet) $(MORE)
 
 .PHONY: reproduce-check
 reproduce-check: setup ## the published control figures come out of this evaluator
-	@$(PY) -m eval.scoring.reproduce
+	$(SOCRATES) reproduce $(MORE)
 
 ##@ For developers
 .PHONY: test
 test: .venv/.ready-dev ## the fast tests
-	@$(PY) -m pytest -n 2 -m "not whole"
+	@$(PY) -m pytest -n 2 -m "not whole and not real"
 
 .PHONY: test-all
 test-all: test ## the fast tests, then the whole runs (about 10 minutes)
-	@$(PY) -m pytest -n 2 -m whole --dist loadfile
+	@$(PY) -m pytest -n 2 -m "whole and not real" --dist loadfile
 
 .PHONY: check
-check: .venv/.ready-dev ## ruff, mypy, and every recipe against LLaMA-Factory's own parser
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo 2>/dev/null && $(PY) -m scripts.training.checking --check-all
+check: .venv/.ready-dev ## ruff, mypy, import rules, and every recipe against LLaMA-Factory's own parser
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo
+	$(SOCRATES) recipe check --all
 
 .PHONY: bench bench-convert bench-train bench-eval
 bench: bench-convert bench-train bench-eval ## every benchmark
 bench-convert: setup ## conversion: rows/s, memory, ratio to the floor and to the plain ways
-	@$(PY) -m scripts.bench.convert $(ARGS)
+	$(SOCRATES) bench convert $(MORE)
 bench-train: setup ## training: packing, tokenising, processes
-	@$(PY) -m scripts.bench.train
+	$(SOCRATES) bench train $(MORE)
 bench-eval: setup ## scores and predictions: seconds, memory, ratio to a scipy loop
-	@$(PY) -m eval.bench.score
-	@$(PY) -m eval.bench.predict
+	$(SOCRATES) bench score
+	$(SOCRATES) bench predict
