@@ -14,7 +14,9 @@ HEAVY = ("torch", "transformers", "llamafactory", "scipy.stats", "matplotlib", "
 
 def packages() -> list[str]:
     """Every package of the three trees, as a dotted name."""
-    folders = [file.parent for top in ("common", "scripts", "eval") for file in (ROOT / top).rglob("__init__.py")]
+    folders = [
+        file.parent for top in ("common", "scripts", "eval") for file in (ROOT / top).rglob("__init__.py")
+    ]
     return sorted(".".join(folder.relative_to(ROOT).parts) for folder in folders if "cpu" not in folder.parts)
 
 
@@ -41,7 +43,9 @@ def test_what_a_package_offers_exists_and_hides_no_module(package: str):
 
 def test_no_file_of_code_is_longer_than_400_lines():
     files = [file for top in ("common", "scripts", "eval") for file in (ROOT / top).rglob("*.py")]
-    long = {str(file.relative_to(ROOT)): n for file in files if (n := len(file.read_text().splitlines())) > 400}
+    long = {
+        str(file.relative_to(ROOT)): n for file in files if (n := len(file.read_text().splitlines())) > 400
+    }
     assert not long
 
 
@@ -49,5 +53,7 @@ def test_the_help_of_the_command_line_loads_no_wing():
     code = "import sys, socrates; print(*(m for m in sys.modules if m.split('.')[0] in ('scripts', 'eval')))"
     done = run(code)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
-    shown = subprocess.run([sys.executable, "-m", "socrates", "--help"], cwd=ROOT, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "socrates", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert shown.returncode == 0 and "simulate" in shown.stdout
