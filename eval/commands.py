@@ -126,8 +126,8 @@ def simulate_run(
     folder = out or output_dir(data, split) / "simulations" / loaded.name
     print(
         simulate(
-            loaded, find_model(model, data, split, served), people=people, pilot=pilot, data=data, split=split,
-            folder=folder, observed=observed, calibration=calibration, pay=yes,
+            loaded, find_model(model, data, split, served), people=people, pilot=pilot,
+            data=data, split=split, folder=folder, observed=observed, calibration=calibration, pay=yes,
             settings=load_settings(config, mode=mode),
         )
     )  # fmt: skip
@@ -146,7 +146,7 @@ def simulate_check(
     import polars as pl
 
     from common.paths import output_dir
-    from eval.simulation import simulate_check as check
+    from eval.simulation.check import simulate_check as check
 
     if truth and not truth.is_file():
         raise Refusal(f"{truth} is missing; leave --truth out, or give a table of true distributions")

@@ -103,7 +103,8 @@ def recipe_ls() -> None:
     from common.tables import text_table
     from scripts.training import list_recipes
 
-    print(text_table(list_recipes()))
+    recipes = list_recipes()
+    print(text_table(recipes.columns, recipes.iter_rows()))
 
 
 @recipe_app.command("check")
@@ -233,4 +234,4 @@ def clean(
     """Remove a data set's split: its data sets, checkpoints and scores."""
     from scripts.clean import clean as remove
 
-    print(remove(data, split))
+    print("\n".join(remove(data, split)))
