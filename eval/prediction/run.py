@@ -23,9 +23,10 @@ import polars as pl
 from tqdm import tqdm
 
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, sha256_file, up_to_date
+from common.files import file_stamp, fingerprint, sha256_file, write_json
 from common.paths import output_dir, safe_name, split_dir
 from common.readers import read_json
+from common.step import Step, describe
 from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
 from eval.prediction.result import Counts, Predictions
 from eval.prediction.store import RECORD, TABLE, Store
@@ -71,18 +72,22 @@ def predict(
     folder = Path(folder)
     described = _described(model, rows, settings)
     inputs = fingerprint(described)
-    if up_to_date(folder / RECORD, inputs) and (folder / TABLE).is_file():
-        record = read_json(folder / RECORD, "delete it and run again")
-        return Predictions(name, Counts(**record["counts"]), folder, inputs, up_to_date=True)
     started = time.monotonic()
     store = Store(folder, inputs)
-    with store.lock():
+    with Step(folder / RECORD, inputs) as step:
+        if step.done:
+            store.forget()  # a kill may have come between the record and this
+            record = read_json(step.record, "delete it and run again")
+            return Predictions(name, Counts(**record["counts"]), folder, inputs, up_to_date=True)
         more = _in_folder(_select(rows, settings), model, settings, store, pay)
         table = store.read()
         counts = Counts.of(table)
         _refuse_nothing(counts, store)
+        step.begin()
+        store.finish(table)
         record = {
             "inputs": inputs,
+            "files": describe(folder, [TABLE]),
             "name": name,
             "model": model,
             "mode": settings.mode,
@@ -94,7 +99,8 @@ def predict(
             "usage": more["usage"],
             "versions": _versions(),
         }
-        store.finish(table, record)
+        write_json(step.record, record)
+        store.forget()
     return Predictions(name, counts, folder, inputs, **more)
 
 

@@ -1,16 +1,11 @@
 """Predictions on disk: in parts, so that a run that was killed goes on where it stopped."""
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-from filelock import FileLock, Timeout
 
-from common.errors import Refusal
-from common.files import atomic_path, write_json
+from common.files import atomic_path
 
 TABLE, RECORD = "predictions.parquet", "predictions.json"
 
@@ -26,22 +21,6 @@ class Store:
     def __init__(self, folder: Path, inputs: str) -> None:
         self.folder = folder
         self.parts = folder / ".parts" / inputs[:16]
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Only one run at a time may write here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise Refusal(
-                f"another run is writing {self.folder}; wait for it, or give another --out"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def done(self) -> set[int]:
         """The numbers of the rows that are saved; a torn part is removed."""
@@ -64,13 +43,10 @@ class Store:
         parts = pl.concat([pl.read_parquet(path) for path in self.parts.glob("*.parquet")])
         return parts.sort("row").drop("row")
 
-    def finish(self, table: pl.DataFrame, record: dict[str, Any]) -> None:
-        """Write the table, then the record (its existence says that all is whole), then drop the parts."""
-        (self.folder / RECORD).unlink(missing_ok=True)
+    def finish(self, table: pl.DataFrame) -> None:
+        """Write the table of all rows."""
         with atomic_path(self.folder / TABLE) as partial:
             table.write_parquet(partial, compression="zstd")
-        write_json(self.folder / RECORD, record)
-        self.forget()
 
     def forget(self) -> None:
         """Remove all parts, those of other settings, too."""

@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
+from common.step import Step
 from eval.prediction import run as predict
 from eval.prediction.predictor import Predictor
 from eval.prediction.result import Counts
 from eval.prediction.run import main
-from eval.prediction.store import Store
 from eval.settings import ExactSettings, LocalSettings, ServerSettings, Settings
 from tests.helpers import tiny_models
 from tests.helpers.rows import make_rows
@@ -52,7 +52,7 @@ def test_a_finished_run_has_nothing_to_do_and_a_changed_one_runs_again(
     table = pl.read_parquet(tmp_path / "out/predictions.parquet")
     assert table.select("study_id", "sample_id").equals(make_rows(60).select("study_id", "sample_id"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        ".lock", "predictions.json", "predictions.parquet",
+        ".predictions.json.lock", "predictions.json", "predictions.parquet",
     ]  # fmt: skip
     capsys.readouterr()
     main(call)
@@ -152,7 +152,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
 def test_two_runs_do_not_write_to_one_folder(
     model_folder: Path, rows_file: Path, config: Path, tmp_path: Path
 ) -> None:
-    with Store(tmp_path / "out", "x").lock(), pytest.raises(Refusal, match="another run"):
+    with Step(tmp_path / "out/predictions.json", "x"), pytest.raises(Refusal, match="another run"):
         main(arguments(model_folder, rows_file, config, tmp_path / "out"))
 
 
@@ -188,4 +188,4 @@ def test_a_run_without_any_prediction_has_failed_and_keeps_nothing(
     rows = make_rows(14).with_columns(prompt=pl.col("prompt") + " why" * 600)
     with pytest.raises(Refusal, match="not one of 14 rows got a prediction"):
         predict.predict(rows, model_folder, folder=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".predictions.json.lock"]
