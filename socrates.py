@@ -6,12 +6,13 @@ prints what it returns; what it needs is imported only when it runs, so `socrate
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from common.errors import Refusal, run_cli
-from common.options import Words, run_module
+from common.options import Flag, Words, run_module
 from eval.commands import app as eval_app
 from scripts.commands import app as scripts_app
 
@@ -27,6 +28,27 @@ app = typer.Typer(
 )
 app.add_typer(scripts_app)
 app.add_typer(eval_app)
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="such as configs/sweeps/participants.yaml")],
+    slurm: Annotated[bool, Flag("--slurm", help="write a Slurm array instead of running here")] = False,
+) -> None:
+    """A grid of runs, then curves with intervals: outputs/sweeps/<name>/curves.html."""
+    from common.paths import root, safe_name
+    from eval.reporting.curves import curves
+    from scripts.sweep import points_of, read_sweep, run_points, write_slurm
+
+    described = read_sweep(file)
+    folder = root() / "outputs" / "sweeps" / safe_name(file.stem, "the sweep")
+    points = points_of(described, folder)
+    if slurm:
+        print(write_slurm(points, folder / "sweep.sbatch"))
+        return
+    run_points(points)
+    scored = [(point.values, point.scores) for point in points]
+    print(curves(described.title, described.along, scored, described.metrics, folder))
 
 
 @app.command()

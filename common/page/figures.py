@@ -223,7 +223,8 @@ def line_plot(
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
     axes.grid()
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins="auto", integer=True))
+    whole = all(float(x).is_integer() for line in lines for x in line.x)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins="auto", integer=whole))
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if len(lines) > 1:
         axes.legend(fontsize=9)

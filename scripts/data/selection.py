@@ -62,6 +62,12 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     if settings.participants_fraction < 1:
         kept = _share(rows, part == TRAINING, person, settings.participants_fraction)
         chosen.drop((part == TRAINING) & ~kept[rows.person], "beyond participants_fraction")
+    if settings.training_studies is not None:
+        studies = np.unique(rows.people_study[rows.person[part == TRAINING]])
+        alike = np.zeros(len(studies), np.int64)
+        few = studies[lowest(draw(settings.seed, "studies", keys[studies]), alike, settings.training_studies)]
+        beyond = (part == TRAINING) & ~np.isin(rows.people_study[rows.person], few)
+        chosen.drop(beyond, "beyond training_studies")
     if settings.off_scale == "drop":
         chosen.drop((part == TRAINING) & chosen.off_scale, "answer outside the stated scale")
     held = validation_rows(rows, part == TRAINING, split, settings.seed, settings.validation_fraction)

@@ -45,6 +45,7 @@ class DataSettings(Section):
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.25
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.02
     participants_fraction: Fraction = 1.0
+    training_studies: Annotated[int, Field(ge=1)] | None = None
     respondents_per_cell: Annotated[int, Field(ge=1)] | None = None
     off_scale: Literal["keep", "drop"] = "keep"
     scale_mismatch: Literal["keep", "drop"] = "keep"

@@ -1,0 +1,43 @@
+"""Curves of a sweep stand on the scores that each point's folder holds."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from common.errors import Refusal
+from eval.reporting.curves import curves
+from eval.scoring.record import read_scores
+from tests.helpers import scored
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scored.write(tmp_path_factory.mktemp("curves")) / scored.OUTPUTS / "eval"
+
+
+def test_a_curve_holds_each_points_estimate_and_interval(folder: Path, tmp_path: Path) -> None:
+    points = [({"share": 0.1}, folder / "tiny-base"), ({"share": 1.0}, folder / "tiny-sft")]
+    drawn = curves("Shares", "share", points, ["accuracy_observed"], tmp_path)
+    truth = read_scores(folder / "tiny-base").metrics["accuracy_observed"]
+    first = drawn.table.row(0, named=True)
+    assert (first["share"], first["estimate"]) == (0.1, truth.value)
+    assert first["conf_low"] <= truth.value <= first["conf_high"]
+    with (tmp_path / "curves.csv").open() as file:
+        assert [row["share"] for row in csv.DictReader(file)] == ["0.1", "1.0"]
+    assert "Shares" in drawn.page.read_text() and (tmp_path / "accuracy_observed.png").is_file()
+
+
+def test_seeds_are_averaged(folder: Path, tmp_path: Path) -> None:
+    points = [
+        ({"share": 1, "seed": seed}, folder / name) for seed, name in enumerate(("tiny-sft", "tiny-dpo"))
+    ]
+    table = curves("t", "share", points, ["accuracy_observed"], tmp_path).table
+    values = [read_scores(scores).metrics["accuracy_observed"].value for _, scores in points]
+    assert table.height == 1 and table["runs"][0] == 2
+    assert table["estimate"][0] == pytest.approx(sum(values) / 2)
+
+
+def test_a_metric_that_scores_lack_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="no metric happiness"):
+        curves("t", "share", [({"share": 1}, folder / "tiny-sft")], ["happiness"], tmp_path)
