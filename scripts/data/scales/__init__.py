@@ -13,23 +13,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from common.scale import Scale
-from scripts.data.scales.asks import (
-    NONE,
-    STRONG,
-    WEAK,
-    Segment,
-    ask_of,
-    continues,
-    is_narrative,
-    is_quantity,
-    is_quoted,
-    segments,
-    starts_mark,
-    tells_story,
-)
-from scripts.data.scales.formats import find_prose, find_step
-from scripts.data.scales.reading import ORDINAL_POINTS, ranged, read, read_legend
-from scripts.data.scales.tokens import NUMBER, Token, tokenize
+from scripts.data.scales.asks import NONE, WEAK, Segment, ask_of, is_quoted, is_reported, passage_of, segments
+from scripts.data.scales.before import scale_before
+from scripts.data.scales.formats import find_step
+from scripts.data.scales.reading import ORDINAL_POINTS, read
+from scripts.data.scales.tokens import Token, tokenize
 
 __all__ = ["ORDINAL_POINTS", "parse_scale"]
 
@@ -120,7 +108,7 @@ def _parse(text: str, cut: bool) -> Scale | None:
     if scale is not None and _is_complete(scale):
         return scale
     near = (tokens[parts[ask].begin].start if ask < len(parts) else len(text)) - NEAR
-    before = _before(
+    before = scale_before(
         tokens, [part for part in parts[int(cut) : ask] if tokens[part.begin].start >= near], text
     )
     if scale is None:
@@ -134,99 +122,15 @@ def _parse(text: str, cut: bool) -> Scale | None:
 def _last_ask(tokens: Sequence[Token], parts: list[Segment], text: str) -> tuple[int, Scale | None] | None:
     """(index of the last sentence that asks for the answer, its scale); None if no sentence does."""
     for index in range(len(parts) - 1, -1, -1):
-        strength, begin = ask_of(tokens, parts[index])
-        if strength == NONE or (
-            strength == WEAK and index < len(parts) - 1 and is_quoted(tokens, parts[index])
-        ):
+        part = parts[index]
+        strength, begin = ask_of(tokens, part)
+        quoted = index < len(parts) - 1 and is_quoted(tokens, part)
+        if strength == NONE or (strength == WEAK and (quoted or is_reported(tokens, part))):
             continue
-        passage = _passage(tokens, parts, index, begin)
+        passage = passage_of(tokens, parts, index, begin)
         scale = read(passage, text)
         if scale is None and begin > parts[index].begin:
-            scale = read(_passage(tokens, parts, index, parts[index].begin), text, open_too=False)
+            scale = read(passage_of(tokens, parts, index, parts[index].begin), text, open_too=False)
         if scale is not None or find_step(tokens[parts[index].begin : parts[index].end]) is None:
             return index, scale
     return None
-
-
-def _passage(tokens: Sequence[Token], parts: list[Segment], index: int, begin: int) -> Sequence[Token]:
-    """The tokens of an ask and of the sentences or lines after it that go on with its scale."""
-    words = {token.text for token in tokens[begin : parts[index].end]}
-    listing = tokens[parts[index].end - 1].text == ":" or bool(words & {"following", "below", "options"})
-    end = parts[index].end
-    for number in range(index + 1, len(parts)):
-        gap = "\n\n" in parts[number - 1].closer and not listing and tokens[parts[number].begin].text != "|"
-        if gap or not continues(tokens, parts[number], listing):
-            break
-        end = parts[number].end
-    return tokens[begin:end]
-
-
-def _before(tokens: Sequence[Token], parts: list[Segment], text: str) -> Scale | None:
-    """The scale that the sentences before a bare ask state, nearest first; None if they tell a story."""
-    if not parts:
-        return None
-    whole = tokens[parts[0].begin : parts[-1].end]
-    told = find_prose(whole)
-    asked = quantity = False
-    index = len(parts) - 1
-    while index >= 0:
-        part = parts[index]
-        if is_narrative(tokens, part):
-            return None
-        first = _list_begin(tokens, parts, index)
-        if first < index or starts_mark(tokens, part.begin, part.end):
-            head = first - 1 if first and tokens[parts[first - 1].end - 1].text == ":" else first
-            scale = read(tokens[parts[first].begin : part.end], text, open_too=False)
-            if scale is not None:
-                if not asked or scale.kind != "choice" or head < first:
-                    return scale
-                return None
-            index = first - 1
-            continue
-        scale = _sentence(tokens, parts, index, text, asked, quantity)
-        if told and part.begin - parts[0].begin < told.last and part.end - parts[0].begin > told.first:
-            same = scale is not None and (scale.low, scale.high) == (told.low, told.high)
-            return scale if same else ranged(told, whole)
-        if scale is not None:
-            return scale
-        if part.asks:
-            asked = True
-            quantity = quantity or is_quantity(tokens, part)
-        index -= 1
-    return None
-
-
-def _list_begin(tokens: Sequence[Token], parts: list[Segment], index: int) -> int:
-    """The first of the lines that, up to the one at `index`, list values and labels."""
-    first = index
-    while first >= 0 and _is_entry(tokens, parts[first]):
-        first -= 1
-    return min(first + 1, index)
-
-
-def _is_entry(tokens: Sequence[Token], part: Segment) -> bool:
-    if starts_mark(tokens, part.begin, part.end) or tokens[part.begin].text == "|":
-        return True
-    last = tokens[part.end - 1]
-    return (
-        part.closer.startswith("\n")
-        and (last.kind == NUMBER or last.text in (")", "]"))
-        and part.end - part.begin < 12
-    )
-
-
-def _sentence(
-    tokens: Sequence[Token], parts: list[Segment], index: int, text: str, asked: bool, quantity: bool
-) -> Scale | None:
-    """The scale of one sentence before a bare ask; `asked`: another question stands between."""
-    part = parts[index]
-    strength, begin = ask_of(tokens, part)
-    if strength == STRONG:
-        return read(_passage(tokens, parts, index, begin), text)
-    if (asked and (part.asks or quantity)) or is_quoted(tokens, part):
-        return None
-    if strength == NONE:
-        words = {token.text for token in tokens[part.begin : part.end]}
-        named = "scale" in words and not tells_story(words)
-        return read_legend(tokens[part.begin : part.end], text, part.asks) if named or not asked else None
-    return read(_passage(tokens, parts, index, begin), text, open_too=not asked)

@@ -30,7 +30,7 @@ class Segment(NamedTuple):
 
     @property
     def asks(self) -> bool:
-        return self.closer == "?"
+        return self.closer.startswith("?")
 
 
 def segments(tokens: Sequence[Token]) -> list[Segment]:
@@ -51,31 +51,36 @@ def segments(tokens: Sequence[Token]) -> list[Segment]:
 
 FORMAT = words("return respond answer reply give provide output write enter type print submit state report")
 TASKS = FORMAT | words(
-    "rate choose select pick indicate mark use express code record estimate assign score place move set "
-    "click drag circle tick tell evaluate specify insert put say judge press"
+    "rate choose select pick indicate mark use express code record estimate assign score place move "
+    "set click drag circle tick tell evaluate specify insert put say judge press"
 )
 _LEADS = words(
     "please kindly now then next finally and must should can may will to simply just only again first "
     "so but always remember also below above here respond"
 )
 _OBJECTS = words(
-    "integer number numbers digit value scale percentage percent code rating score dollars euros whole "
-    "numeric numerical amount figure option options following answer answers choices choice"
+    "integer integers number numbers digit value scale percentage percent code rating score dollars "
+    "euros whole numeric numerical amount figure option options following answer answers choices "
+    "choice"
 )
 _NOMINALS = words(
     "answer answers response responses rating ratings score scores scale options choices categories "
     "range minimum maximum min max values codes coding key legend format slider integer"
 )
-_TELLERS = words("participants respondents critics voters students experts judges players subjects we")
+_TELLERS = words("participants respondents critics voters students others experts judges players subjects we")
 _OWNERS = words(
-    "your the possible valid allowed permitted available answer response rating acceptable following of "
-    "this that a an on using use with for all any each"
+    "your the possible valid allowed permitted available answer response rating acceptable following "
+    "of this that a an on using use with for all any each"
 )
+_SCALE_LEADS = words("on using with use imagine picture")
 _STORY = words(
     "he she they was were had said gave scored rated chose told ranged got received reported saw read "
     "thought agreed others"
 )
-_TOLD = words("said answered chose picked rated gave responded selected reported indicated replied told")
+_TOLD = words(
+    "say answer reply said answered chose picked rated gave responded selected reported indicated "
+    "replied told"
+)
 
 
 def _is_imperative(tokens: Sequence[Token], index: int, begin: int) -> bool:
@@ -84,6 +89,13 @@ def _is_imperative(tokens: Sequence[Token], index: int, begin: int) -> bool:
     while place >= begin and tokens[place].text in _LEADS:
         place -= 1
     if place < begin or tokens[place].kind == SIGN:
+        return True
+    if tokens[index - 1].text == "and" and tokens[begin].text in TASKS | {
+        "please",
+        "read",
+        "look",
+        "consider",
+    }:
         return True
     if tokens[place].text == "you":
         return at(tokens, place - 1) not in ("told", "asked", "that", "which", "if", "when")
@@ -138,13 +150,19 @@ def _is_nominal(tokens: Sequence[Token], part: Segment) -> bool:
         place += 1
     starts = place < len(words) and words[place] in _NOMINALS
     scaled = any(
-        word in ("scale", "thermometer")
-        and any(lead in words[:at] for lead in ("on", "using", "with", "use"))
+        word in ("scale", "thermometer", "ladder") and any(lead in words[:at] for lead in _SCALE_LEADS)
         for at, word in enumerate(words)
     )
     if not starts and not scaled:
         return False
-    return part.asks or not tells_story(set(words))
+    stated = scaled or ":" in words or part.end - part.begin < 8 or bool(_PREDICATES & set(words))
+    return part.asks or (stated and not tells_story(set(words)))
+
+
+_PREDICATES = words(
+    "range ranges ranging run runs from go goes must should can may integer integers lies between where "
+    "with following = mean means minimum maximum min max lowest highest"
+)
 
 
 def tells_story(words: set[str]) -> bool:
@@ -152,10 +170,22 @@ def tells_story(words: set[str]) -> bool:
     return bool((_STORY | _TELLERS) & words)
 
 
+_REPORTS = words("says said asks asked explains told replies")
+
+
+def is_reported(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for what somebody in a story says: `Rate it from 1 to 10, the nurse says.`"""
+    return any(token.text in _REPORTS for token in tokens[part.begin : part.end])
+
+
+_AUXILIARIES = words("do does did would will can could should may")
+
+
 def is_narrative(tokens: Sequence[Token], part: Segment) -> bool:
     """True for the answer of an earlier question, `You said 40.`: what stands before it is a story."""
     words = [token.text for token in tokens[part.begin : part.end]]
-    return any(a == "you" and b in _TOLD for a, b in itertools.pairwise(words))
+    triples = zip(["", *words], words, words[1:], strict=False)
+    return any(b == "you" and c in _TOLD and a not in _AUXILIARIES for a, b, c in triples)
 
 
 def is_quantity(tokens: Sequence[Token], part: Segment) -> bool:
@@ -189,7 +219,7 @@ _MARKING = words("= : - . ) ] | .. means meaning is being equals")
 def starts_mark(tokens: Sequence[Token], begin: int, end: int) -> bool:
     """True if the tokens begin with a value and the sign of a label: `1 = `, `(2) `, `| 3 | `."""
     while begin < end and (
-        tokens[begin].text in ("(", "[", "|", "where", "with") or tokens[begin].text in QUOTES
+        tokens[begin].text in ("(", "[", "|", "where", "with", "if", "here") or tokens[begin].text in QUOTES
     ):
         begin += 1
     if begin + 1 >= end or tokens[begin].kind != NUMBER:
@@ -197,7 +227,16 @@ def starts_mark(tokens: Sequence[Token], begin: int, end: int) -> bool:
     after = begin + 1
     while at(tokens, after) in QUOTES:
         after += 1
+    if tokens[begin].spelled:
+        return at(tokens, after) in ("=", "means", "meaning", "being")
     return at(tokens, after) in _MARKING or at(tokens, after) == "(" or kind_at(tokens, after) == WORD
+
+
+def starts_key(tokens: Sequence[Token], begin: int) -> bool:
+    """True for a row of a table or a line such as `1 = never`, which explains a value wherever it stands."""
+    return at(tokens, begin) == "|" or (
+        kind_at(tokens, begin) == NUMBER and at(tokens, begin + 1) in ("=", ":", "-", "means")
+    )
 
 
 _CONTINUES = words(
@@ -231,7 +270,7 @@ def continues(tokens: Sequence[Token], part: Segment, listing: bool) -> bool:
 
 
 _UNIT_HEADS = words("integer integers number value amount answer figure numbers")
-_UNIT_STOPS = words("and with only that you they nothing without from between which where")
+_UNIT_STOPS = words("and with only that you they nothing without from between which where out")
 _NO_UNITS = words(
     "your answer option choice response alternative statement category item button question scale box "
     "space format field form digits digit word words figures numerals parentheses brackets range one "
@@ -282,3 +321,18 @@ def unit_of(tokens: Sequence[Token], text: str) -> str:
         if token.text in _SOLE or token.text in CURRENCIES:
             return _SOLE.get(token.text) or CURRENCIES[token.text]
     return ""
+
+
+def passage_of(tokens: Sequence[Token], parts: list[Segment], index: int, begin: int) -> Sequence[Token]:
+    """The tokens of an ask and of the sentences or lines after it that go on with its scale."""
+    words = {token.text for token in tokens[begin : parts[index].end]}
+    listing = tokens[parts[index].end - 1].text == ":" or bool(words & {"following", "below", "options"})
+    end = parts[index].end
+    for number in range(index + 1, len(parts)):
+        gap = "\n\n" in parts[number - 1].closer and not listing
+        if (gap and not starts_key(tokens, parts[number].begin)) or not continues(
+            tokens, parts[number], listing
+        ):
+            break
+        end = parts[number].end
+    return tokens[begin:end]

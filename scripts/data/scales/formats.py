@@ -73,7 +73,6 @@ def find_prose(tokens: Sequence[Token]) -> Range | None:
         low, high = min(part.low for part in bands), max(part.high for part in bands)
         return Range(low, high, bands[0].first, bands[-1].last, 2)
     named: list[int] = []
-    numbers = [index for index, token in enumerate(tokens) if token.kind == NUMBER]
     naming = False
     for index, token in enumerate(tokens):
         if token.kind == NUMBER and naming:
@@ -84,9 +83,24 @@ def find_prose(tokens: Sequence[Token]) -> Range | None:
     values = sorted({tokens[index].value for index in named})
     if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
         return Range(values[0], values[-1], named[0], named[-1] + 1, 2)
-    stated = {tokens[index].value for index in numbers}
-    warm = any(token.text in ("thermometer", "thermometers") for token in tokens)
-    if warm and {0, 100} <= stated and max(stated) == 100 and min(stated) == 0:
+    return _thermometer(tokens)
+
+
+def _thermometer(tokens: Sequence[Token]) -> Range | None:
+    """The 0 to 100 degrees of a feeling thermometer that is described in several sentences."""
+    numbers: list[int] = []
+    felt = False
+    begin = 0
+    for end in range(len(tokens) + 1):
+        if end < len(tokens) and tokens[end].kind not in (END, LINE):
+            continue
+        named = {token.text for token in tokens[begin:end]}
+        if named & {"thermometer", "degree", "degrees", "ratings"}:
+            numbers += [index for index in range(begin, end) if tokens[index].kind == NUMBER]
+            felt = felt or bool("thermometer" in named and named & _FEELINGS)
+        begin = end + 1
+    values = {tokens[index].value for index in numbers}
+    if felt and values and min(values) == 0 and max(values) == 100:
         return Range(0, 100, numbers[0], numbers[-1] + 1, 2)
     return None
 
@@ -96,6 +110,7 @@ def find_bands(tokens: Sequence[Token], void: frozenset[int]) -> list[Range]:
     return [part for part in find_ranges(tokens, void) if at(tokens, skip_aside(tokens, part.last)) in _TELL]
 
 
+_FEELINGS = words("rate feel feeling feelings warm favorable")
 _TELL = words("mean means indicate indicates represent represents show shows reflect reflects")
 
 

@@ -17,10 +17,10 @@ class Mark(NamedTuple):
 
 
 _TRAILING = words(
-    "and or to while whereas with where a an the press enter type return choose select answer write "
-    "give put respond reply code mark then up through option category choice point level number value "
-    "use , ; / - ( [ .. : |"
+    "and or to while whereas with where a an the press enter type return choose select answer write give "
+    "put respond reply code mark then up through use , ; / - ( [ .. : |"
 )
+_NAMING = words("option category choice point level number value")  # the next value follows them
 
 
 _LEADING = words("and or to while whereas with where then either up through , ; : / - ( [ .. | =")
@@ -52,8 +52,13 @@ def label_before(tokens: Sequence[Token], begin: int, stop: int, first: bool) ->
     return begin
 
 
-def clean(tokens: Sequence[Token], begin: int, stop: int, text: str, last: bool) -> tuple[str, int]:
-    """(the label of the tokens, the index after it): without what follows the scale and what leads on."""
+def clean(
+    tokens: Sequence[Token], begin: int, stop: int, text: str, last: bool, aside: bool
+) -> tuple[str, int]:
+    """(the label of the tokens, the index after it): without what follows the scale and what leads on.
+
+    last: whether no other value follows. aside: whether the label stands in parentheses of its own.
+    """
     depth = 0
     end = begin
     quoted = at(tokens, begin) in QUOTES
@@ -79,7 +84,8 @@ def clean(tokens: Sequence[Token], begin: int, stop: int, text: str, last: bool)
         ):
             break
         end += 1
-    while end > begin + 1 and tokens[end - 1].text in _TRAILING and not _is_letter(tokens[end - 1], text):
+    trailing = frozenset() if aside else _TRAILING if last else _TRAILING | _NAMING
+    while end > begin + 1 and tokens[end - 1].text in trailing and not _is_letter(tokens[end - 1], text):
         end -= 1
     return show(tokens, begin, end, text), end
 

@@ -221,7 +221,7 @@ def _read_value_first(
     for number, (index, begin, end) in enumerate(places):
         following = places[number + 1][0] if number + 1 < len(places) else len(tokens)
         stop = end if end >= 0 else following
-        label, last = clean(tokens, begin, stop, text, number + 1 == len(places))
+        label, last = clean(tokens, begin, stop, text, number + 1 == len(places), end >= 0)
         pairs.append(Mark(tokens[index].value, label, index, last + (end >= 0)))
         if number + 1 < len(places):
             joint = _joint(tokens, last + (end >= 0), following)
@@ -260,11 +260,11 @@ def _after_auxiliary(
     tokens: Sequence[Token], begin: int, stop: int, places: list[tuple[int, int, int]]
 ) -> int:
     """Where the first label begins in `Did sales rise (1), fall (2)`: after the question that leads to it."""
-    place = begin
-    for index in range(begin, stop - 1):
+    place = 0
+    for index in range(max(0, begin - 1), stop - 1):
         if tokens[index].text in _AUXILIARIES:
             place = index + 1
-    if place == begin:
+    if place == 0:
         return begin
     second = label_before(tokens, places[0][2], places[1][1], False)
     return max(place, stop - max(1, places[1][1] - second))

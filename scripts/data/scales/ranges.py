@@ -10,6 +10,7 @@ from scripts.data.scales.tokens import (
     LINE,
     NUMBER,
     QUOTES,
+    WORD,
     Token,
     at,
     kind_at,
@@ -72,7 +73,12 @@ def examples(tokens: Sequence[Token]) -> frozenset[int]:
     while index < len(tokens):
         word = tokens[index].text
         short = word == "eg" and (tokens[index].end - tokens[index].start > 2 or at(tokens, index - 1) == "(")
-        begins = short or word == "example" or (word == "such" and at(tokens, index + 1) == "as")
+        begins = (
+            short
+            or word == "example"
+            or (word == "like" and at(tokens, index - 1) == "(")
+            or (word == "such" and at(tokens, index + 1) == "as")
+        )
         if begins or (word == "instance" and at(tokens, index - 1) == "for"):
             depth = 0
             while index < len(tokens) and tokens[index].kind not in (END, LINE):
@@ -107,26 +113,8 @@ def _range_at(tokens: Sequence[Token], index: int) -> Range | None:
     ):
         lead -= 1
     word = at(tokens, lead)
-    after = skip_aside(tokens, index + 1)
-    joint = at(tokens, after)
-    while joint in ("all", "the", "way", "up", "down") and at(tokens, after + 1) in (
-        "the",
-        "way",
-        "up",
-        "down",
-        "to",
-    ):
-        after += 1
-        joint = at(tokens, after)
-    if (
-        joint == "to"
-        or (joint == "and" and word in ("between", "range"))
-        or (joint in (",", ";") and word == "[")
-    ):
-        pass
-    elif joint == "-" and at(tokens, after + 1) == "to" and at(tokens, after + 2) == "-":
-        after += 2
-    elif joint not in _THROUGH:
+    after = _joint(tokens, index + 1, word)
+    if after < 0:
         return None
     end = skip_quotes(tokens, after + 1)
     while at(tokens, end) in ("a", "the", "point", "+"):
@@ -148,6 +136,28 @@ def _range_at(tokens: Sequence[Token], index: int) -> Range | None:
     if low >= high and whole:
         return None
     return Range(low, high, index, end + 1, _sure(tokens, lead, index, end), whole)
+
+
+def _joint(tokens: Sequence[Token], begin: int, lead: str) -> int:
+    """The token between the ends of a range whose first end stands before `begin`; -1 if it is no range."""
+    after = skip_aside(tokens, begin)
+    while at(tokens, after) in _WAY and at(tokens, after + 1) in _WAY | {"to"}:
+        after += 1
+    joint = at(tokens, after)
+    if joint in _THROUGH:
+        return after + 2 if [token.text for token in tokens[after : after + 3]] == ["-", "to", "-"] else after
+    if (joint == "and" and lead in ("between", "range")) or (joint in (",", ";") and lead == "["):
+        return after
+    second = {"from": "to", "between": "and"}.get(lead)
+    for place in range(after, min(after + 7, len(tokens) - 1)):  # from 0 at the bottom to 10 at the top
+        if tokens[place].kind != WORD and tokens[place].text != ",":
+            break
+        if tokens[place].text == second and tokens[place + 1].kind == NUMBER:
+            return place
+    return -1
+
+
+_WAY = words("all the way up down")
 
 
 def skip_aside(tokens: Sequence[Token], index: int) -> int:
@@ -299,7 +309,7 @@ _LESS = words("less fewer lower smaller below under")
 
 
 _FILLERS = words(
-    "of is answer value score rating possible number : = the allowed being ( are than or equal should "
+    ". of is answer value score rating possible number : = the allowed being ( are than or equal should "
     "be must integer a an at response permitted valid"
 )
 

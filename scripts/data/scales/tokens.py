@@ -62,7 +62,7 @@ COMPOUNDS = words(
     "member person part step page dollar percent mile foot bedroom story letter digit star unit"
 )
 _JOINTS = words("to and or through thru from between than of until till")
-_ABBREVIATED = words("mr mrs ms dr st vs approx jr sr prof gov sen rep inc ltd dept")
+_ABBREVIATED = words("min max mr mrs ms dr st vs approx jr sr prof gov sen rep inc ltd dept")
 STARTERS = words(
     "only please return respond answer reply give provide enter choose select pick rate indicate how "
     "what which do does did is are would will should use on the in"
@@ -97,8 +97,11 @@ def _raw(text: str, begin: int) -> list[Token]:
         kind, shown = found.lastgroup, found[0]
         start, end = found.span()
         if kind == "word":
-            if shown == "o" and (not tokens or tokens[-1].kind == LINE) and text[end : end + 1].isspace():
-                continue  # a bullet of a list exported from Qualtrics
+            if shown == "o" and text[end : end + 1].isspace():  # a bullet of a list exported from Qualtrics
+                if tokens and tokens[-1].text == ")":
+                    tokens.append(Token(LINE, "\n", 0, start, end))
+                if not tokens or tokens[-1].kind in (LINE, END) or tokens[-1].text == "?":
+                    continue
             tokens.append(Token(WORD, shown.lower().replace("’", "'"), 0, start, end))
         elif kind == "number":
             _digits(tokens, shown, start)

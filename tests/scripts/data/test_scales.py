@@ -61,6 +61,41 @@ def test_no_story_full_of_numbers_becomes_the_scale():
     assert wrong == []
 
 
+STORIES = [
+    "Imagine you have won $500 and can choose between option 1 and option 2.",
+    "The committee scores each bid from 0 to 100, where 0 means very poor and 100 means excellent.",
+    "Three of five neighbors, aged 30 to 45, chose plan 2.",
+    "Would you rate the hotel 4 or 5 stars?",
+    'The survey asked: "How satisfied are you (1 = not at all, 5 = very)?" The average was 3.',
+    "A doctor explains that the pain scale runs from 0 to 10.",
+    "Please note that the fee of $25 to $40 is due within 10 to 14 days.",
+    "You can choose any number of coins from 0 to 10 to keep.",
+    "Agenda:\n1. Budget\n2. Roads\n3. Parks\n",
+    "| Year | Price |\n|---|---|\n| 1 | low |\n| 2 | high |\n| 3 | higher |\n",
+    "The thermometer showed 0 degrees at night and 100 in the sauna.",
+    "The rating (1-5) of the shop is 4.",
+    "Press 1 for English or 2 for Spanish, says the machine.",
+    "Return the form by 5 to 7 June.",
+    "Enter the building through door 1, 2 or 3.",
+    "The rules: give at least 1 and at most 5 coins.",
+    "Rate your pain from 1 to 10, the nurse says. You say 3.",
+    "Select between 2 and 4 toppings for the pizza.",
+    "They report a 7-point lead on a 5-point scale.",
+]
+BARE = [
+    ("How many books did you read? Only return an integer, nothing else.", "unstated"),
+    ("How do you think the person feels? Only return an integer, nothing else.", "unstated"),
+    ("What would you pay for it? Only return an integer representing dollars, nothing else.", "open"),
+    ("What share of people would agree? Please answer with a whole number.", "unstated"),
+]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story[:40])
+@pytest.mark.parametrize("gap", [" ", "\n\n"])
+def test_an_ask_without_a_scale_takes_none_from_a_story(story, gap):
+    assert [parse_scale(story + gap + ask).kind for ask, _ in BARE] == [kind for _, kind in BARE]
+
+
 AFTER = [
     " Thank you.",
     " (Question 3 of 12)",
