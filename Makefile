@@ -122,6 +122,10 @@ eval: setup ## predict with base, SFT and DPO, and score (PREDICTIONS=file adds 
 sweep: setup ## a grid of runs and their curves: SWEEP=configs/sweeps/participants.yaml (ARGS=--slurm)
 	$(SOCRATES) sweep "$$SWEEP" $(MORE)
 
+.PHONY: paper
+paper: setup ## every figure of the paper's tables beside the published one (MODEL=a,b; ARGS=--look runs nothing)
+	$(SOCRATES) paper --data="$$DATA" --model="$$MODEL" $(MORE)
+
 .PHONY: fetch-model
 fetch-model: setup ## the smallest real model, for a laptop: MODEL=smollm2-135m
 	$(SOCRATES) fetch-model "$$MODEL"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import Refusal, run_cli
-from common.options import Flag, Words, run_module
+from common.options import Data, Flag, Words, run_module
 from eval.commands import app as eval_app
 from scripts.commands import app as scripts_app
 
@@ -49,6 +49,24 @@ def sweep(
     run_points(points)
     scored = [(point.values, point.scores) for point in points]
     print(curves(described.title, described.along, scored, described.metrics, folder))
+
+
+@app.command()
+def paper(
+    data: Data = "sample",
+    model: Annotated[str, Flag(help="folders of configs/, by commas")] = "tiny",
+    train: Annotated[bool | None, Flag(help="train what is missing; default: tiny models only")] = None,
+    look: Annotated[bool, Flag("--look", help="run nothing, show what is there")] = False,
+) -> None:
+    """Every figure of the paper's tables, ours beside the published: outputs/<dataset>/paper.html."""
+    from common.processes import run_commands
+    from eval.reporting.paper import commands, paper_table, read_paper
+
+    models, described = model.split(","), read_paper()
+    if not look:
+        small = all(name.startswith("tiny") for name in models)
+        run_commands(commands(described, models, data, small if train is None else train))
+    print(paper_table(described, models, data))
 
 
 @app.command()

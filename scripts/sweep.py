@@ -9,7 +9,6 @@ own: a folder of links to the same answers under another name.
 import itertools
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pydantic import Field
 from common.errors import Refusal
 from common.files import atomic_path
 from common.paths import dataset_name, output_dir, root, safe_name, source_dir
+from common.processes import run_commands
 from common.settings import Section, read_settings
 from scripts.data.settings import DataSettings, load_settings
 from scripts.training.request import RunRequest
@@ -131,12 +131,7 @@ def run_points(points: list[Point]) -> None:
     for number, point in enumerate(points, 1):
         words = ", ".join(f"{key} {value}" for key, value in point.values.items())
         print(f"point {number} of {len(points)}: {words}", file=sys.stderr, flush=True)
-        for command in point.commands:
-            done = subprocess.run([sys.executable, "-m", "socrates", *command], cwd=root())
-            if done.returncode:
-                raise Refusal(
-                    f"`socrates {shlex.join(command)}` failed; fix what it says above and sweep again"
-                )
+        run_commands(point.commands)
 
 
 def write_slurm(points: list[Point], path: Path) -> Path:

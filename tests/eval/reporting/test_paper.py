@@ -1,0 +1,75 @@
+"""The paper's tables: what is scored stands beside the published figure, what isn't says its command."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from common.paths import root
+from eval.reporting.paper import Chapter, Paper, Row, _verdict, commands, paper_table, read_paper
+from eval.scoring.record import Estimate, read_scores
+from tests.helpers import scored
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scored.write(tmp_path_factory.mktemp("paper"))
+
+
+def table_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: Row) -> pl.DataFrame:
+    monkeypatch.chdir(folder)
+    chapter = Chapter(title="Unseen studies", split="study", rows=rows)
+    return paper_table(Paper(source="here", chapters=(chapter,)), ["tiny"], "sample").table
+
+
+def test_ours_stands_beside_the_published_figure_with_its_interval(folder: Path, monkeypatch) -> None:
+    row = Row(what="SFT", model="{model}-sft", published={"tiny-sft": 0.2})
+    found = table_of(folder, monkeypatch, row).row(0, named=True)
+    truth = read_scores(folder / scored.OUTPUTS / "eval/tiny-sft").metrics["wasserstein_observed"]
+    assert (found["estimate"], found["published"]) == (truth.value, 0.2)
+    assert found["ours"].startswith(f"{truth.value:.3f}")
+    assert found["verdict"] == "other data: not comparable"
+    assert "Unseen studies" in (root() / "outputs/sample/paper.html").read_text()
+
+
+def test_nearer_than_the_base_is_a_share_of_its_distance(folder: Path, monkeypatch) -> None:
+    row = Row(what="nearer", model="{model}-sft", against="{model}-base")
+    found = table_of(folder, monkeypatch, row).row(0, named=True)
+    of = {
+        name: read_scores(folder / scored.OUTPUTS / f"eval/tiny-{name}").metrics["wasserstein_observed"].value
+        for name in ("base", "sft")
+    }
+    assert found["estimate"] == pytest.approx((of["base"] - of["sft"]) / of["base"])
+
+
+def test_what_is_missing_names_the_command_that_makes_it(folder: Path, monkeypatch) -> None:
+    rows = (Row(what="KTO", model="{model}-kto"), Row(what="other", model="llama3-8b-base"))
+    verdicts = table_of(folder, monkeypatch, *rows)["verdict"].to_list()
+    assert verdicts[0].startswith("missing: make eval MODEL=tiny")
+    assert verdicts[1] == "missing: make eval MODEL=llama3-8b-base DATA=sample SPLIT=study"
+
+
+def test_rows_of_another_data_set_are_left_out(folder: Path, monkeypatch) -> None:
+    rows = (Row(what="SFT", model="{model}-sft"), Row(what="released", model="x", only="socsci210"))
+    assert table_of(folder, monkeypatch, *rows)["what"].to_list() == ["SFT"]
+
+
+@pytest.mark.parametrize(
+    ("published", "words"), [(0.15, "agrees"), (0.30, "outside our interval"), (None, "nothing published")]
+)
+def test_the_verdict_is_whether_the_published_figure_lies_in_our_interval(published, words) -> None:
+    assert words in _verdict(Estimate(value=0.16, low=0.14, high=0.18), published, "socsci210")
+
+
+def test_the_shipped_file_has_every_command_in_the_order_of_its_needs() -> None:
+    steps = list(commands(read_paper(ROOT / "configs/paper.yaml"), ["tiny"], "sample", train=True))
+    words = [" ".join(step[:2]) for step in steps if "study" in step]
+    assert words[:4] == ["data make", "train sft", "train dpo", "eval --model"]
+    assert {step[step.index("--split") + 1] for step in steps if "--split" in step} == {
+        "study", "condition", "task", "participant",
+    }  # fmt: skip
+    assert not any(
+        step[0] == "train" for step in commands(read_paper(ROOT / "configs/paper.yaml"), ["x"], "y", False)
+    )
