@@ -438,7 +438,7 @@ def test_what_ready_made_prompts_are_is_said_in_a_line():
     rows[200]["stimuli"] = "Dear {name[letter]}, how are you?"
     rows[200]["prompt"] = user_prompt(rows[200]["demographic"], rows[200]["stimuli"])
     write_source(Path("ready"), rows)
-    data_set = make_data("ready", "study", DataSettings())
+    data_set = make_data("ready", "study", DataSettings(outputs=("sft",)))
     assert data_set.prompts.startswith(
         "prompts: 50% have the published form, 75% end with their stimulus, 99.7% state an answer scale; "
         "1 row with a text that wasn't filled in"
