@@ -24,12 +24,12 @@ import yaml
 from pydantic import Field
 
 from common.errors import Refusal, run_cli
+from common.experiment import make_experiment
 from common.files import atomic_path, write_json
 from common.paths import output_dir, safe_name, split_dir
 from eval.models import find_model
 from eval.settings import Settings
 from eval.simulation.describe import Described, describe
-from eval.simulation.experiment import make_experiment
 from eval.simulation.record import EffectRow, Record, frame
 from eval.simulation.result import Simulation
 from eval.simulation.run import Job, run_job

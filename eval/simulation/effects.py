@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.experiment import Contrast
+from common.experiment_file import Design
 from common.scale import Scale
-from eval.simulation.experiment import Contrast
-from eval.simulation.experiment_file import Design
 from eval.simulation.real_answers import Observed
 
 

@@ -8,39 +8,18 @@ weights (raking, by the library `ipfn`), quotas by drawing.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import polars as pl
 from ipfn import ipfn
-from pydantic import BeforeValidator, Field
 
 from common.errors import Refusal
+from common.experiment_file import Category, PopulationSpec
 from common.prompts import DEMOGRAPHIC_FIELDS
-from common.settings import Section
 
 DEFAULT_PEOPLE = 1000
-Word = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
-Words = Annotated[list[Word], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 Source = str | Path | pl.DataFrame  # a CSV file, or a table that is in memory
-Category = dict[str, Words]  # field -> values, or ranges such as 18-34 and 65+
-
-
-class Quota(Section):
-    """`people` persons who are all that `who` says."""
-
-    people: int = Field(ge=1)
-    who: Category
-
-
-class PopulationSpec(Section):
-    """Who takes part. people: how many to simulate; where: only these; margins: shares to weight to."""
-
-    people: int | None = Field(None, ge=10, le=1_000_000)
-    where: Category = Field(default_factory=dict)
-    margins: dict[str, dict[str, float]] = Field(default_factory=dict)
-    quotas: list[Quota] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)

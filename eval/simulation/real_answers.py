@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal
+from common.experiment import Experiment
+from common.experiment_file import suggestion
 from common.prompts import DEMOGRAPHIC_FIELDS
 from common.scale import Scale
-from eval.simulation.experiment import Experiment
-from eval.simulation.experiment_file import suggestion
 from eval.simulation.population import Source, named, table_of
 
 MISSING = "give a CSV with columns arm, outcome, answer"

@@ -15,9 +15,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import Refusal
+from common.experiment_file import Design
 from common.readers import read_json
 from common.tables import BROOM
-from eval.simulation.experiment_file import Design
 from eval.simulation.likeness import Likeness
 from eval.simulation.trust import Coverage, Fit
 

@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal, run_cli
+from common.experiment import Experiment, load_experiment
 from common.files import file_stamp, fingerprint, up_to_date
 from common.paths import dataset_name, output_dir, split_dir
 from eval.models import Model, find_model
@@ -34,7 +35,6 @@ from eval.prediction.run import predict
 from eval.scoring.record import SCORES, read_scores
 from eval.settings import DEFAULT, Settings, load_settings
 from eval.simulation import likeness
-from eval.simulation.experiment import Experiment, load_experiment
 from eval.simulation.population import (
     People,
     Source,

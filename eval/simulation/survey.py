@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from common.errors import Refusal
+from common.experiment import Experiment
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
 from common.readers import read_json
 from eval.simulation.effects import Answers
-from eval.simulation.experiment import Experiment
 from eval.simulation.population import People
 
 EVERY_ARM = 8  # up to so many arms, everybody is simulated in every arm: assignment then blurs no effect

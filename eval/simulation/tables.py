@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from common.experiment import Contrast, Experiment
+from common.experiment_file import Design
 from eval.simulation import ppi
 from eval.simulation.effects import (
     Answers,
@@ -18,8 +20,6 @@ from eval.simulation.effects import (
     observed_effect,
     order_effects,
 )
-from eval.simulation.experiment import Contrast, Experiment
-from eval.simulation.experiment_file import Design
 from eval.simulation.population import People, in_category
 from eval.simulation.power import people_needed, power_at, smallest_effect
 from eval.simulation.real_answers import Observed, RealAnswers, values_of

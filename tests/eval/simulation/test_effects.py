@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.experiment_file import Design
 from common.scale import Scale
 from eval.simulation.effects import (
     Answers,
@@ -14,7 +15,6 @@ from eval.simulation.effects import (
     observed_effect,
     order_effects,
 )
-from eval.simulation.experiment_file import Design
 from eval.simulation.real_answers import Observed
 
 SUPPORT = np.arange(1, 8)

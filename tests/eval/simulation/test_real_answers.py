@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
-from eval.simulation.experiment import Experiment, load_experiment
+from common.experiment import Experiment, load_experiment
 from eval.simulation.real_answers import read_answers
 
 EXAMPLES = Path(__file__).parents[3] / "configs/experiments"

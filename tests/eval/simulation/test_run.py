@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
+from common.experiment import load_experiment
 from eval.models import Model
 from eval.settings import Settings
 from eval.simulation import result, run
-from eval.simulation.experiment import load_experiment
 from eval.simulation.record import read_simulation
 from eval.simulation.result import Simulation
 from tests.helpers import evaluation

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
+from common.experiment import Experiment, load_experiment
 from common.prompts import SYSTEM_PROMPT, user_prompt
-from eval.simulation.experiment import Experiment, load_experiment
 from eval.simulation.population import People
 from eval.simulation.survey import (
     Style,

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from common.experiment import make_experiment
 from eval.simulation.effects import Answers, arm_means, effect
-from eval.simulation.experiment import make_experiment
 from eval.simulation.population import People
 from eval.simulation.record import EffectRow, SimulationRecord, Tables, codebook, frame
 from eval.simulation.tables import Simulated, analyse

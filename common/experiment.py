@@ -16,11 +16,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from common.errors import Refusal
+from common.experiment_file import ExperimentFile, Mistake, parsed, read_file, suggestion
 from common.paths import safe_name
 from common.readers import Place, line_of
 from common.scale import Scale
 from common.settings import explain
-from eval.simulation.experiment_file import ExperimentFile, Mistake, parsed, read_file, suggestion
 
 MAX_ARMS = 2000
 EVERYBODY = "everybody"  # the one group of a poll

@@ -1,6 +1,6 @@
 """What an experiment file may hold, key by key.
 
-`read_file` gives the values and their lines; `eval/simulation/experiment.py` checks what they mean together.
+`read_file` gives the values and their lines; `common/experiment.py` checks what they mean together.
 """
 
 import difflib
@@ -13,7 +13,6 @@ from common.errors import Refusal
 from common.readers import Lines, Place, line_of, read_yaml
 from common.scale import MAX_ANSWERS, Kind, Scale
 from common.settings import Section, explain, first_problem
-from eval.simulation.population import PopulationSpec, Word
 
 EXAMPLE = "configs/experiments/two-arm.yaml"
 SELECT_ALL = "select-all"
@@ -31,6 +30,9 @@ ELSEWHERE = {
         "likert", "slider", "numeric", "number", "rating", "scale",
     ),
 }  # fmt: skip
+Word = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
+Words = Annotated[list[Word], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+Category = dict[str, Words]  # field -> values, or ranges such as 18-34 and 65+
 
 
 class Mistake(Exception):
@@ -173,6 +175,22 @@ class Outcome(Section):
     scale: ScaleSpec
     answer_format: Word | None = None
     wordings: Literal["one", "all"] = "one"
+
+
+class Quota(Section):
+    """`people` persons who are all that `who` says."""
+
+    people: int = Field(ge=1)
+    who: Category
+
+
+class PopulationSpec(Section):
+    """Who takes part. people: how many to simulate; where: only these; margins: shares to weight to."""
+
+    people: int | None = Field(None, ge=10, le=1_000_000)
+    where: Category = Field(default_factory=dict)
+    margins: dict[str, dict[str, float]] = Field(default_factory=dict)
+    quotas: list[Quota] = Field(default_factory=list)
 
 
 class Design(Section):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
+from common.experiment import fill, join_texts, load_experiment
 from common.scale import Scale
-from eval.simulation.experiment import fill, join_texts, load_experiment
 
 GOOD = """\
 vignette: "A proposal: a tax. {arm}"
