@@ -194,3 +194,4 @@ bench-train: setup ## training: packing, tokenising, processes
 bench-eval: setup ## scores and predictions: seconds, memory, ratio to a scipy loop
 	$(SOCRATES) bench score
 	$(SOCRATES) bench predict
+	$(SOCRATES) bench full

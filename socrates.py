@@ -75,7 +75,7 @@ def bench(
     arguments: Words = None,
 ) -> None:
     """A benchmark of this machine (`socrates bench convert -- --help`)."""
-    modules = {"convert": "scripts", "train": "scripts", "score": "eval", "predict": "eval"}
+    modules = {"convert": "scripts", "train": "scripts", "score": "eval", "predict": "eval", "full": "eval"}
     if name not in modules:
         raise Refusal(f"unknown benchmark {name}; choose one of {', '.join(modules)}")
     run_module(f"{modules[name]}.bench.{name}", arguments)
