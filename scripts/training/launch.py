@@ -19,6 +19,7 @@ from common.errors import Refusal, run_cli
 from common.files import file_stamp, fingerprint, up_to_date, write_json
 from common.paths import root, split_dir
 from common.readers import read_json
+from common.runs import how_to_get
 from scripts.training import choose, folders, process, record
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
@@ -94,7 +95,7 @@ def start_stamp(recipe: Recipe) -> list[Any]:
             elif path.is_dir():
                 stamps.append([file_stamp(file) for file in sorted(path.glob("*.safetensors"))])
             elif path.is_relative_to(root() / "outputs"):
-                raise Refusal(f"{path} is missing; run `make tiny-models` first")
+                raise Refusal(f"{path} is missing; run {how_to_get(path)} first")
             else:
                 stamps.append([name, recipe.get("model_revision")])
     return stamps

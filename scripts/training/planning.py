@@ -4,12 +4,11 @@
     python -m scripts.training.planning --stage dpo --model qwen2.5-14b --gpus 8 --gpu h100-80gb
     python -m scripts.training.planning --recipe my.yaml --architecture config.json     # any other model
 
-Tokens are measured on the tokenised data if it is there, else estimated and marked as such. GPU
-figures, prices and the assumptions are those of configs/gpus.yaml.
+Tokens are counted on the tokenised data if it is there, else on a sample of the data set's rows, else
+assumed; the plan says which. GPU figures, prices and the assumptions are those of configs/gpus.yaml.
 """
 
 import html
-import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -21,14 +20,17 @@ import yaml
 
 from common.errors import Refusal, run_cli
 from common.paths import root
+from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
 from scripts.training.recipe import Recipe, configs, divide_batch, global_batch, names_of
 from scripts.training.request import Machines, RunRequest, make_parser, parse_request
 from scripts.training.rules import refuse_problems
+from scripts.training.tokeniser import Tokeniser
 from scripts.training.tokens import cache_path
 
 GIB = 2**30
 SAMPLE = 20_000  # rows on which padding and packing are simulated
+MEASURED = 2000  # rows whose tokens are counted where the data set isn't tokenised yet
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,23 @@ class Tokens:
     source: str
 
 
-def count_tokens(recipe: Recipe, per_device: int, assumptions: dict[str, Any]) -> Tokens:
-    """Measured on the tokenised data, else from the data file's size, else assumed."""
+def count_tokens(recipe: Recipe, base: str, per_device: int, assumptions: dict[str, Any]) -> Tokens:
+    """Measured on the tokenised data, else on a sample of the rows, else assumed.
+
+    base: the model whose tokenizer counts where the recipe's own model isn't there yet.
+    """
     cutoff = int(recipe.get("cutoff_len", 2048))
     pairs = 2 if recipe["stage"] == "dpo" else 1
     try:
-        folder = cache_path(recipe)
-        import numpy as np
+        count, lengths, source = _lengths(recipe, base)
+    except Refusal as refusal:
+        mean, count = assumptions["prompt_tokens"], assumptions["rows"]
+        tokens = count * mean * pairs
+        return Tokens(
+            count, tokens, cutoff, int(tokens * 1.3), -(-count * mean // cutoff), f"assumed ({refusal})"
+        )
+    import numpy as np
 
-        lengths = np.load(folder / "train_lengths.npy")
-        source = f"measured on {folder}"
-    except (Refusal, FileNotFoundError):
-        return _estimate(recipe, pairs, cutoff, assumptions)
     sample = np.random.default_rng(0).permutation(lengths)[:SAMPLE]
     whole = sample[: len(sample) // per_device * per_device].reshape(-1, per_device)
     waste = whole.max(1).sum() * per_device / max(whole.sum(), 1) if len(whole) else 1.0
@@ -62,39 +69,43 @@ def count_tokens(recipe: Recipe, per_device: int, assumptions: dict[str, Any]) -
         len(llamafactory.pack(part.tolist(), cutoff))
         for part in np.array_split(sample, -(-len(sample) // 2000))
     )
-    tokens = int(lengths.sum()) * pairs
+    tokens = int(lengths.mean() * count) * pairs
     return Tokens(
-        len(lengths),
+        count,
         tokens,
         int(lengths.max()),
         int(tokens * waste),
-        math.ceil(packs * len(lengths) / len(sample)),
+        math.ceil(packs * count / len(sample)),
         source,
     )
 
 
-def _estimate(recipe: Recipe, pairs: int, cutoff: int, assumptions: dict[str, Any]) -> Tokens:
-    mean, count, source = assumptions["prompt_tokens"], assumptions["rows"], "assumed (no data set is there)"
-    try:
-        sets = [rows.find(name) for name in names_of(recipe["dataset"])]
-        count = sum(_rows_of(data) for data in sets)
-        source = f"rows of {recipe['dataset']}, assumed length: tokenise to measure"
-    except (Refusal, OSError, KeyError, ValueError):
-        pass
-    return Tokens(
-        count,
-        count * mean * pairs,
-        cutoff,
-        int(count * mean * pairs * 1.3),
-        -(-count * mean // cutoff),
-        source,
-    )
+def _lengths(recipe: Recipe, base: str) -> tuple[int, Any, str]:
+    """(rows of an epoch, tokens of each of them or of a sample, where from).
 
+    Raises `Refusal` where there is no data set, or no tokenizer to count with.
+    """
+    import numpy as np
 
-def _rows_of(data: rows.DataSet) -> int:
-    """How many rows the manifest beside the data set's file says it has."""
-    manifest = json.loads((data.file.parent / "manifest.json").read_text(encoding="utf-8"))
-    return int(manifest["files"][data.file.name]["rows"])
+    cutoff = int(recipe.get("cutoff_len", 2048))
+    folder = cache_path(recipe)
+    if (folder / "train_lengths.npy").is_file():
+        lengths = np.load(folder / "train_lengths.npy")
+        return len(lengths), lengths, f"measured on {folder}"
+    sets = [rows.find(name) for name in names_of(recipe["dataset"])]
+    if not Path(recipe["model_name_or_path"]).is_dir():
+        recipe = {**recipe, "model_name_or_path": base}
+    tokeniser = Tokeniser(recipe)
+    measured, count = [], 0.0
+    for data in sets:
+        sample, share = rows.sample(data, MEASURED // len(sets))
+        found = np.array(tokeniser.encode(sample, data.entry, pack=False)[1])
+        measured.append(found[found <= cutoff])
+        count += len(measured[-1]) / share
+    lengths = np.concatenate(measured)
+    if not len(lengths):
+        raise Refusal(f"no row of a sample of {recipe['dataset']} is within cutoff_len={cutoff}")
+    return round(count), lengths, f"estimated from {len(lengths):,} rows of {recipe['dataset']}"
 
 
 def possible(recipe: Recipe, gpus: int) -> list[str]:
@@ -242,7 +253,7 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
     arch = memory.architecture(figures, int(recipe.get("lora_rank", 8)) if lora else 0)
     batch = global_batch(recipe)
     size, accumulation = divide_batch(recipe, gpus)
-    tokens = count_tokens(recipe, size, assumed)
+    tokens = count_tokens(recipe, base_model(request.model), size, assumed)
     epochs = float(recipe.get("num_train_epochs", 3.0))
     steps = math.ceil(math.ceil(tokens.rows / batch) * epochs)
     work = memory.flops(arch, recipe, tokens.padded * epochs, tokens.padded / max(tokens.rows, 1))

@@ -12,7 +12,7 @@ from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import RunRequest
 from scripts.training.rules import missing_packages
 
-GPU_KEYS = ("bf16", "fp16", "pure_bf16", "tf32")  # on a CPU training is in 32 bits
+GPU_KEYS = ("bf16", "fp16", "pure_bf16", "tf32")  # on most CPUs training is in 32 bits
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,16 @@ def _without_gpu(recipe: Recipe, request: RunRequest) -> list[str]:
             f"{request.path}: training needs about {needed / 1e9:,.0f} GB of memory, and this machine has "
             f"{total / 1e9:,.0f} and no GPU; try MODEL=tiny, or a machine that make plan names"
         )
-    asked = [key for key in GPU_KEYS if recipe.pop(key, False)]
+    keys = [key for key in GPU_KEYS if key != "bf16" or not computes_in_bf16()]
+    asked = [key for key in keys if recipe.pop(key, False)]
     return [f"{key}: set aside, this machine has no GPU; training in 32 bits" for key in asked]
+
+
+def computes_in_bf16() -> bool:
+    """True for a processor with units for bf16 matrices (AMX): there bf16 halves a step's time."""
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _main_memory(recipe: Recipe, model: str) -> float:

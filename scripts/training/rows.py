@@ -15,6 +15,7 @@ from common.readers import read_json
 from scripts.training.recipe import DATASET
 
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
+SAMPLED_CHUNKS = 8
 SLICE = 2000  # rows of a parquet file or a JSON array, likewise
 REMEDY = "run `make data` with the same DATA and SPLIT first"
 
@@ -105,6 +106,20 @@ def first_rows(data: DataSet, count: int) -> list[dict[str, Any]]:
         if len(rows) >= count:
             break
     return rows[:count]
+
+
+def sample(data: DataSet, count: int) -> tuple[list[dict[str, Any]], float]:
+    """Some `count` rows (all, if there are fewer) from all parts of the file, and their share of its rows.
+
+    The share is exact for a file of few chunks, else an estimate: chunks have about as many rows.
+    """
+    chunks = count_chunks(data.file)
+    chosen = sorted({round(part * (chunks - 1) / (SAMPLED_CHUNKS - 1)) for part in range(SAMPLED_CHUNKS)})
+    read = [read_chunk(data.file, chunk) for chunk in chosen]
+    total = sum(map(len, read)) * chunks / len(chosen)
+    step = max(1, sum(map(len, read)) // count)
+    rows = [row for chunk in read for row in chunk[::step]]
+    return rows, len(rows) / total if rows else 1.0
 
 
 def _parse(line: bytes, file: Path) -> Any:

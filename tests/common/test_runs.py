@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
-from common.runs import aside, base_model, finished_runs, recipe_models, recipe_path
+from common.runs import aside, base_model, finished_runs, how_to_get, recipe_models, recipe_path
 
 
 @pytest.fixture
@@ -57,3 +57,15 @@ def test_finished_runs_are_in_the_order_of_training_and_replaced_ones_are_left_o
     names = [f"{run.parent.name}/{run.name}" for run in finished_runs("sample", "study")]
     assert names == ["tiny/sft-long", "tiny/dpo", "tiny-qwen/sft"]
     assert [run.name for run in finished_runs("sample", "study", "tiny-qwen")] == ["sft"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("outputs/models/tiny-qwen", "make tiny-models"),
+        ("outputs/models/smollm2-135m", "socrates fetch-model smollm2-135m"),
+        ("outputs/sample/study/tiny/sft", "make train-sft"),
+    ],
+)
+def test_a_missing_models_remedy_is_the_command_that_makes_it(home: Path, folder: str, command: str):
+    assert command in how_to_get(Path(folder))

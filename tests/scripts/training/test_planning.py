@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from scripts.training import memory, planning
+from scripts.training import memory, planning, rows
 from scripts.training.recipe import divide_batch, load_recipe, zero_config
+from scripts.training.tokens import tokenise
+from tests.helpers.training_data import DPO, RECIPE, make_workplace
 
 FULL = {
     "stage": "sft",
@@ -130,6 +133,33 @@ def test_the_published_recipes_fit_on_eight_gpus_of_80_gb():
 def test_a_plan_without_a_data_set_says_that_its_tokens_are_assumed():
     plan = planning.plan("sft", model="llama3-8b", data="socsci210", split="task", gpus=8)
     text = str(plan)
-    assert "8.03 B parameters, 8 x h100-80gb" in text and "assumed (no data set is there)" in text
+    assert "8.03 B parameters, 8 x h100-80gb" in text and "assumed (" in text and "make data" in text
     assert "first that fits: ZeRO-2 with per_device_train_batch_size 8; the batch stays 256" in text
     assert plan.table["setting"].to_list() == list(memory.SETTINGS) and plan.fits == ("ZeRO-2", 8)
+
+
+@pytest.mark.parametrize(("stage", "dataset", "pairs"), [("sft", "sft", 1), ("dpo", "dpo", 2)])
+def test_a_plan_before_tokenising_counts_a_sample_of_the_rows(tmp_path, monkeypatch, stage, dataset, pairs):
+    """Also for DPO before its SFT is trained: the base model's tokenizer counts."""
+    make_workplace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    settings = {**(DPO if stage == "dpo" else RECIPE), "dataset": f"sample_study_{dataset}"}
+    counted = planning.count_tokens(settings, "outputs/models/tiny", 4, {})
+    assert "estimated from" in counted.source
+    tokens = tokenise({**settings, "model_name_or_path": "outputs/models/tiny"}, 1)
+    exact = np.load(tokens / "train_lengths.npy")
+    assert counted.rows == len(exact) and counted.longest == exact.max()
+    assert counted.tokens == exact.sum() * pairs
+
+
+def test_rows_are_sampled_from_all_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "CHUNK", 1000)
+    file = tmp_path / "numbers.jsonl"
+    file.write_text("".join(f'{{"number": {10000 + number}}}\n' for number in range(5000)))
+    data = rows.DataSet("numbers", {}, file)
+    sample, share = rows.sample(data, 100)
+    assert 100 <= len(sample) <= 200
+    assert len(sample) / share == pytest.approx(5000, rel=0.02)
+    numbers = [row["number"] for row in sample]
+    assert numbers[0] == 10000 and numbers[-1] > 14900

@@ -31,10 +31,17 @@ def test_a_model_too_large_for_a_machine_without_gpu_is_refused(without_gpu, mon
         preflight.preflight(RunRequest("sft", "llama3-8b", "socsci210"))
 
 
-def test_half_precision_is_set_aside_on_a_cpu_and_said(without_gpu):
+def test_half_precision_is_set_aside_on_a_cpu_and_said(without_gpu, monkeypatch):
+    monkeypatch.setattr(preflight, "computes_in_bf16", lambda: False)
     ready = preflight.preflight(RunRequest("sft", settings={"bf16": True}))
     assert "bf16" not in ready.recipe and not ready.cuda
     assert "bf16: set aside, this machine has no GPU; training in 32 bits" in ready.notes
+
+
+def test_a_processor_that_computes_in_bf16_keeps_it(without_gpu, monkeypatch):
+    monkeypatch.setattr(preflight, "computes_in_bf16", lambda: True)
+    ready = preflight.preflight(RunRequest("sft", settings={"bf16": True, "tf32": True}))
+    assert ready.recipe["bf16"] and "tf32" not in ready.recipe and len(ready.notes) == 1
 
 
 def test_a_quantised_recipe_on_a_cpu_is_refused_at_its_line(without_gpu, tmp_path, monkeypatch):
