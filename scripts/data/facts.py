@@ -13,7 +13,7 @@ import pyarrow as pa
 from common.errors import Refusal
 from common.paths import safe_name
 from common.scale import Scale
-from scripts.data.scales import parse_scale
+from scripts.data.scales.parser import parse_scale
 from scripts.data.source import INTEGERS, Source, check_text
 
 READ_ROWS = 131_072  # narrow columns at once

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from common.scale import Scale
-from scripts.data.scales import parse_scale
+from scripts.data.scales.parser import parse_scale
 
 CUT = " [...]"
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*\s+")
