@@ -8,6 +8,7 @@ import difflib
 import time
 from pathlib import Path
 
+from common.contract import RunRecord, read_record
 from common.errors import Refusal
 from common.paths import output_dir, root
 from common.readers import read_yaml
@@ -57,6 +58,20 @@ def how_to_get(model: Path) -> str:
     if model.parent != root() / "outputs" / "models":
         return "`make train-sft` with the same settings"
     return "`make tiny-models`" if model.name.startswith("tiny") else f"`socrates fetch-model {model.name}`"
+
+
+def earlier_adapters(folder: Path) -> list[Path]:
+    """The adapters that were merged into the base before the one in `folder` was trained, in their order.
+
+    A run with `create_new_adapter` learned on top of them: its own adapter alone isn't its model. `folder` is
+    a run or a checkpoint in one.
+    """
+    for run in (folder, folder.parent):
+        if (run / RECORD).is_file():
+            arguments = read_record(run / RECORD, RunRecord, "train it again").arguments
+            names = arguments.get("adapter_name_or_path") if arguments.get("create_new_adapter") else None
+            return [root() / name for name in str(names or "").split(",") if name]
+    return []
 
 
 def finished_runs(data: str, split: str, model: str = "*") -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any
 from common.errors import Refusal, run_cli
 from common.files import atomic_path
 from common.paths import SPLITS, output_dir, safe_name
+from common.runs import earlier_adapters
 from scripts.training import checkpoints, llamafactory, record
 
 CARD = "README.md"
@@ -71,11 +72,10 @@ def export_run(run: Path, out: Path, checkpoint: int | None = None) -> Path:
 
 def _merge(source: Path, arguments: dict[str, Any], out: Path) -> None:
     """Merge the run's adapter, and those that were merged before it was trained, through LLaMA-Factory."""
-    before = [arguments["adapter_name_or_path"]] if arguments.get("create_new_adapter") else []
     llamafactory.merge_adapter(
         {
             "model_name_or_path": arguments["model_name_or_path"],
-            "adapter_name_or_path": ",".join([*before, str(source)]),
+            "adapter_name_or_path": ",".join(map(str, [*earlier_adapters(source), source])),
             "template": arguments["template"],
             "finetuning_type": "lora",
             "export_dir": str(out),

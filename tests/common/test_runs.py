@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from common.contract import Hardware, RunRecord
 from common.errors import Refusal
-from common.runs import aside, base_model, finished_runs, how_to_get, recipe_models, recipe_path
+from common.files import write_json
+from common.runs import (
+    aside,
+    base_model,
+    earlier_adapters,
+    finished_runs,
+    how_to_get,
+    recipe_models,
+    recipe_path,
+)
 
 
 @pytest.fixture
@@ -69,3 +79,31 @@ def test_finished_runs_are_in_the_order_of_training_and_replaced_ones_are_left_o
 )
 def test_a_missing_models_remedy_is_the_command_that_makes_it(home: Path, folder: str, command: str):
     assert command in how_to_get(Path(folder))
+
+
+def write_run(folder: Path, arguments: dict[str, object]) -> None:
+    record = RunRecord(
+        inputs="", layout={}, arguments=arguments, tokens_per_epoch=1, command=[], data_manifest=None,
+        git_commit=None, hardware=Hardware(machine="", cores=1, device="cpu"), losses=[], sessions=[],
+        peak_memory_bytes=1, tokens={}, versions={},
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    write_json(folder / "run.json", record.model_dump(by_alias=True))
+
+
+def test_a_run_on_top_of_merged_adapters_names_them_and_so_do_its_checkpoints(home: Path):
+    run = Path("outputs/sample/study/tiny/dpo-lora")
+    write_run(run, {"create_new_adapter": True, "adapter_name_or_path": "outputs/a,outputs/b"})
+    (run / "checkpoint-3").mkdir()
+    for folder in (run, run / "checkpoint-3"):
+        assert earlier_adapters(folder) == [Path("outputs/a"), Path("outputs/b")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"adapter_name_or_path": "outputs/a"}, {"create_new_adapter": True}]
+)
+def test_other_runs_and_folders_have_no_earlier_adapters(home: Path, arguments: dict[str, object]):
+    """One that goes on training an adapter holds all of it itself."""
+    run = Path("outputs/sample/study/tiny/sft-lora")
+    write_run(run, arguments)
+    assert earlier_adapters(run) == [] and earlier_adapters(Path("outputs")) == []
