@@ -38,11 +38,12 @@ from common.files import remove_partial, sha256_file
 class Step:
     """A step that holds its lock inside `with`. Raises `Refusal` on entry if another process holds it.
 
-    record: the file that is written last. inputs: fingerprint of all that the step depends on. whole: the
+    record: the file that is written last. inputs: fingerprint of all that the step depends on (set it later
+    where it is only known under the lock). whole: the
     record's folder is replaced as a whole. What killed runs left half-written there is removed on entry.
     """
 
-    def __init__(self, record: Path, inputs: str, whole: bool = False) -> None:
+    def __init__(self, record: Path, inputs: str = "", whole: bool = False) -> None:
         self.record, self.inputs = record, inputs
         self.target = record.parent if whole else record
         self._lock: int | None = None
@@ -72,7 +73,7 @@ class Step:
             if content["inputs"] != self.inputs:
                 return False
             listed = content.get("files") or {}
-            return all(_unchanged(self.record.parent / name, file) for name, file in listed.items())
+            return all(unchanged(self.record.parent / name, file) for name, file in listed.items())
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return False  # no record, or none that this version wrote: the step is done again
 
@@ -89,7 +90,8 @@ def describe(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _unchanged(path: Path, recorded: dict[str, Any]) -> bool:
+def unchanged(path: Path, recorded: dict[str, Any]) -> bool:
+    """True if a file has the size and SHA-256 that `describe` recorded."""
     return path.stat().st_size == recorded["bytes"] and sha256_file(path) == recorded["sha256"]
 
 

@@ -12,6 +12,7 @@ folder `report/` beside it (CSV tables, figures), and README.md, the model card,
 """
 
 import argparse
+import contextlib
 import hashlib
 import html
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, up_to_date, write_json
+from common.files import atomic_path, fingerprint, write_json
 from common.page.figures import save
 from common.page.render import TEMPLATES as PARTS
 from common.page.render import count, render
 from common.paths import output_dir
+from common.step import Step, describe, reading
 from eval.reporting import cell_browser, charts, sections
 from eval.reporting.headline import headline
 from eval.reporting.model_card import write_cards
@@ -35,6 +37,7 @@ from eval.reporting.results import Results, load
 from eval.reporting.tables import tables, write_tables
 from eval.reporting.words import shown
 from eval.scoring import glossary
+from eval.scoring.record import COMPARISON, SCORES
 
 RECORD = "report.json"
 BETTER = {
@@ -90,17 +93,23 @@ def report(data: str = "sample", split: str = "study", *, page: str | Path | Non
     page = Path(page or output_dir(data, split) / "report.html")
     if page.suffix != ".html":
         raise Refusal(f"--out {page} must end in .html")
-    results = load(data, split)
-    record = page.with_suffix("") / RECORD
-    inputs = fingerprint([results.inputs, _code()])
-    top = headline(results)
-    if up_to_date(record, inputs) and page.is_file():
-        return Report(page, record.parent, [], top, results, up_to_date=True)
-    _write(results, page)
-    cards = write_cards(results)
-    stamp = file_stamp(page)[:2]
-    write_json(record, {"inputs": inputs, "page": stamp, "cards": [str(path) for path in cards]})
-    return Report(page, record.parent, cards, top, results)
+    scored = output_dir(data, split) / "eval"
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(reading(*scored.glob(f"*/{SCORES}"), scored / COMPARISON))
+        results = load(data, split)
+        inputs = fingerprint([results.inputs, _code()])
+        step = locks.enter_context(Step(page.with_suffix("") / RECORD, inputs, whole=True))
+        top, folder = headline(results), step.record.parent
+        if step.done:
+            return Report(page, folder, [], top, results, up_to_date=True)
+        _write(results, page)
+        cards = write_cards(results)
+        written = [path.relative_to(folder) for path in folder.rglob("*") if path != step.record]
+        files = describe(folder, [f"../{page.name}", *sorted(map(str, written))])
+        write_json(
+            step.record, {"inputs": step.inputs, "files": files, "cards": [str(path) for path in cards]}
+        )
+        return Report(page, folder, cards, top, results)
 
 
 def _write(results: Results, page: Path) -> None:

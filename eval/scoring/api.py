@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from common.contract import CELL, ITEM, KEY, write_record
 from common.errors import Refusal
-from common.files import atomic_path, file_stamp, fingerprint, up_to_date
+from common.files import atomic_path, fingerprint, sha256_file
 from common.readers import read_json
+from common.step import Step, describe, unchanged
 from eval.scoring.align import Evaluated, align, item_texts, read_scored, restrict
 from eval.scoring.comparison import comparison_table, differences
 from eval.scoring.controls import check_train, read_train
@@ -30,7 +31,6 @@ from eval.scoring.model import Work, cell_scores, other_scores, work_on
 from eval.scoring.predictions import check_predictions, load_predictions
 from eval.scoring.record import (
     COMPARISON,
-    FRAMES,
     SCORES,
     Comparison,
     Parsing,
@@ -68,16 +68,24 @@ def score(
     settings = settings or Settings()
     name = name or _name_of(predictions)
     train = _train_of(rows, train_counts)
-    inputs = None
-    if folder is not None:
-        folder = Path(folder)
-        inputs = fingerprint(_depends_on(rows, predictions, train, settings, name))
-        if up_to_date(folder / SCORES, inputs) and all(
-            (folder / f"{frame}.parquet").is_file() for frame in FRAMES
-        ):
+    if folder is None:
+        return _score(rows, predictions, name, train, settings)
+    folder = Path(folder)
+    _refuse_stale(rows, predictions)
+    inputs = fingerprint(_depends_on(rows, predictions, train, settings, name))
+    with Step(folder / SCORES, inputs) as step:
+        if step.done:
             kept = read_scores(folder)
             kept._work = lambda: _work(_evaluated(rows, predictions, name), train, settings)
             return kept
+        scores = _score(rows, predictions, name, train, settings)
+        step.begin()
+        return _write(folder, scores.model_copy(update={"inputs": inputs, **_where(folder)}))
+
+
+def _score(
+    rows: Table, predictions: Table, name: str, train: pl.DataFrame | None, settings: Settings
+) -> Scores:
     evaluated = _evaluated(rows, predictions, name)
     with tqdm(total=STEPS, desc=name, unit="step") as progress:
 
@@ -90,8 +98,8 @@ def score(
         say("items, treatment effects, subgroups")
         others, frames = other_scores(work)
     scores = Scores(
-        **parts, **others, inputs=inputs, settings=_settings(settings), versions=_versions(),
-        parsing=_parsing(predictions), **_where(folder),
+        **parts, **others, foreign=True, settings=_settings(settings), versions=_versions(),
+        parsing=_parsing(predictions),
     )  # fmt: skip
     frames |= {
         level: _with_texts(frames[level], evaluated, keys)
@@ -99,9 +107,21 @@ def score(
     }
     scores._frames = frames
     scores._work = lambda: work
-    if folder is not None:
-        _write(folder, scores)
     return scores
+
+
+def _refuse_stale(rows: Table, predictions: Table) -> None:
+    """Refuse predictions that were changed by hand, or whose evaluation rows were, after they were made."""
+    path = Path(predictions).with_suffix(".json") if isinstance(predictions, str | Path) else None
+    if path is None or path.name != "predictions.json" or not path.is_file():
+        return
+    record = read_json(path, f"remove {path} and predict again")
+    recorded = (record.get("depends_on") or {}).get("rows", {}).get("file_sha256")
+    if recorded and isinstance(rows, str | Path) and Path(rows).is_file() and sha256_file(rows) != recorded:
+        raise Refusal(f"{rows} is not the file that {predictions} was made from; run `make eval` again")
+    for name, file in (record.get("files") or {}).items():
+        if (path.parent / name).is_file() and not unchanged(path.parent / name, file):
+            raise Refusal(f"{path.parent / name} was changed after it was written; run `make eval` again")
 
 
 def compare(models: Mapping[str, Scores], *, folder: str | Path | None = None) -> Comparison:
@@ -115,12 +135,18 @@ def compare(models: Mapping[str, Scores], *, folder: str | Path | None = None) -
     """
     if not models:
         raise Refusal("nothing to compare; give at least one model's scores")
-    inputs = None
-    if folder is not None:
-        folder = Path(folder)
-        inputs = fingerprint({name: [one.inputs, FORMAT] for name, one in models.items()})
-        if up_to_date(folder / COMPARISON, inputs):
+    if folder is None:
+        return _compare(models)
+    inputs = fingerprint({name: [one.inputs, FORMAT] for name, one in models.items()})
+    with Step(Path(folder) / COMPARISON, inputs) as step:
+        if step.done:
             return read_comparison(folder)
+        comparison = _compare(models).model_copy(update={"inputs": inputs})
+        write_record(step.record, comparison)
+        return comparison
+
+
+def _compare(models: Mapping[str, Scores]) -> Comparison:
     most = max(one.row_counts.scored for one in models.values())
     apart = {
         name: one.row_counts.scored for name, one in models.items() if one.row_counts.scored < APART * most
@@ -130,15 +156,12 @@ def compare(models: Mapping[str, Scores], *, folder: str | Path | None = None) -
     scored = {name: _scores_of(work, models[name]) for name, work in works.items()}
     one = next(iter(works.values()))
     first = next(iter(models.values()))
-    comparison = Comparison(
-        inputs=inputs, dataset=first.dataset, split=first.split, settings=first.settings,
+    return Comparison(
+        dataset=first.dataset, split=first.split, settings=first.settings,
         rows=one.evaluated.counts["scored"], limited_by=limited_by, apart=apart,
         studies=len(one.studies.names), cells=len(one.cells.frame), table=comparison_table(scored),
         differences=differences(scored, works),
     )  # fmt: skip
-    if folder is not None:
-        write_record(folder / COMPARISON, comparison)
-    return comparison
 
 
 def _work(
@@ -228,7 +251,7 @@ def _stamp(table: Table) -> Any:
         return [table.columns, len(table), int(table.hash_rows(seed=0).sum())]
     if not Path(table).is_file():
         raise Refusal(f"{table} is missing; give an existing file")
-    return file_stamp(table)
+    return sha256_file(table)
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -239,10 +262,8 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
-def _where(folder: Path | None) -> dict[str, Any]:
+def _where(folder: Path) -> dict[str, Any]:
     """Data set and split of outputs/<dataset>/<split>/eval/<name>; whether the predictions are foreign."""
-    if folder is None:
-        return {"foreign": True}
     parts = folder.resolve().parts
     known = {"dataset": parts[-4], "split": parts[-3]} if len(parts) > 4 and parts[-2] == "eval" else {}
     record = folder / "predictions.json"
@@ -280,12 +301,13 @@ def _parsing(predictions: Table) -> Parsing:
     return Parsing(**table.select(sums).collect().row(0, named=True)) if sums else Parsing()
 
 
-def _write(folder: Path, scores: Scores) -> None:
-    """Tables first, the record last; an old record is removed before, so that it never vouches for new
-    tables."""
-    (folder / SCORES).unlink(missing_ok=True)
+def _write(folder: Path, scores: Scores) -> Scores:
+    """Write the tables, then the record."""
     for name, frame in scores._frames.items():
         with atomic_path(folder / f"{name}.parquet") as partial:
             frame.write_parquet(partial)
+    files = describe(folder, [f"{name}.parquet" for name in scores._frames])
+    scores = scores.model_copy(update={"files": files})
     write_record(folder / SCORES, scores)
     scores._folder = folder
+    return scores

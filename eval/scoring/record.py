@@ -277,6 +277,7 @@ class Scores(Record):
 
     schema_version: Literal[2] = Field(2, alias="schema")
     inputs: str | None = None
+    files: dict[str, dict[str, Any]] = Field(default_factory=dict)
     name: str
     dataset: str | None = None
     split: str | None = None

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from common.contract import KEY
 from common.errors import Refusal, run_cli
-from common.files import atomic_path, file_stamp, fingerprint, up_to_date, write_json
+from common.files import atomic_path, file_stamp, fingerprint, write_json
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 from common.readers import read_json
+from common.step import Step, describe
 from eval.scoring.align import align, of_rows, read_scored
 from eval.scoring.api import compare, score
 from eval.scoring.predictions import contract_table, load_predictions
@@ -64,22 +65,23 @@ def import_predictions(
     """
     path = Path(path)
     name = safe_name(name or path.stem, "the name")
-    target, record = output_dir(data, split) / "eval" / name, {}
+    target = output_dir(data, split) / "eval" / name
     evaluation_rows = _rows_path(data, split, rows)
     predictions = load_predictions(path)
     inputs = fingerprint(["foreign", 2, file_stamp(path), file_stamp(evaluation_rows)])
-    if up_to_date(target / "predictions.json", inputs) and (target / PREDICTIONS).is_file():
-        return name
-    written = target / "predictions.json"
-    if written.is_file() and not read_json(written, f"remove {target} or give another --name").get("foreign"):
-        raise Refusal(f"{target} holds predictions made here; give the file another NAME")
-    evaluated = align(read_scored(evaluation_rows), predictions, name)
-    kept = predictions if predictions.key == KEY else of_rows(evaluated)
-    record = {"inputs": inputs, "name": name, "foreign": True, "source": path.name}
-    written.unlink(missing_ok=True)
-    with atomic_path(target / PREDICTIONS) as partial:
-        contract_table(kept).write_parquet(partial)
-    write_json(written, record)
+    with Step(target / "predictions.json", inputs) as step:
+        if step.done:
+            return name
+        remedy = f"remove {target} or give another --name"
+        if step.record.is_file() and not read_json(step.record, remedy).get("foreign"):
+            raise Refusal(f"{target} holds predictions made here; give the file another NAME")
+        evaluated = align(read_scored(evaluation_rows), predictions, name)
+        kept = predictions if predictions.key == KEY else of_rows(evaluated)
+        step.begin()
+        with atomic_path(target / PREDICTIONS) as partial:
+            contract_table(kept).write_parquet(partial)
+        record = {"inputs": inputs, "name": name, "foreign": True, "source": path.name}
+        write_json(step.record, record | {"files": describe(target, [PREDICTIONS])})
     return name
 
 

@@ -253,6 +253,7 @@ class SimulationRecord(Tables):
 
     schema_version: Literal[2] = Field(2, alias="schema")
     inputs: str | None = None
+    files: dict[str, dict[str, Any]] = Field(default_factory=dict)
     experiment: str
     title: str
     description: str

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
+from common.contract import write_record
 from common.errors import Refusal
-from common.files import atomic_path, write_json
+from common.files import atomic_path
 from common.page import figures
+from common.step import describe
 from common.tables import write_csv
 from eval.simulation import page
 from eval.simulation.record import RECORD, ROWS, SimulationRecord, codebook, frame, read_simulation
@@ -113,7 +115,8 @@ def save(simulation: Simulation, folder: Path) -> None:
         for name, figure in drawn.items():
             figures.save(figure, partial, name)
         page.write(partial / PAGE, record, drawn)
-        write_json(partial / RECORD, record.model_dump(mode="json", by_alias=True))
+        files = describe(partial, sorted(path.name for path in partial.iterdir() if path.is_file()))
+        write_record(partial / RECORD, record.model_copy(update={"files": files}))
 
 
 def _take_over(folder: Path, partial: Path) -> None:
