@@ -97,7 +97,7 @@ def test_a_folder_is_replaced_as_a_whole_and_its_predictions_stay(workplace, mon
     before = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
     Path("tax.yaml").write_text(EXPERIMENT.replace("moderators: [party_id]", ""))
     with monkeypatch.context() as patch:
-        patch.setattr(result, "write_json", lambda *_: 1 / 0)  # the last file of the folder
+        patch.setattr(result, "write_record", lambda *_: 1 / 0)  # the last file of the folder
         with pytest.raises(ZeroDivisionError):
             simulated()
     after = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
