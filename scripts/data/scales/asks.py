@@ -170,6 +170,11 @@ def tells_story(words: set[str]) -> bool:
     return bool((_STORY | _TELLERS) & words)
 
 
+def names_question(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for an ask that names one of several questions: `the answer to Q2`."""
+    return any(token.text[0] == "q" and token.text[1:].isdecimal() for token in tokens[part.begin : part.end])
+
+
 _REPORTS = words("says said asks asked explains told replies")
 
 

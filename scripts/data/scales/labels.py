@@ -16,10 +16,8 @@ class Mark(NamedTuple):
     last: int
 
 
-_TRAILING = words(
-    "and or to while whereas with where a an the press enter type return choose select answer write give "
-    "put respond reply code mark then up through use , ; / - ( [ .. : |"
-)
+_TRAILING = words("and or to while whereas with where a an the then up through , ; / - ( [ .. : |")
+_VERBS = words("press enter type return choose select answer write give put respond reply code mark use")
 _NAMING = words("option category choice point level number value")  # the next value follows them
 
 
@@ -85,7 +83,10 @@ def clean(
             break
         end += 1
     trailing = frozenset() if aside else _TRAILING if last else _TRAILING | _NAMING
-    while end > begin + 1 and tokens[end - 1].text in trailing and not _is_letter(tokens[end - 1], text):
+    while end > begin + 1 and not _is_letter(tokens[end - 1], text):
+        leads = tokens[end - 1].text in _VERBS and at(tokens, end - 2) in _TRAILING and not aside
+        if tokens[end - 1].text not in trailing and not leads:
+            break
         end -= 1
     return show(tokens, begin, end, text), end
 

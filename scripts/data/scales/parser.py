@@ -13,7 +13,17 @@ from dataclasses import replace
 from functools import lru_cache
 
 from common.scale import Scale
-from scripts.data.scales.asks import NONE, WEAK, Segment, ask_of, is_quoted, is_reported, passage_of, segments
+from scripts.data.scales.asks import (
+    NONE,
+    WEAK,
+    Segment,
+    ask_of,
+    is_quoted,
+    is_reported,
+    names_question,
+    passage_of,
+    segments,
+)
 from scripts.data.scales.before import scale_before
 from scripts.data.scales.formats import find_step
 from scripts.data.scales.reading import read
@@ -105,6 +115,8 @@ def _parse(text: str, cut: bool) -> Scale | None:
     ask, scale = found or (len(parts), None)
     if scale is not None and _is_complete(scale):
         return scale
+    if scale is None and ask < len(parts) and names_question(tokens, parts[ask]):
+        return None
     near = (tokens[parts[ask].begin].start if ask < len(parts) else len(text)) - NEAR
     before = scale_before(
         tokens, [part for part in parts[int(cut) : ask] if tokens[part.begin].start >= near], text

@@ -133,6 +133,8 @@ def _range_at(tokens: Sequence[Token], index: int) -> Range | None:
         return None
     low, high = sorted((first.value, last.value))
     whole = first.kind == NUMBER and last.kind == NUMBER
+    if "strictly" in (at(tokens, lead - 1), at(tokens, lead)) or at(tokens, end + 1) == "exclusive":
+        low, high = low + 1, high - 1
     if low >= high and whole:
         return None
     return Range(low, high, index, end + 1, _sure(tokens, lead, index, end), whole)

@@ -72,9 +72,10 @@ def read_legend(tokens: Sequence[Token], text: str, asks: bool) -> Scale | None:
             max(pair.last for pair in marks.pairs) >= len(tokens) - 1
             and min(pair.value for pair in marks.pairs) <= 1
         )
-        told = opened or marks.style in ("label first", "aside") or marks.joint == "to"
+        shown = opened or marks.style in ("label first", "aside") or marks.joint == "to"
+        shown = shown or (first > 0 and tokens[first - 1].text in ("where", "with", "if"))
         scaled = marks.joint == "to" and any(token.text == "scale" for token in tokens[:first])
-        if (first < 2 and closed) or (asks and told) or scaled:
+        if (first < 2 and closed) or (asks and shown) or scaled:
             return _numeric(tokens, text, marks, void)
         return None
     listing = find_listing(tokens, void)
@@ -89,7 +90,8 @@ def read_legend(tokens: Sequence[Token], text: str, asks: bool) -> Scale | None:
         ahead = [token.text for token in tokens[max(0, found.first - 2) : found.first]]
         following = tokens[found.last].text if found.last < len(tokens) else ""
         aside = following in (")", "]") and ("(" in ahead or "[" in ahead)
-        if asks and found.whole and (aside or (ahead == ["from"] and following == ",")):
+        final = found.last == len(tokens) and found.low in (0, 1) and "from" in ahead
+        if asks and found.whole and (aside or final or (ahead == ["from"] and following == ",")):
             return ranged(found, tokens)
     return None
 

@@ -274,17 +274,17 @@ RUNS += [
 @pytest.mark.parametrize("before", ["", "Only return an integer: ", "Only return one of the integers 0, 5, "])
 def test_the_time_grows_no_faster_than_the_text(run, before):
     text = before + run * (MANY // len(run))
-    start = time.perf_counter()
+    start = time.process_time()
     parse_scale(text)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize("alphabet", ["0123456789 ,-", "1 =a\n.", "(1)[]|/ '\"", "0–9 —…:;"])
 def test_no_long_text_of_anything_takes_long(alphabet):
     text = "Only return " + "".join(random.Random(1).choices(alphabet, k=MANY))
-    start = time.perf_counter()
+    start = time.process_time()
     parse_scale(text)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @given(st.text(max_size=400))
