@@ -19,8 +19,8 @@ _SYSTEM, _USER, _ANSWER = "SystemPlaceHolder", "UserPlaceHolder", "AnswerPlaceHo
 class PromptEncoder:
     """Turns (system, prompt) into token ids with a tokenizer's chat template.
 
-    `stop_ids`: the tokens that end an answer: the one after an assistant's turn, and the tokenizer's
-    end of sequence. Raises `Refusal` for a model without a chat template, or one that shows a text twice.
+    `stop_ids`: the tokens that end an answer: the one after an assistant's turn (`stop_text`), and the
+    tokenizer's end of sequence. Raises `Refusal` for a model without a chat template, or one that shows a text twice.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -44,6 +44,7 @@ class PromptEncoder:
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         if not closing_ids or closing_ids[0] not in special:
             raise Refusal(f"the chat template of {name} doesn't end an answer with a special token")
+        self.stop_text = tokenizer.decode(closing_ids[:1])
         self.stop_ids = sorted({closing_ids[0]} | {tokenizer.eos_token_id} - {None})
 
     def _pieces(self, messages: list[dict[str, str]], marks: list[str], prompt: bool = True) -> list[str]:

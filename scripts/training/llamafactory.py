@@ -86,6 +86,15 @@ def data_processor(stage: str, template: Any, tokenizer: Any, data_arguments: An
     return loader._get_dataset_processor(data_arguments, kind, template, tokenizer, None)
 
 
+def render(
+    template: Any, tokenizer: Any, system: str | None, prompt: str, answer: str
+) -> tuple[list[int], list[int]]:
+    """(prompt ids, answer ids with the end of turn) of one question and answer, as they are trained on."""
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    prompt_ids, answer_ids = template.encode_oneturn(tokenizer, turns, system)
+    return prompt_ids, answer_ids + ([tokenizer.eos_token_id] if template.efficient_eos else [])
+
+
 def row_converter(entry: dict[str, Any], data_arguments: Any) -> Any:
     """What turns a row of a data set into messages; `entry` is the data set's in dataset_info.json."""
     from llamafactory.data.converter import get_dataset_converter

@@ -27,6 +27,7 @@ from common.paths import root
 from common.readers import read_json
 from scripts.training import rows
 from scripts.training.mixture import add_shares, mixture, rewrite
+from scripts.training.parity import refuse_differences
 from scripts.training.recipe import Recipe, names_of
 from scripts.training.request import make_parser, parse_request
 from scripts.training.tokeniser import KEYS, UNLIMITED, Tokeniser
@@ -203,6 +204,8 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
     workers = workers or len(os.sched_getaffinity(0))
     parts = parts_of(recipe)
     _start_worker(recipe)  # here first: what is wrong with model or template is one line, not a pool's
+    for part in parts["train"]:
+        refuse_differences(_worker["tokeniser"], part.data, str(recipe["model_name_or_path"]))
     counts: dict[str, Any] = {}
     chunks = sum(rows.count_chunks(part.data.file) for group in parts.values() for part in group)
     with atomic_path(folder) as partial, contextlib.ExitStack() as stack:
