@@ -20,7 +20,8 @@ class PromptEncoder:
     """Turns (system, prompt) into token ids with a tokenizer's chat template.
 
     `stop_ids`: the tokens that end an answer: the one after an assistant's turn (`stop_text`), and the
-    tokenizer's end of sequence. Raises `Refusal` for a model without a chat template, or one that shows a text twice.
+    tokenizer's end of sequence. `answer_prefix`: white space that the template puts before an answer, or
+    "". Raises `Refusal` for a model without a chat template, or one that shows a text twice.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
@@ -39,7 +40,10 @@ class PromptEncoder:
         except Refusal:  # no system role
             joined = {"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}
             self._with_system = self._pieces([joined], [_SYSTEM, _USER])
-        closing = self._pieces([user, {"role": "assistant", "content": _ANSWER}], [_USER, _ANSWER], False)[-1]
+        assistant = {"role": "assistant", "content": _ANSWER}
+        _, between, closing = self._pieces([user, assistant], [_USER, _ANSWER], False)
+        gap = between.removeprefix(self._without_system[1])
+        self.answer_prefix = gap if gap.isspace() else ""
         closing_ids = tokenizer.encode(closing, add_special_tokens=False)
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         if not closing_ids or closing_ids[0] not in special:
@@ -68,6 +72,10 @@ class PromptEncoder:
             return before + system + between + prompt + after
         before, after = self._without_system
         return before + prompt + after
+
+    def spell(self, answer: str) -> list[int]:
+        """Token ids of an answer as the template writes it, without the end of the turn."""
+        return self.tokenizer.encode(self.answer_prefix + answer, add_special_tokens=False)
 
     def encode(self, systems: Sequence[str | None], prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, special tokens of the template included."""

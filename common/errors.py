@@ -1,6 +1,7 @@
 """Errors that a person can act on: one line with the cause and the remedy, no traceback."""
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -34,8 +35,10 @@ def run_cli(main: Callable[[], Any]) -> None:
     except Refusal as refusal:
         line, code = f"error: {refusal}", 2
     except (KeyboardInterrupt, Terminated) as stop:
-        line = "stopped: nothing half-written was left; run the same command to go on"
-        code = 130 if isinstance(stop, KeyboardInterrupt) else 143
+        print("stopped: nothing half-written was left; run the same command to go on", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130 if isinstance(stop, KeyboardInterrupt) else 143)  # torch takes seconds to tidy up
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:

@@ -47,10 +47,13 @@ class AnswerTrie:
 
 
 class TrieBuilder:
-    """Builds (and keeps) the trie of each scale for one tokenizer."""
+    """Builds (and keeps) the trie of each scale for one tokenizer.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    answer_prefix: white space that the chat template puts before an answer.
+    """
+
+    def __init__(self, tokenizer: Any, answer_prefix: str = "") -> None:
+        self.tokenizer, self.answer_prefix = tokenizer, answer_prefix
         special = set(tokenizer.all_special_tokens)
         self.pieces = {
             text: token
@@ -64,7 +67,10 @@ class TrieBuilder:
         key = tuple(sorted(answers))
         if key not in self._known:
             canonical = {
-                answer: tuple(self.tokenizer.encode(str(answer), add_special_tokens=False)) for answer in key
+                answer: tuple(
+                    self.tokenizer.encode(f"{self.answer_prefix}{answer}", add_special_tokens=False)
+                )
+                for answer in key
             }
             spelled = {answer: {canonical[answer], *spellings(str(answer), self.pieces)} for answer in key}
             trie = make_trie(spelled, canonical)

@@ -8,7 +8,6 @@ kept checkpoint with the smallest Wasserstein distance becomes the run's model. 
 studies: the evaluation rows are never looked at. The distance is the one that the report shows.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from common.distances import distances, histograms
 from common.errors import Refusal
 from common.files import write_json
 from common.paths import root
-from scripts.training import checkpoints, folders
+from scripts.training import checkpoints, folders, process
 
 CELL = ["study_id", "condition_num", "task_num"]
 KEYS = ["study_id", "sample_id"]
@@ -83,7 +82,7 @@ def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
         "--rows", str(rows), "--mode", "exact", "--max-rows", str(most), "--out", str(out),
     ]  # fmt: skip
     # The predictor is no part of the training's process group.
-    env = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER)}
+    env = {key: value for key, value in process.environment().items() if not key.startswith(LAUNCHER)}
     done = subprocess.run(
         line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=root()
     )

@@ -80,7 +80,7 @@ def first_difference(template: Any, encoder: PromptEncoder, turns: list[Turn]) -
         if prompt != asked:
             return Difference("the prompt", *_where_they_part(tokenizer, prompt, asked))
         stop = next((place for place, token in enumerate(answer) if token in encoder.stop_ids), None)
-        spelled = tokenizer.encode(turn.answer, add_special_tokens=False)
+        spelled = encoder.spell(turn.answer)
         if stop is None:
             return Difference("the end of the answer", tokenizer.decode(answer[-3:]), encoder.stop_text)
         if answer[:stop] != spelled:
@@ -96,19 +96,18 @@ def _where_they_part(tokenizer: Any, one: list[int], other: list[int]) -> tuple[
 
 
 def fitting_template(template: str, encoder: PromptEncoder, turns: list[Turn]) -> str | None:
-    """The template that renders these turns as the evaluator does, of the same family where one does."""
-    family = _family(template)
-    names = sorted(llamafactory.templates(), key=lambda name: (_family(name) != family, len(name), name))
-    for name in names:
-        if name == template:
-            continue
+    """A template that renders these turns as the evaluator does: the model's own, or the likest in name."""
+    listed = llamafactory.default_template(encoder.name)
+
+    def rank(name: str) -> tuple[bool, bool, bool, bool, int, str]:
+        family = re.match("[a-z]*", template)[0]  # type: ignore[index]
+        likest = not name.startswith(template), not name.startswith(family)
+        return name != listed, *likest, name != "chatml", len(name), name
+
+    for name in sorted(llamafactory.templates(), key=rank):
         try:
             if first_difference(llamafactory.templates()[name], encoder, turns) is None:
                 return name
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
             continue  # one for images, or whose special tokens this tokenizer doesn't have
     return None
-
-
-def _family(template: str) -> str:
-    return re.match("[a-z]*", template)[0]  # type: ignore[index]

@@ -32,7 +32,7 @@ def run(line: list[str], log: Path, processes: int, say: Callable[[str], None]) 
     env = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         **REUSE_MEMORY,
-        **os.environ,
+        **environment(),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -59,6 +59,13 @@ def run(line: list[str], log: Path, processes: int, say: Callable[[str], None]) 
             end_group(process)
     if process.returncode:
         raise Refusal(f"training failed: {failure or reason(process.returncode, last)}; see {log}")
+
+
+def environment() -> dict[str, str]:
+    """This process's variables, and this code where a child in another folder finds it."""
+    code = str(Path(__file__).resolve().parents[2])
+    paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def end_group(process: subprocess.Popen[str]) -> None:

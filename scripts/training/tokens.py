@@ -204,7 +204,8 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
     workers = workers or len(os.sched_getaffinity(0))
     parts = parts_of(recipe)
     _start_worker(recipe)  # here first: what is wrong with model or template is one line, not a pool's
-    for part in parts["train"]:
+    ours = [part for part in parts["train"] if part.data.is_ours]
+    for part in ours or parts["train"]:  # a further data set's rows are never asked by the evaluator
         refuse_differences(_worker["tokeniser"], part.data, str(recipe["model_name_or_path"]))
     counts: dict[str, Any] = {}
     chunks = sum(rows.count_chunks(part.data.file) for group in parts.values() for part in group)

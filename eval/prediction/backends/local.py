@@ -17,7 +17,8 @@ class LocalBackend:
     """`Backend` for a model in this process. Deterministic: a row's draws depend on its seed alone."""
 
     def __init__(self, model: LocalModel) -> None:
-        self.model, self.tries = model, TrieBuilder(model.tokenizer)
+        self.model = model
+        self.tries = TrieBuilder(model.tokenizer, model.encoder.answer_prefix)
 
     def can_enumerate(self, answers: Sequence[int]) -> bool:
         """See `Backend`: any finite scale."""
