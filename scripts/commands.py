@@ -9,6 +9,7 @@ import typer
 from common.errors import Refusal
 from common.options import Config, Data, Flag, Gpus, Model, Recipe, Split, Stage, group
 
+Keys = Annotated[list[str] | None, typer.Argument(help="key=value: recipe keys for this run")]
 app = group("Data sets and training.")
 data_app, recipe_app = (
     group("Data sets: fetch, import, split, make, audit."),
@@ -148,6 +149,7 @@ def fetch_model(name: Annotated[str, typer.Argument(help="smollm2-135m or qwen2.
 @app.command()
 def tokenise(
     stage: Annotated[str, typer.Argument(help="sft, dpo, kto or pt")],
+    settings: Keys = None,
     model: Model = "tiny",
     data: Data = "sample",
     split: Split = "study",
@@ -155,10 +157,12 @@ def tokenise(
     workers: Annotated[int | None, Flag(help="processes (default: one a core)")] = None,
 ) -> None:
     """Make a recipe's tokens once, before several machines start (training alone does it by itself)."""
+    from scripts.training.recipe import parse_override
     from scripts.training.request import RunRequest
     from scripts.training.tokens import tokenise as make_tokens
 
-    print(make_tokens(RunRequest(stage, model, data, split, recipe).resolved, workers))
+    keys = dict(map(parse_override, settings or []))
+    print(make_tokens(RunRequest(stage, model, data, split, recipe, keys).resolved, workers))
 
 
 @app.command()
@@ -183,7 +187,7 @@ def plan(
 @app.command()
 def train(
     stage: Annotated[str, typer.Argument(help="sft, dpo, kto or pt")],
-    settings: Annotated[list[str] | None, typer.Argument(help="key=value: recipe keys for this run")] = None,
+    settings: Keys = None,
     model: Model = "tiny",
     data: Data = "sample",
     split: Split = "study",

@@ -1,13 +1,12 @@
 """Check recipes before anything is spent on them.
 
-    python -m scripts.training.checking configs/llama3-8b/sft.yaml      # check one or more recipes
-    python -m scripts.training.checking --check-all                     # every recipe in configs/
+    socrates recipe check configs/llama3-8b/sft.yaml      # one or more recipes
+    socrates recipe check --all                           # every recipe in configs/
 
 The keys are bound to LLaMA-Factory's own parser without loading a model; settings that conflict are
 refused with the remedy (`rules.py`), what the launcher decides itself is set aside (`asides.py`).
 """
 
-import argparse
 import difflib
 import importlib.util
 import re
@@ -17,10 +16,10 @@ from pathlib import Path
 
 import pydantic
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from scripts.training import llamafactory
 from scripts.training.asides import set_aside
-from scripts.training.recipe import Recipe, all_recipes, load_recipe
+from scripts.training.recipe import Recipe, load_recipe
 from scripts.training.rules import PACKAGES, missing_packages, refuse_problems
 
 
@@ -107,28 +106,3 @@ def check_recipe(path: Path | str) -> RecipeCheck:
     """
     recipe, notes = set_aside(load_recipe(path))
     return RecipeCheck(Path(path), recipe, [*notes, *check(recipe, path), *missing_packages(recipe)])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipes", nargs="*", type=Path, help="recipe files")
-    parser.add_argument("--check-all", action="store_true", help="check every recipe in configs/")
-    options = parser.parse_args()
-    paths = options.recipes + (all_recipes() if options.check_all else [])
-    if not paths:
-        raise Refusal("name a recipe, or use --check-all")
-    refused = []
-    for path in paths:
-        try:
-            print(check_recipe(path))
-        except Refusal as refusal:
-            refused.append(path)
-            print(f"refused  {refusal}")
-    if refused:
-        raise Refusal(f"{len(refused)} of {len(paths)} recipes refused")
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -28,7 +28,7 @@ KEYS = ["study_id", "sample_id"]
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
 LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 # The evaluator is another wing: it is asked by its command, not imported.
-PREDICT = ("-m", "eval.prediction.run")
+PREDICT = ("-m", "socrates", "predict")
 
 
 def distance(predictions: Path, rows: Path) -> float:

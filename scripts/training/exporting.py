@@ -1,19 +1,18 @@
 """Export a trained model as a plain Hugging Face folder that any tool loads.
 
-    python -m scripts.training.exporting --model tiny --data sample --stage sft --out my-model
-    python -m scripts.training.exporting --model llama3-8b --run dpo-soft-start --out my-model
+    socrates export --model tiny --data sample --stage sft --out my-model
+    socrates export --model llama3-8b --data socsci210 --run dpo-soft-start --out my-model
 
 Holds safetensors (LoRA adapters merged), tokenizer, chat template and a card. Never overwrites.
 """
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Any
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path
-from common.paths import SPLITS, output_dir, safe_name
+from common.paths import output_dir, safe_name
 from common.runs import earlier_adapters
 from scripts.training import checkpoints, llamafactory, record
 
@@ -84,22 +83,3 @@ def _merge(source: Path, arguments: dict[str, Any], out: Path) -> None:
         }
     )
     (out / "Modelfile").unlink(missing_ok=True)  # for another program; the chat template says the same
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--stage", default="sft")
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", choices=SPLITS, default="study")
-    parser.add_argument("--run", help="a variant's folder, such as sft-lora (default: the stage)")
-    parser.add_argument("--checkpoint", type=int, help="a checkpoint's step (default: the final weights)")
-    parser.add_argument("--out", required=True, help="the folder to write")
-    options = parser.parse_args()
-    print(export(**vars(options)))
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -1,8 +1,8 @@
 """Train a model: everything that can be known is checked first, then LLaMA-Factory runs.
 
-    python -m scripts.training.launch --stage sft --model tiny --data sample --split study
-    python -m scripts.training.launch --stage dpo --model llama3-8b --data socsci210 --split study --gpus 8
-    python -m scripts.training.launch --stage sft --recipe my.yaml learning_rate=2e-5      # an edited recipe
+    socrates train sft --model tiny --data sample --split study
+    socrates train dpo --model llama3-8b --data socsci210 --gpus 8
+    socrates train sft --recipe my.yaml learning_rate=2e-5      # an edited recipe
 
 The recipe is written for one process; the launcher keeps its global batch for any GPUS x NNODES. A
 killed run goes on from its last whole checkpoint when the same command is given again; a finished one
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import file_stamp, fingerprint, up_to_date, write_json
 from common.paths import root, split_dir
 from common.readers import read_json
@@ -23,7 +23,7 @@ from common.runs import how_to_get
 from scripts.training import choose, folders, process, record
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
-from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection, make_parser, parse_request
+from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection
 from scripts.training.rules import refuse_problems
 from scripts.training.tokens import cache_path, tokenise
 
@@ -79,7 +79,7 @@ def launch(request: RunRequest) -> record.Run:
         return record.read(folder)
     with folders.only_run_in(folder):
         run = _train(request, ready, learned, inputs, say)
-    say(f"done in {time.monotonic() - begun:.0f} s: {run}")
+    say(f"done in {time.monotonic() - begun:.0f} s")
     return run
 
 
@@ -210,14 +210,3 @@ def _device(ready: Preflight) -> str:
     import torch
 
     return torch.cuda.get_device_name() if ready.cuda else "cpu"
-
-
-def main() -> None:
-    request = parse_request(make_parser(__doc__ or "").parse_args())
-    run = launch(request)
-    if request.quiet:
-        print(run)
-
-
-if __name__ == "__main__":
-    run_cli(main)

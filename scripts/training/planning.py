@@ -1,8 +1,8 @@
 """Plan a run before a GPU is taken: tokens, steps, memory by part, hours, cost, and what fits first.
 
-    python -m scripts.training.planning --model llama3-8b --data socsci210 --gpus 8 --gpu h100-80gb
-    python -m scripts.training.planning --stage dpo --model qwen2.5-14b --gpus 8 --gpu h100-80gb
-    python -m scripts.training.planning --recipe my.yaml --architecture config.json     # any other model
+    socrates plan --model llama3-8b --data socsci210 --gpus 8 --gpu h100-80gb
+    socrates plan --stage dpo --model qwen2.5-14b --gpus 8 --gpu h100-80gb
+    socrates plan --recipe my.yaml --architecture config.json     # any other model
 
 Tokens are counted on the tokenised data if it is there, else on a sample of the data set's rows, else
 assumed; the plan says which. GPU figures, prices and the assumptions are those of configs/gpus.yaml.
@@ -18,12 +18,12 @@ from typing import Any
 import polars as pl
 import yaml
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.paths import root
 from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
 from scripts.training.recipe import Recipe, configs, divide_batch, global_batch, names_of
-from scripts.training.request import Machines, RunRequest, make_parser, parse_request
+from scripts.training.request import Machines, RunRequest
 from scripts.training.rules import refuse_problems
 from scripts.training.tokeniser import Tokeniser
 from scripts.training.tokens import cache_path
@@ -272,15 +272,3 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
         room=room, fits=first_fit(arch, recipe, gpus, tokens.longest, room),
         table=memory_table(arch, recipe, gpus, size, tokens.longest),
     )  # fmt: skip
-
-
-def main() -> None:
-    parser = make_parser(__doc__ or "")
-    parser.add_argument("--gpu", default="h100-80gb", help="a name in configs/gpus.yaml")
-    parser.add_argument("--architecture", type=Path, help="a config.json of a model that isn't here")
-    options = parser.parse_args()
-    print(make_plan(parse_request(options), options.gpu, options.architecture))
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -1,6 +1,5 @@
 """What a person asks for: which recipe, on which data, on which machines; and the recipe that comes of it."""
 
-import argparse
 import os
 import re
 from collections.abc import Mapping
@@ -11,9 +10,9 @@ from typing import Any
 
 from common.errors import Refusal
 from common.files import fingerprint
-from common.paths import SPLITS, dataset_name, output_dir, safe_name
+from common.paths import dataset_name, output_dir, safe_name
 from scripts.training.asides import set_aside
-from scripts.training.recipe import STAGES, Recipe, find_recipe, load_recipe, parse_override, resolve
+from scripts.training.recipe import STAGES, Recipe, find_recipe, load_recipe, resolve
 
 # Settings that don't change what is learned: changing one doesn't start a run again.
 INDIFFERENT = (
@@ -150,38 +149,3 @@ def _variant(settings: Mapping[str, Any]) -> str:
     words = "".join(f"-{key}-{value}" for key, value in changes.items())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).replace("..", ".")
     return name if len(name) < LONGEST_NAME - 20 else f"-{fingerprint(changes)[:8]}"
-
-
-def make_parser(doc: str) -> argparse.ArgumentParser:
-    """The options that training, tokenising and planning share."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", default="sft")
-    parser.add_argument("--model", default="tiny", help="a folder of configs/")
-    parser.add_argument("--data", default="sample", help="sample, socsci210 or a folder in the hub's layout")
-    parser.add_argument("--split", choices=SPLITS, default="study")
-    parser.add_argument("--recipe", help="a recipe other than configs/<model>/<stage>.yaml")
-    parser.add_argument("--gpus", type=int, help="processes on this machine (default: all GPUs)")
-    parser.add_argument("--nnodes", type=int)
-    parser.add_argument("--node-rank", type=int)
-    parser.add_argument("--master-addr")
-    parser.add_argument("--master-port", type=int)
-    parser.add_argument("--workers", type=int, help="processes that tokenise (default: one a core)")
-    parser.add_argument("--restart", action="store_true", help="start again; the old run is moved aside")
-    parser.add_argument("--quiet", action="store_true", help="no lines of progress")
-    parser.add_argument("--select", choices=("wasserstein",), help="keep the checkpoint nearest to people")
-    parser.add_argument("--select-rows", type=int, default=2000, help="held-out rows that each one answers")
-    parser.add_argument("--patience", type=int, default=3, help="with --select: end after so many no nearer")
-    parser.add_argument("settings", nargs="*", help="key=value: recipe settings for this run")
-    return parser
-
-
-def parse_request(options: argparse.Namespace) -> RunRequest:
-    """The request that the options of `make_parser` say; machines default to the environment's variables."""
-    names = ("gpus", "nnodes", "node_rank", "master_addr", "master_port")
-    return RunRequest(
-        options.stage, options.model, options.data, options.split, options.recipe,
-        dict(map(parse_override, options.settings)),
-        Machines.from_environment(**{name: getattr(options, name) for name in names}),
-        Selection(options.select_rows, options.patience) if options.select else None,
-        options.workers, options.restart, options.quiet,
-    )  # fmt: skip

@@ -1,6 +1,6 @@
 """Tokenise a recipe's data sets once, on the CPU, before any GPU is taken.
 
-    python -m scripts.training.tokens --stage sft --model tiny --data sample --split study [--recipe FILE]
+    socrates tokenise sft --model tiny --data sample --split study
 
 Writes `outputs/tokenised/<name>-<hash>/`, which LLaMA-Factory reads through `tokenized_path`. The hash
 covers everything that the tokens depend on (data, tokenizer, template, cutoff, packing, versions), so
@@ -21,15 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import root
-from common.readers import read_json
 from scripts.training import rows
 from scripts.training.mixture import add_shares, mixture, rewrite
 from scripts.training.parity import refuse_differences
 from scripts.training.recipe import Recipe, names_of
-from scripts.training.request import make_parser, parse_request
 from scripts.training.tokeniser import KEYS, UNLIMITED, Tokeniser
 
 # What the tokens depend on, beside the data, the tokenizer's files and the keys of a row
@@ -308,31 +306,3 @@ def _describe(folder: Path, part: str, files: list[str]) -> None:
             "_output_all_columns": False, "_split": part,
         },
     )  # fmt: skip
-
-
-def summary(folder: Path) -> str:
-    """What a tokenised folder holds, a line for each part and each data set of a mixture."""
-    lines = []
-    for part, counts in read_json(folder / "tokens.json", "delete the folder").items():
-        lines.append(
-            f"{part}: {counts['rows']:,} rows, {counts['dropped_too_long']:,} dropped as too long, "
-            f"{counts['tokens']:,} tokens in {counts['sequences']:,} sequences"
-        )
-        if len(counts["datasets"]) > 1:
-            lines += [
-                f"  {one['dataset']}: {one['share']:.1%} of the sequences" for one in counts["datasets"]
-            ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    request = parse_request(make_parser(__doc__ or "").parse_args())
-    if (cache_path(request.resolved) / "tokens.json").is_file():
-        print(f"nothing to do: {cache_path(request.resolved)} holds these tokens")
-        return
-    folder = tokenise(request.resolved, request.workers, request.quiet)
-    print(f"{summary(folder)}\n{folder}")
-
-
-if __name__ == "__main__":
-    run_cli(main)

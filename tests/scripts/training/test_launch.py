@@ -47,17 +47,17 @@ def workplace(tmp_path_factory):
     return make_workplace(tmp_path_factory.mktemp("work"))
 
 
-def run(workplace, *arguments, check=True):
-    done = start_run(workplace, *arguments)
+def run(workplace, *arguments, check=True, stage="sft"):
+    done = start_run(workplace, *arguments, stage=stage)
     out, _ = done.communicate(timeout=400)
     assert not check or done.returncode == 0, out
     return out
 
 
-def start_run(workplace, *arguments):
+def start_run(workplace, *arguments, stage="sft"):
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     recipe = () if "--recipe" in arguments else ("--recipe", "sft.yaml")
-    line = [sys.executable, "-m", "scripts.training.launch", *recipe, *arguments]
+    line = [sys.executable, "-m", "socrates", "train", stage, *arguments, *recipe]
     return subprocess.Popen(
         line, cwd=workplace, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -205,8 +205,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(workplace):
 @pytest.mark.whole
 def test_dpo_starts_from_sft_and_names_the_command_if_it_is_missing(workplace):
     shutil.rmtree(workplace / RUNS / "sft", ignore_errors=True)
-    dpo = ("--stage", "dpo", "--recipe", "dpo.yaml")
-    assert "make train-sft" in run(workplace, *dpo, check=False)
+    dpo = ("--recipe", "dpo.yaml")
+    assert "make train-sft" in run(workplace, *dpo, check=False, stage="dpo")
     run(workplace)
-    run(workplace, *dpo)
+    run(workplace, *dpo, stage="dpo")
     assert abs(losses(workplace, "dpo")[1] - 0.6931) < 1e-3  # equal to its reference: log 2

@@ -1,19 +1,15 @@
 import pytest
 
 from common.errors import Refusal
-from scripts.training.request import Machines, RunRequest, Selection, make_parser, parse_request
+from scripts.training.request import Machines, RunRequest, Selection
 
 
-def request(*arguments):
-    return parse_request(make_parser("").parse_args(list(arguments)))
-
-
-def test_the_machines_variables_are_the_options_defaults(monkeypatch):
+def test_the_machines_variables_are_the_defaults(monkeypatch):
     variables = {"GPUS": "4", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "7"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert request().machines == Machines(4, 2, 1, "host", 7)
-    assert request("--gpus", "8", "--nnodes", "3").machines == Machines(8, 3, 1, "host", 7)
+    assert Machines.from_environment() == Machines(4, 2, 1, "host", 7)
+    assert Machines.from_environment(gpus=8, nnodes=3) == Machines(8, 3, 1, "host", 7)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +20,7 @@ def test_the_machines_variables_are_the_options_defaults(monkeypatch):
 def test_a_number_of_machines_that_can_not_be_is_refused_by_its_variable(variable, value, monkeypatch):
     monkeypatch.setenv(variable, value)
     with pytest.raises(Refusal, match=f"{variable}={value}"):
-        request()
+        Machines.from_environment()
 
 
 def test_a_negative_patience_is_refused():
