@@ -12,7 +12,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "prediction.predictor": ["Predictor"],
         "prediction.result": ["Predictions"],
         "prediction.run": ["predict"],
+        "reporting.run": ["Report", "report"],
         "rows": ["read_rows"],
+        "scoring.api": ["compare", "score"],
+        "scoring.record": ["Comparison", "Scores", "read_comparison", "read_scores"],
         "settings": ["Settings"],
+        "simulation.result": ["Simulation", "load_simulation"],
+        "simulation.run": ["simulate"],
     },
 )

@@ -116,11 +116,11 @@ def simulate_run(
     yes: Yes = False,
 ) -> None:
     """Ask simulated people what an experiment asks, and estimate its treatment effects."""
+    from common.experiment import load_experiment
     from common.paths import output_dir
     from eval import simulate
     from eval.models import find_model
     from eval.settings import load_settings
-    from eval.simulation.experiment import load_experiment
 
     loaded = load_experiment(experiment)
     folder = out or output_dir(data, split) / "simulations" / loaded.name

@@ -212,15 +212,20 @@ def _refuse_nothing(counts: Counts, store: Store | None = None) -> None:
     raise Refusal(f"not one of {counts.rows:,} rows got a prediction: {reason}; try another mode or model")
 
 
-def _described(model: str, rows: pl.DataFrame | str | Path, settings: Settings) -> dict[str, Any]:
-    """Everything the predictions depend on; not how fast, how patiently or at what price they are made."""
+def model_stamp(model: str) -> list[Any]:
+    """What tells whether a model has changed: its name, and the sizes and times of its files."""
     folder = Path(model)
     files = (
         sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)) if folder.is_dir() else []
     )
+    return [model, *map(file_stamp, files)]
+
+
+def _described(model: str, rows: pl.DataFrame | str | Path, settings: Settings) -> dict[str, Any]:
+    """Everything the predictions depend on; not how fast, how patiently or at what price they are made."""
     return {
         "format": FORMAT,
-        "model": [model, *map(file_stamp, files)],
+        "model": model_stamp(model),
         "rows": _content(rows),
         "settings": settings.model_dump(
             include={

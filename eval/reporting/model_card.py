@@ -1,12 +1,8 @@
 """Model cards: README.md beside each checkpoint, with what it was trained on and how well it predicts people.
 
-    python -m eval.reporting.model_card --data sample --split study
-
-Replaces the card that the trainer writes, which knows the losses but no evaluation. `eval.reporting.run`
-writes the cards too.
+Replaces the card that the trainer writes, which knows the losses but no evaluation.
 """
 
-import argparse
 import html
 import re
 from pathlib import Path
@@ -15,11 +11,10 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from common.errors import run_cli
 from common.files import atomic_path
 from common.page.render import environment, num
 from eval.reporting.headline import headline
-from eval.reporting.results import MAIN, Json, Results, leaders, load
+from eval.reporting.results import MAIN, Json, Results, leaders
 from eval.reporting.sections import command_line
 from eval.reporting.words import shown
 from eval.scoring import glossary
@@ -67,9 +62,8 @@ def model_card(results: Results, model: str, stage: str, run: Json) -> str:
         losses=_losses(run),
         command=command_line(run["command"]),
         run=run,
-        manifest=results.manifest,
-        firewall=results.manifest.get("firewall", []),
-        same_data=run.get("data_manifest") == results.manifest.get("inputs"),
+        firewall=results.manifest.firewall if results.manifest else [],
+        same_data=results.manifest is not None and run.get("data_manifest") == results.manifest.inputs,
         columns=[glossary.name_of(key) for key in SHOWN],
         distance=glossary.METRICS[MAIN],
         skill=glossary.SKILL,
@@ -145,19 +139,3 @@ def _line(value: Any) -> Markup:
     text = html.escape(" ".join(str(value).split()), quote=False)
     special = r"[\\`|*\[\]~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"  # an underscore inside a word is plain
     return Markup(re.sub(special, lambda match: f"&#{ord(match[0])};", text))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
-    parser.add_argument("--split", default="study", help="study, task, condition or participant")
-    options = parser.parse_args()
-    cards = write_cards(load(options.data, options.split))
-    for path in cards:
-        print(path)
-    if not cards:
-        print("nothing to do: no training run lies beside these scores (make train-sft)")
-
-
-if __name__ == "__main__":
-    run_cli(main)

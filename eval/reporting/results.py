@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.contract import Manifest, read_record
 from common.errors import Refusal
 from common.files import file_stamp, fingerprint
 from common.page.render import count
@@ -31,9 +32,8 @@ class Results:
     """What `make eval` and the steps before it left behind for one data set and split.
 
     scores: {model name: scores}, the closest model first. predictions: {model name: predictions.json, {}
-    for predictions made elsewhere}. comparison: None where there is none. manifest: of the data set, {}
-    where there is none. runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. inputs:
-    fingerprint of all of it.
+    for predictions made elsewhere}. comparison, manifest (of the data set): None where there is none.
+    runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. inputs: fingerprint of all.
     """
 
     dataset: str
@@ -42,7 +42,7 @@ class Results:
     scores: dict[str, Scores]
     predictions: dict[str, Json]
     comparison: Comparison | None
-    manifest: Json
+    manifest: Manifest | None
     runs: dict[tuple[str, str], Json]
     inputs: str
 
@@ -82,7 +82,7 @@ def load(data: str, split: str) -> Results:
         scores={name: scores[name] for name in _order(scores, comparison)},
         predictions={name: _json(file, remedy) for name, file in predictions.items()},
         comparison=comparison,
-        manifest=_json(manifest, "run `make data`"),
+        manifest=read_record(manifest, Manifest, "run `make data`") if manifest.is_file() else None,
         runs=runs,
         inputs=fingerprint([stamps, list(runs.values())]),
     )

@@ -3,18 +3,17 @@
     from eval import report
     written = report("sample", "study"); written.tables["leaders"]
 
-    python -m eval.reporting.run --data sample --split study
-    python -m eval.reporting.run --data sample --split study --out elsewhere/page.html
+    make report
 
 Reads what `make eval` wrote under outputs/<dataset>/<split>/eval/, the data set's manifest and the
 training runs' records. Writes outputs/<dataset>/<split>/report.html (one file that loads nothing), a
 folder `report/` beside it (CSV tables, figures), and README.md, the model card, beside each checkpoint.
 """
 
-import argparse
 import contextlib
 import hashlib
 import html
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +22,13 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path, fingerprint, write_json
 from common.page.figures import save
 from common.page.render import TEMPLATES as PARTS
 from common.page.render import count, render
 from common.paths import output_dir
+from common.readers import read_json
 from common.step import Step, describe, reading
 from eval.reporting import cell_browser, charts, sections
 from eval.reporting.headline import headline
@@ -93,34 +93,38 @@ def report(data: str = "sample", split: str = "study", *, page: str | Path | Non
     page = Path(page or output_dir(data, split) / "report.html")
     if page.suffix != ".html":
         raise Refusal(f"--out {page} must end in .html")
+    folder = page.with_suffix("")
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise Refusal(f"{folder} exists and is no report's folder; give another --out, or move it away")
     scored = output_dir(data, split) / "eval"
     with contextlib.ExitStack() as locks:
         locks.enter_context(reading(*scored.glob(f"*/{SCORES}"), scored / COMPARISON))
         results = load(data, split)
-        inputs = fingerprint([results.inputs, _code()])
-        step = locks.enter_context(Step(page.with_suffix("") / RECORD, inputs, whole=True))
-        top, folder = headline(results), step.record.parent
+        inputs, top = fingerprint([results.inputs, _code()]), headline(results)
+        step = locks.enter_context(Step(folder / RECORD, inputs, whole=True))
         if step.done:
-            return Report(page, folder, [], top, results, up_to_date=True)
+            return Report(page, folder, _cards(step.record), top, results, up_to_date=True)
         _write(results, page)
         cards = write_cards(results)
-        written = [path.relative_to(folder) for path in folder.rglob("*") if path != step.record]
-        files = describe(folder, [f"../{page.name}", *sorted(map(str, written))])
-        write_json(
-            step.record, {"inputs": step.inputs, "files": files, "cards": [str(path) for path in cards]}
-        )
+        inside = [path.name for path in folder.iterdir() if path.name != RECORD]
+        beside = [os.path.relpath(path, folder) for path in (page, *cards)]
+        files = describe(folder, [*inside, *beside])
+        write_json(step.record, {"inputs": inputs, "files": files, "cards": [str(path) for path in cards]})
         return Report(page, folder, cards, top, results)
 
 
+def _cards(record: Path) -> list[Path]:
+    """The model cards that a report wrote."""
+    return [Path(path) for path in read_json(record, "delete it and run `make report` again")["cards"]]
+
+
 def _write(results: Results, page: Path) -> None:
-    """Write the page, and the folder of tables and figures beside it (its record last)."""
+    """Write the folder of tables and figures, then the page beside it; its record isn't whole yet."""
     folder = page.with_suffix("")
-    if folder.exists() and not (folder / RECORD).is_file():
-        raise Refusal(f"{folder} exists and is no report's folder; give another --out, or move it away")
     figures = charts.draw(results)
     with atomic_path(folder) as partial:
         partial.mkdir()
-        write_json(partial / RECORD, {"inputs": None})  # not whole before the page is
+        write_json(partial / RECORD, {"inputs": None})
         write_tables(tables(results), partial)
         for name, figure in figures.items():
             save(figure, partial, name)
@@ -185,17 +189,3 @@ def _code() -> str:
     kit = [*PARTS.parent.glob("*.py"), *PARTS.iterdir()]
     files = [*Path(__file__).parent.glob("*.py"), *TEMPLATES.iterdir(), *kit]
     return hashlib.sha256(b"".join(sorted(file.read_bytes() for file in files))).hexdigest()
-
-
-def main() -> None:
-    """Read the command line, write the report, print what it says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
-    parser.add_argument("--split", default="study", help="study, task, condition or participant")
-    parser.add_argument("--out", type=Path, help="the page (default: report.html beside the scores)")
-    options = parser.parse_args()
-    print(report(options.data, options.split, page=options.out))
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -246,7 +246,7 @@ def run_section(results: Results) -> list[Json]:
                 "tokens": run.get("tokens"),
                 "peak memory": f"{run['peak_memory_bytes'] / 2**30:.1f} GiB",
                 "same data as evaluated": "yes"
-                if run.get("data_manifest") == results.manifest.get("inputs")
+                if results.manifest and run.get("data_manifest") == results.manifest.inputs
                 else "no",
             },
         }
@@ -254,13 +254,15 @@ def run_section(results: Results) -> list[Json]:
     ]
 
 
-def manifest_section(results: Results) -> Json:
+def manifest_section(results: Results) -> Json | None:
     """The data set's manifest: the firewall's checks, what matters most, and the rest."""
-    manifest = results.manifest
+    if results.manifest is None:
+        return None
+    manifest = results.manifest.model_dump(mode="json", exclude={"firewall"})
     return {
-        "firewall": manifest.get("firewall", []),
-        "core": {key: manifest[key] for key in MANIFEST if key in manifest},
-        "rest": {key: value for key, value in manifest.items() if key not in (*MANIFEST, "firewall")},
+        "firewall": [check.model_dump() for check in results.manifest.firewall],
+        "core": {key: manifest[key] for key in MANIFEST},
+        "rest": {key: value for key, value in manifest.items() if key not in MANIFEST},
     }
 
 

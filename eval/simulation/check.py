@@ -3,7 +3,7 @@
     from eval.simulation import simulate_check
     checked = simulate_check("tiny"); checked.effects
 
-    python -m eval.simulation.check --data sample --split study --model tiny
+    make simulate-check MODEL=tiny
 
 Each evaluated study is described as an experiment file, simulated with its own participants, and set
 beside what they really answered (outputs/<data>/<split>/simulations/<study>/simulation.html). Calibration
@@ -12,7 +12,6 @@ observed effects the 95% intervals contain. --truth is a table of the true distr
 known (of the sample: data/sample/source/truth.parquet); effects are then compared with the truth, too.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import polars as pl
 import yaml
 from pydantic import Field
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.experiment import make_experiment
 from common.files import atomic_path, write_json
 from common.paths import output_dir, safe_name, split_dir
@@ -252,34 +251,3 @@ def _lines(record: CheckRecord) -> list[str]:
             text = "unknown" if value is None else f"{value:.3f} standard deviations of answers"
             lines.append(f"  {key.replace('_', ' ')}: {text}")
     return lines
-
-
-def main() -> None:
-    """Read the command line, simulate, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="tiny", help="as for eval.simulation.run")
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", default="study")
-    parser.add_argument("--studies", help="evaluated studies, by commas; default: all")
-    parser.add_argument(
-        "--truth", type=Path, help="true distributions: study_id, condition_num, task_num, n, answers, probs"
-    )
-    args = parser.parse_args()
-    if args.truth and not args.truth.is_file():
-        raise Refusal(f"{args.truth} is missing; leave --truth out, or give a table of true distributions")
-    print(
-        simulate_check(
-            args.model,
-            data=args.data,
-            split=args.split,
-            studies=args.studies.split(",") if args.studies else None,
-            truth=pl.read_parquet(args.truth) if args.truth else None,
-            folder=output_dir(args.data, args.split) / "simulations",
-        )
-    )
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -17,6 +17,7 @@ from ipfn import ipfn
 from common.errors import Refusal
 from common.experiment_file import Category, PopulationSpec
 from common.prompts import DEMOGRAPHIC_FIELDS
+from common.readers import read_csv
 
 DEFAULT_PEOPLE = 1000
 Source = str | Path | pl.DataFrame  # a CSV file, or a table that is in memory
@@ -72,14 +73,7 @@ def table_of(source: Source, remedy: str) -> pl.DataFrame:
 
     Raises `Refusal` for a file that is missing (with the remedy) or isn't CSV.
     """
-    if isinstance(source, pl.DataFrame):
-        return source
-    if not Path(source).is_file():
-        raise Refusal(f"{source} is missing; {remedy}")
-    try:
-        return pl.read_csv(source, infer_schema_length=None, null_values=["", "NA"])
-    except pl.exceptions.PolarsError as error:
-        raise Refusal(f"{source} is not a CSV: {' '.join(str(error).split())[:200]}") from None
+    return source if isinstance(source, pl.DataFrame) else read_csv(source, remedy)
 
 
 def read_people(source: Source) -> pl.DataFrame:

@@ -12,27 +12,24 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from common.errors import Refusal
+from common import contract
+from common.contract import read_record
 from common.experiment_file import Design
-from common.readers import read_json
 from common.tables import BROOM
 from eval.simulation.likeness import Likeness
 from eval.simulation.trust import Coverage, Fit
 
-SCHEMA = 2
 RECORD = "simulation.json"
 REMEDY = "run `make simulate` again"
 POLARS = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
 
 
-class Record(BaseModel):
-    """A part of a record: nothing unknown in it, and nothing changes after it was read."""
+class Record(contract.Record):
+    """A part of a record whose fields' docstrings are their meanings."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class ArmRow(Record):
@@ -204,12 +201,12 @@ class PilotRow(Record):
 class Tables(Record):
     """The results of a simulation, a list of rows each; some may have no rows."""
 
-    arms: list[ArmRow] = []
-    cells: list[CellRow] = []
-    effects: list[EffectRow] = []
-    subgroups: list[SubgroupRow] = []
-    order_effects: list[OrderRow] = []
-    pilot: list[PilotRow] = []
+    arms: list[ArmRow] = Field(default_factory=list)
+    cells: list[CellRow] = Field(default_factory=list)
+    effects: list[EffectRow] = Field(default_factory=list)
+    subgroups: list[SubgroupRow] = Field(default_factory=list)
+    order_effects: list[OrderRow] = Field(default_factory=list)
+    pilot: list[PilotRow] = Field(default_factory=list)
 
 
 ROWS: dict[str, type[Record]] = {
@@ -278,17 +275,7 @@ class SimulationRecord(Tables):
 
 def read_simulation(folder: str | Path) -> SimulationRecord:
     """The record in a simulation's folder; raises `Refusal` for none, or one of another version."""
-    path = Path(folder) / RECORD
-    content = read_json(path, REMEDY)
-    version = content.get("schema") if isinstance(content, dict) else None
-    if version != SCHEMA:
-        raise Refusal(f"{path} has schema {version}, this version reads {SCHEMA}; {REMEDY}")
-    try:
-        return SimulationRecord.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise Refusal(f"{path} is not a whole record (`{where}`: {problem['msg']}); {REMEDY}") from None
+    return read_record(Path(folder) / RECORD, SimulationRecord, REMEDY)
 
 
 def frame(rows: Sequence[Record], kind: type[Record]) -> pl.DataFrame:

@@ -15,7 +15,14 @@ from common.page import figures
 from common.step import describe
 from common.tables import write_csv
 from eval.simulation import page
-from eval.simulation.record import RECORD, ROWS, SimulationRecord, codebook, frame, read_simulation
+from eval.simulation.record import (
+    RECORD,
+    ROWS,
+    SimulationRecord,
+    codebook,
+    frame,
+    read_simulation,
+)
 
 PAGE = "simulation.html"
 RESPONDENTS = "respondents.parquet"
@@ -104,7 +111,6 @@ def save(simulation: Simulation, folder: Path) -> None:
     record = simulation.record
     with atomic_path(folder) as partial:
         partial.mkdir()
-        _take_over(folder, partial)
         for name, kind in ROWS.items():
             if rows := getattr(record, name):
                 write_csv(frame(rows, kind), partial / f"{name}.csv")
@@ -115,8 +121,9 @@ def save(simulation: Simulation, folder: Path) -> None:
         for name, figure in drawn.items():
             figures.save(figure, partial, name)
         page.write(partial / PAGE, record, drawn)
-        files = describe(partial, sorted(path.name for path in partial.iterdir() if path.is_file()))
+        files = describe(partial, sorted(path.name for path in partial.iterdir()))
         write_record(partial / RECORD, record.model_copy(update={"files": files}))
+        _take_over(folder, partial)
 
 
 def _take_over(folder: Path, partial: Path) -> None:

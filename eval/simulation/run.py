@@ -4,7 +4,7 @@
     simulation = simulate("configs/experiments/two-arm.yaml", "tiny", pilot="pilot.csv")
     simulation.effects; simulation.page("two-arm.html")
 
-    python -m eval.simulation.run --experiment configs/experiments/two-arm.yaml --model tiny
+    make simulate EXPERIMENT=configs/experiments/two-arm.yaml MODEL=tiny
 
 The command writes outputs/<data>/<split>/simulations/<experiment>/: simulation.html (the page),
 respondents.parquet and .csv (one row a simulated respondent and outcome), effects.csv, subgroups.csv,
@@ -14,7 +14,6 @@ set's evaluated participants, or from --people. --pilot combines real answers wi
 eval/simulation/README.md.
 """
 
-import argparse
 import hashlib
 import time
 from dataclasses import dataclass, replace
@@ -25,15 +24,16 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import polars as pl
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.experiment import Experiment, load_experiment
-from common.files import file_stamp, fingerprint, up_to_date
+from common.files import file_stamp, fingerprint
 from common.paths import dataset_name, output_dir, split_dir
+from common.step import Step
 from eval.models import Model, find_model
 from eval.prediction.result import Predictions
-from eval.prediction.run import predict
+from eval.prediction.run import model_stamp, predict
 from eval.scoring.record import SCORES, read_scores
-from eval.settings import DEFAULT, Settings, load_settings
+from eval.settings import Settings
 from eval.simulation import likeness
 from eval.simulation.population import (
     People,
@@ -45,7 +45,7 @@ from eval.simulation.population import (
 )
 from eval.simulation.real_answers import RealAnswers, read_answers
 from eval.simulation.record import RECORD, PeopleSummary, SimulationRecord, Stimulus, Trust
-from eval.simulation.result import PAGE, Simulation, load_simulation, save
+from eval.simulation.result import Simulation, load_simulation, save
 from eval.simulation.survey import assign, collect, evaluation_rows, prompt_style, respondents
 from eval.simulation.tables import Simulated, analyse, groups_of
 from eval.simulation.trust import FEWEST_STUDIES, fit, measure_coverage, pairs_of
@@ -129,33 +129,62 @@ def simulate(
 
 def run_job(job: Job, folder: Path | None) -> Simulation:
     """Run a simulation; with a folder, keep it there (and do nothing if it is up to date)."""
-    started = time.monotonic()
-    experiment, people = job.experiment, _people(job)
+    people = _people(job)
+    if folder is None:
+        return _simulated(job, people, None, None)
+    with Step(folder / RECORD, _inputs(job, people), whole=True) as step:
+        if step.done:
+            return replace(load_simulation(folder), up_to_date=True)
+        simulation = _simulated(job, people, folder, step.inputs)
+        save(simulation, folder)
+        return simulation
+
+
+def _simulated(job: Job, people: People, folder: Path | None, inputs: str | None) -> Simulation:
+    """Ask the people, and analyse what they answer."""
+    started, experiment = time.monotonic(), job.experiment
     asked = assign(experiment, len(people.frame))
     pilot = read_answers(job.pilot, experiment) if job.pilot is not None else None
     observed = read_answers(job.observed, experiment) if job.observed is not None else None
     parts = [(asked, people.frame)] + ([(pilot.frame, pilot.people)] if pilot else [])
     predictions = _predict(job, parts, folder)
-    inputs = fingerprint([FORMAT, predictions.inputs, experiment.file.model_dump(mode="json"), *_stamps(job)])
-    if folder and up_to_date(folder / RECORD, inputs):
-        return replace(load_simulation(folder), up_to_date=True)
     table, pilot_table = predictions.table[: len(asked)], predictions.table[len(asked) :]
     answers = collect(experiment, asked, table)
     pilot, pilot_answers = _with_predictions(experiment, pilot, pilot_table)
     simulated = Simulated(experiment, people, answers, observed, pilot, pilot_answers)
     trust = learn_trust(job, people, set(table["mode"]))
-    tables = analyse(simulated, trust.fit)
     record = SimulationRecord(
         **_header(job, people, asked, table),
-        **dict(tables),
+        **dict(analyse(simulated, trust.fit)),
         trust=trust,
-        inputs=inputs if folder else None,
+        inputs=inputs,
         seconds=round(time.monotonic() - started, 1),
     )
-    simulation = Simulation(record, respondents(experiment, asked, answers, people), folder)
-    if folder:
-        save(simulation, folder)
-    return simulation
+    return Simulation(record, respondents(experiment, asked, answers, people), folder)
+
+
+def _inputs(job: Job, people: People) -> str:
+    """Fingerprint of all that a simulation depends on."""
+    style = prompt_style(split_dir(job.data, job.split))
+    described = [
+        job.experiment.name,
+        job.experiment.file.model_dump(mode="json"),
+        hashlib.sha256(people.frame.write_csv().encode()).hexdigest(),
+        [style.system, style.order],
+        model_stamp(job.model.path),
+        job.model.adapt(job.settings).model_dump(mode="json"),
+        job.without,
+        *(_stamp(source) for source in (job.pilot, job.observed)),
+        _stamp(job.calibration / SCORES if job.calibration else None),
+    ]
+    return fingerprint([FORMAT, described])
+
+
+def _stamp(source: Source | None) -> Any:
+    """What tells whether a file or frame has changed; None for a file that isn't there."""
+    if isinstance(source, pl.DataFrame):
+        return hashlib.sha256(source.write_csv().encode()).hexdigest()
+    return file_stamp(source) if source is not None and Path(source).is_file() else None
 
 
 def _people(job: Job) -> People:
@@ -205,18 +234,6 @@ def _with_predictions(
     usable = (table["answers"].list.len() > 0).to_numpy()
     pilot = pilot.where(usable)
     return pilot, collect(experiment, pilot.frame, table.filter(usable))
-
-
-def _stamps(job: Job) -> list[Any]:
-    """What results depend on besides the predictions: real answers, people's weights, the evaluation."""
-    scores = job.calibration / SCORES if job.calibration else None
-    stamps: list[Any] = [job.without, file_stamp(scores) if scores and scores.is_file() else None]
-    for source in (job.people, job.pilot, job.observed):
-        if isinstance(source, pl.DataFrame):
-            stamps.append(hashlib.sha256(source.write_csv().encode()).hexdigest())
-        else:
-            stamps.append(file_stamp(source) if source is not None else None)
-    return stamps
 
 
 def learn_trust(job: Job, people: People, modes: set[str]) -> Trust:
@@ -293,55 +310,3 @@ def _header(job: Job, people: People, asked: pl.DataFrame, predictions: pl.DataF
         "has_observed": job.observed is not None,
         "versions": {name: version(name) for name in LIBRARIES},
     }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--experiment", required=True, help="an experiment file, such as configs/experiments/two-arm.yaml"
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of configs/, checkpoint folder, hub id or server address"
-    )
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", default="study")
-    parser.add_argument(
-        "--people", type=Path, help="a CSV of people, one a row; default: the data set's participants"
-    )
-    parser.add_argument(
-        "--pilot", type=Path, help="real answers to combine with: a CSV of arm, outcome, answer and profile"
-    )
-    parser.add_argument(
-        "--observed", type=Path, help="real answers to set beside the predicted ones: arm, outcome, answer"
-    )
-    parser.add_argument("--calibration", type=Path, help="an eval/<model name> folder; default: this model's")
-    parser.add_argument("--config", help=f"evaluation settings, default {DEFAULT}")
-    parser.add_argument("--mode", choices=["exact", "sampled", "verbalised"], help="wins over the settings")
-    parser.add_argument("--out", type=Path, help="output folder")
-    parser.add_argument("--served", help="which model, when --model is the address of a server with several")
-    parser.add_argument("--yes", action="store_true", help="don't ask before a run that costs money")
-    return parser
-
-
-def main() -> None:
-    """Read the command line, simulate, print the effects."""
-    args = _parser().parse_args()
-    settings = load_settings(args.config, mode=args.mode)
-    model = find_model(args.model, args.data, args.split, args.served)
-    experiment = load_experiment(args.experiment)
-    folder = args.out or output_dir(args.data, args.split) / "simulations" / experiment.name
-    simulation = simulate(
-        experiment, model, people=args.people, pilot=args.pilot, data=args.data,
-        split=args.split, folder=folder, observed=args.observed, calibration=args.calibration,
-        settings=settings, pay=args.yes,
-    )  # fmt: skip
-    if simulation.up_to_date:
-        print(f"nothing to do: {folder / PAGE} is up to date")
-    print(simulation)
-    print(folder / PAGE)
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from common.contract import Manifest, read_record
 from common.errors import Refusal
 from common.experiment import Experiment
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
-from common.readers import read_json
 from eval.simulation.effects import Answers
 from eval.simulation.population import People
 
@@ -31,9 +31,9 @@ def prompt_style(folder: Path) -> Style:
     """The style of a data set's prompts, from its manifest; the published one if there is no data set."""
     if not (folder / "manifest.json").is_file():
         return Style(SYSTEM_PROMPT, "persona-first")
-    manifest = read_json(folder / "manifest.json", "run `make data` again")
+    manifest = read_record(folder / "manifest.json", Manifest, "run `make data` again")
     system = pl.scan_parquet(folder / "eval.parquet").select(pl.col("system").first()).collect().item()
-    return Style(system or "", manifest.get("config", {}).get("order", "persona-first"))
+    return Style(system or "", manifest.config.get("order", "persona-first"))
 
 
 def assign(experiment: Experiment, people: int) -> pl.DataFrame:

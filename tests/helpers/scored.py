@@ -22,8 +22,10 @@ MODELS = {"tiny-base": 0.3, "tiny-sft": 0.9, "tiny-dpo": 0.7}  # how much of the
 OUTPUTS = Path("outputs/sample/study")
 QUICK = "score: {replicates: 100, ceiling_splits: 10, permutations: 100}\n"
 MANIFEST = {
-    "inputs": "abc", "dataset": "sample", "split": "study", "seed": 7, "config": {"dpo": {"pairs": 1}},
-    "versions": {"polars": "2.1.0"}, "source": [{"name": "train-00000.parquet", "size": 12345}],
+    "schema": 2, "inputs": "abc", "dataset": "sample", "split": "study", "seed": 7,
+    "config": {"dpo": {"pairs": 1}}, "versions": {"polars": "2.1.0"}, "counted": {}, "files": {},
+    "mapping": {"file": None, "meaning": "studies held out"},
+    "source": [{"name": "train-00000.parquet", "bytes": 12345}],
     "rows": {"read": 2000, "train": 1200, "validation": 60, "eval": 730, "dropped": {"no answer": 10}},
     "pairs": {"written": 1100, "no_disagreement": 3},
     "firewall": [

@@ -9,6 +9,7 @@ from common.files import write_json
 from common.prompts import SYSTEM_PROMPT
 from eval.prediction.result import Counts, Predictions
 from eval.settings import Settings
+from tests.helpers.scored import MANIFEST
 
 EXPERIMENT = """\
 vignette: "A tax. {arm}"
@@ -76,4 +77,4 @@ def write_study(home: Path) -> None:
             )  # fmt: skip
     labels = pl.List(pl.Struct({"value": pl.Int64, "label": pl.String}))
     pl.DataFrame(rows, schema_overrides={"scale_labels": labels}).write_parquet(folder / "eval.parquet")
-    write_json(folder / "manifest.json", {"config": {"order": "persona-first"}})
+    write_json(folder / "manifest.json", MANIFEST)

@@ -107,8 +107,18 @@ def test_a_folder_is_replaced_as_a_whole_and_its_predictions_stay(workplace, mon
     assert Path("out/predictions/predictions.parquet").is_file()
 
 
+def test_a_file_that_is_gone_or_changed_is_written_again(workplace):
+    simulated()
+    Path("out/effects.csv").unlink()
+    assert not simulated().up_to_date and Path("out/effects.csv").is_file()
+    Path("out/arms.csv").write_text("edited")
+    assert not simulated().up_to_date and "edited" not in Path("out/arms.csv").read_text()
+    assert simulated().up_to_date
+
+
 def test_a_record_is_read_back_as_it_was_and_one_of_another_version_is_refused(workplace):
-    assert read_simulation("out" if simulated() else "") == simulated().record
+    simulation = simulated()
+    assert read_simulation("out").effects == simulation.record.effects == simulated().record.effects
     path = Path("out/simulation.json")
     path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
     with pytest.raises(Refusal, match="has schema 1, this version reads 2; run `make simulate` again"):
@@ -215,13 +225,10 @@ def test_a_study_never_calibrates_itself(workplace):
 
 
 @pytest.mark.whole
-def test_a_tiny_model_simulates_an_experiment_from_file_to_page(workplace, monkeypatch, model_folder, capsys):
+def test_a_tiny_model_simulates_an_experiment_from_file_to_page(workplace, monkeypatch, model_folder):
     monkeypatch.undo()
     monkeypatch.chdir(workplace)
     Path("small.yaml").write_text(EXPERIMENT.replace("150", "20"))
-    config = Path(__file__).parents[3] / "configs/eval/default.yaml"
-    arguments = ["--experiment", "small.yaml", "--model", str(model_folder), "--config", str(config)]
-    monkeypatch.setattr("sys.argv", ["simulate", *arguments, "--out", "new"])
-    run.main()
-    assert "No calibrated interval" in capsys.readouterr().out
+    simulation = run.simulate("small.yaml", str(model_folder), folder="new")
+    assert "No calibrated interval" in str(simulation)
     assert len(pl.read_csv("new/respondents.csv")) == 40

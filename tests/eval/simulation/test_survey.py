@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import Refusal
 from common.experiment import Experiment, load_experiment
+from common.files import write_json
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from eval.simulation.population import People
 from eval.simulation.survey import (
@@ -18,6 +19,7 @@ from eval.simulation.survey import (
     prompt_style,
     respondents,
 )
+from tests.helpers.scored import MANIFEST
 
 EXAMPLES = Path(__file__).parents[3] / "configs/experiments"
 STYLE = Style(SYSTEM_PROMPT, "persona-first")
@@ -99,7 +101,7 @@ def test_prompts_are_those_of_training():
 
 def test_the_prompt_order_is_that_of_the_data_set(tmp_path):
     assert prompt_style(tmp_path) == STYLE
-    (tmp_path / "manifest.json").write_text('{"config": {"order": "stimulus-first"}}')
+    write_json(tmp_path / "manifest.json", MANIFEST | {"config": {"order": "stimulus-first"}})
     pl.DataFrame({"system": ["Be brief."]}).write_parquet(tmp_path / "eval.parquet")
     assert prompt_style(tmp_path) == Style("Be brief.", "stimulus-first")
 
