@@ -203,6 +203,29 @@ class Design(Section):
     counterbalance_labels: bool = False
 
 
+class Columns(Section):
+    """Which columns of a survey hold what; wide files have a column an outcome, long ones a row an answer.
+
+    person: an id; without it each row is a person. arm: a column, or {factor: column}; its values are names
+    of arms (levels), or what `arm_values` translates. outcomes (wide): {outcome: a column, or a list of
+    columns of which a person answered one; or, where all wordings are asked, one a wording}. outcome, answer
+    (long). wordings: {outcome: column with the wording's number, from 1, or its text}. demographics:
+    {field: column}; a field that SocSci210 hasn't is shown in prompts under its own name. missing: further
+    values that mean no answer.
+    """
+
+    person: Word | None = None
+    arm: Word | dict[str, Word] | None = None
+    arm_values: dict[str, Word] = Field(default_factory=dict)
+    outcomes: dict[str, Words] = Field(default_factory=dict)
+    outcome: Word | None = None
+    answer: Word | None = None
+    wordings: dict[str, Word] = Field(default_factory=dict)
+    weight: Word | None = None
+    demographics: dict[str, Word] = Field(default_factory=dict)
+    missing: Words = Field(default_factory=list)
+
+
 class ExperimentFile(Section):
     """The file, key by key. Neither arms nor factors: one group, asked once (a poll)."""
 
@@ -218,6 +241,7 @@ class ExperimentFile(Section):
     population: PopulationSpec = PopulationSpec()
     moderators: Annotated[dict[str, list[Word]], BeforeValidator(_moderators)] = Field(default_factory=dict)
     seed: int = Field(0, ge=0)
+    columns: Columns | None = None
 
 
 def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:

@@ -31,16 +31,16 @@ def root() -> Path:
 
 
 def dataset_name(data: str) -> str:
-    """The data set's name: `sample`, `socsci210`, or the name of a folder in the hub's layout.
+    """The data set's name: `sample`, `socsci210`, an imported survey, or the name of a folder.
 
-    Raises `Refusal` for a folder that doesn't exist or whose name can't name outputs.
+    The folder is in the hub's layout. Raises `Refusal` for one that doesn't exist or can't name outputs.
     """
-    if data in BUILT_IN:
+    if data in BUILT_IN or _is_imported(data):
         return data
     folder = Path(data)
     if not folder.is_dir():
         raise Refusal(
-            f"DATA={data} is neither {' nor '.join(BUILT_IN)} nor a folder; "
+            f"DATA={data} is neither {' nor '.join(BUILT_IN)} nor an imported survey nor a folder; "
             "give one of these names or a folder in the hub's layout"
         )
     name = folder.resolve().name
@@ -54,7 +54,14 @@ def dataset_name(data: str) -> str:
 
 def source_dir(data: str) -> Path:
     """The folder in the hub's layout (`data/*.parquet`, `metadata/*.json`) that `DATA` stands for."""
-    return root() / "data" / data / "source" if data in BUILT_IN else Path(data)
+    named = data in BUILT_IN or _is_imported(data)
+    return root() / "data" / data / "source" if named else Path(data)
+
+
+def _is_imported(data: str) -> bool:
+    """Whether `socrates data import` wrote a data set of this name."""
+    plain = _SAFE.fullmatch(data) and not Path(data).is_dir()
+    return bool(plain) and (root() / "data" / data / "source" / "data").is_dir()
 
 
 def split_dir(data: str, split: str) -> Path:

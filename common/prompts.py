@@ -33,10 +33,11 @@ PROMPT_FIELDS = tuple(field for field in DEMOGRAPHIC_FIELDS if field != "ethnici
 
 
 def persona_lines(demographic: Mapping[str, Any]) -> str:
-    """One `- Key: value` line for each known, non-null field, in the published order."""
+    """One `- Key: value` line for each non-null field: the published ones in their order, then others."""
+    fields = (*PROMPT_FIELDS, *(field for field in demographic if field not in DEMOGRAPHIC_FIELDS))
     return "\n".join(
         f"- {field.replace('_', ' ').title()}: {demographic[field]}"
-        for field in PROMPT_FIELDS
+        for field in fields
         if demographic.get(field) is not None
     )
 
