@@ -75,7 +75,14 @@ def bench(
     arguments: Words = None,
 ) -> None:
     """A benchmark of this machine (`socrates bench convert -- --help`)."""
-    modules = {"convert": "scripts", "train": "scripts", "score": "eval", "predict": "eval", "full": "eval"}
+    modules = {
+        "convert": "scripts",
+        "train": "scripts",
+        "score": "eval",
+        "predict": "eval",
+        "full": "eval",
+        "gpu": "scripts",
+    }
     if name not in modules:
         raise Refusal(f"unknown benchmark {name}; choose one of {', '.join(modules)}")
     run_module(f"{modules[name]}.bench.{name}", arguments)

@@ -211,7 +211,9 @@ def train(
     keys = dict(map(parse_override, settings or []))
     machines = Machines.from_environment(gpus=gpus)
     request = RunRequest(stage, model, data, split, recipe, keys, machines, choice, workers, restart, quiet)
-    print(launch(request))
+    run = launch(request)  # which says what it does, unless it is quiet
+    if quiet:
+        print(run)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from common.files import write_json
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from scripts.training import llamafactory, worker
 from scripts.training.recipe import Recipe
+from scripts.training.record import SESSIONS
 from scripts.training.tokeniser import Tokeniser
 from scripts.training.tokens import cache_dir, tokenise
 
@@ -68,21 +69,30 @@ def base_recipe(model: str, template: str) -> Recipe:
     }  # fmt: skip
 
 
-def train(recipe: Recipe, processes: int = 1) -> dict[str, float]:
-    """One training run in its own processes; LLaMA-Factory's own measure of its seconds and its loss."""
+def train(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
+    """One training run in its own processes.
+
+    Gives LLaMA-Factory's own measure of its seconds and its loss, and rows, tokens and peak memory.
+    """
     shutil.rmtree("out", ignore_errors=True)
-    arguments = {**recipe, "tokenized_path": str(tokenise(recipe, 1))}
-    write_json("launch.json", {"arguments": arguments, "tokens": {"train": {"tokens": 0}}})
+    made = tokenise(recipe, 1)
+    counts = json.loads((made / "tokens.json").read_text())["train"]
+    arguments = {**recipe, "tokenized_path": str(made)}
+    write_json("launch.json", {"arguments": arguments, "tokens": {"train": counts}})
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     line = [sys.executable, *(start if processes > 1 else []), "-m", worker.__name__, "launch.json"]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": REPOSITORY})
     if done.returncode:
         raise Refusal(f"a benchmark run failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     results = json.loads(Path("out/train_results.json").read_text())
-    return {"seconds": results["train_runtime"], "loss": results["train_loss"]}
+    sessions = Path("out", SESSIONS).read_text().splitlines()
+    return {
+        "seconds": results["train_runtime"], "loss": results["train_loss"],
+        "rows": counts["rows"], "tokens": counts["tokens"], "session": json.loads(sessions[-1]),
+    }  # fmt: skip
 
 
-def best(runs: list[dict[str, float]]) -> dict[str, float]:
+def best(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The quickest of several runs of the same work."""
     return min(runs, key=lambda run: run["seconds"])
 
@@ -197,7 +207,7 @@ def main() -> None:
             raise Refusal("packing changes the losses: packed answers see one another; use packing: false")
 
 
-def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, float]]:
+def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, Any]]:
     """Seconds and loss of the same answers, batched in several ways; the runs take turns."""
     ways: dict[str, tuple[dict[str, Any], int]] = {
         "padded, batches at random": ({}, 1),
@@ -208,7 +218,7 @@ def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, float]]:
         ),
         "padded, 2 processes": ({"per_device_train_batch_size": 4}, 2),
     }
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, (changes, processes) in ways.items():
             runs[name].append(train({**recipe, **changes}, processes))
