@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+BENCHES = {"scripts": ("convert", "train", "gpu"), "eval": ("score", "predict", "full")}
 app.add_typer(scripts_app)
 app.add_typer(eval_app)
 
@@ -71,21 +72,14 @@ def paper(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="convert, train, score or predict")],
+    name: Annotated[str, typer.Argument(help="convert, train, gpu, score, predict or full")],
     arguments: Words = None,
 ) -> None:
     """A benchmark of this machine (`socrates bench convert -- --help`)."""
-    modules = {
-        "convert": "scripts",
-        "train": "scripts",
-        "score": "eval",
-        "predict": "eval",
-        "full": "eval",
-        "gpu": "scripts",
-    }
-    if name not in modules:
-        raise Refusal(f"unknown benchmark {name}; choose one of {', '.join(modules)}")
-    run_module(f"{modules[name]}.bench.{name}", arguments)
+    package = {name: package for package, names in BENCHES.items() for name in names}
+    if name not in package:
+        raise Refusal(f"unknown benchmark {name}; choose one of {', '.join(package)}")
+    run_module(f"{package[name]}.bench.{name}", arguments)
 
 
 def main() -> None:

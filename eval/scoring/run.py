@@ -16,7 +16,7 @@ from pathlib import Path
 from common.contract import KEY
 from common.errors import Refusal, run_cli
 from common.files import atomic_path, file_stamp, fingerprint, write_json
-from common.paths import dataset_name, output_dir, safe_name, split_dir
+from common.paths import output_dir, safe_name, split_dir
 from common.readers import read_json
 from common.step import Step, describe
 from eval.scoring.align import align, of_rows, read_scored
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rows_path(data: str, split: str, rows: str | Path | None) -> Path:
-    path = Path(rows) if rows else split_dir(dataset_name(data), split) / "eval.parquet"
+    path = Path(rows) if rows else split_dir(data, split) / "eval.parquet"
     if not path.is_file():
         raise Refusal(f"{path} is missing; run `make data DATA={data} SPLIT={split}` first")
     return path
