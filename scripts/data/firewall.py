@@ -124,7 +124,7 @@ def check_pairs(rows: Rows, selection: Selection, pairs: Pairs) -> Check:
     """Rejected answers must come from training rows: neither from evaluation nor from validation."""
     if not pairs.count:
         raise Refusal(
-            "there is no DPO pair: no two people of a training cell differ; take dpo out of `outputs`"
+            "there is no pair: no two people of a training cell differ; take dpo and kto out of `outputs`"
         )
     drawn = pairs.rejected[pairs.rejected >= 0]
     outside = np.flatnonzero(selection.part != TRAINING)

@@ -28,6 +28,7 @@ from common.readers import read_json
 from common.tables import text_table
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
 from scripts.data.register import STAGES
+from scripts.data.settings import PAIRED
 
 KEYS = {
     "rows": ("study_id", "sample_id"),
@@ -207,7 +208,7 @@ def audit_folder(folder: Path, split: str) -> list[Check]:
     train = pl.concat(sides.values())
     identical = config["identical_prompts"] == "count" or split == "participant"
     checks = compare_sides(train, evaluation, split, identical)
-    pairs = next((side for path, side in sides.items() if path.stem == "dpo"), None)
+    pairs = next((side for path, side in sides.items() if path.stem in PAIRED), None)
     answers = next((side for path, side in sides.items() if path.stem == "sft"), pairs)
     if pairs is not None and answers is not None:
         checks.append(audit_rejected(pairs, answers))

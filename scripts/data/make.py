@@ -41,7 +41,7 @@ from scripts.data.pairs import build_pairs, pair_counts
 from scripts.data.register import register
 from scripts.data.rows import Contents, PromptNotes
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, refuse_empty_side, select
-from scripts.data.settings import DataSettings, load_settings
+from scripts.data.settings import PAIRED, DataSettings, load_settings
 from scripts.data.shorten import shortened_texts
 from scripts.data.source import open_source
 from scripts.data.splits import generate
@@ -93,7 +93,7 @@ def make_data(
         firewall.drop_identical(selection, read_prompts(contents, workers).hashes)
     refuse_empty_side(selection, split, only_side(split, settings))
     checks = firewall.check_keys(rows, selection, split)
-    if "dpo" in settings.outputs and np.any(selection.part == TRAINING):
+    if set(PAIRED) & set(settings.outputs) and np.any(selection.part == TRAINING):
         pairs = build_pairs(rows, selection.part == TRAINING, settings.pairs, settings.seed)
         checks.append(firewall.check_pairs(rows, selection, pairs))
         contents = replace(contents, pairs=pairs)

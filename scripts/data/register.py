@@ -12,7 +12,7 @@ from common.paths import dataset_name, root
 from common.readers import read_json
 from scripts.data.settings import DataSettings
 
-STAGES = ("sft", "sft_reasoning", "sft_validation", "dpo")  # the training files that there can be
+STAGES = ("sft", "sft_reasoning", "sft_validation", "dpo", "kto")  # the training files that there can be
 
 
 def index_path() -> Path:
@@ -53,6 +53,8 @@ def entry(folder: str, name: str, settings: DataSettings) -> dict[str, Any]:
         columns["messages"] = "conversations"
     if name == "dpo":
         columns |= {"chosen": "chosen", "rejected": "rejected"}
+    if name == "kto":
+        columns |= {"kto_tag": "kto_tag"}
     found: dict[str, Any] = {"file_name": f"{folder}/{name}.{settings.format}", "columns": columns}
     if settings.form == "sharegpt":
         found["formatting"] = "sharegpt"

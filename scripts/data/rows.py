@@ -223,7 +223,10 @@ def training_rows(frame: pl.DataFrame, name: str, settings: DataSettings) -> pl.
     answers = [pl.col("response").cast(pl.String).alias("output")]
     off_scale = pl.col("off_scale")
     keys = list(map(pl.col, KEYS))
-    if name == "dpo":
+    if name == "kto":
+        frame, tag = tagged_answers(frame.filter("paired")), pl.col("kto_tag")
+        keys = [tag, *keys, pl.col("rejected_sample_id")]
+    elif name == "dpo":
         answers = [answers[0].alias("chosen"), pl.col("rejected_response").cast(pl.String).alias("rejected")]
         off_scale = off_scale | pl.col("rejected_off_scale")
         keys.append(pl.col("rejected_sample_id"))
@@ -235,6 +238,17 @@ def training_rows(frame: pl.DataFrame, name: str, settings: DataSettings) -> pl.
         answers = [(pl.col("reasoning") + "\n\nAnswer: " + answers[0]).alias("output")]
     system = pl.lit(SYSTEM_PROMPT).alias("system")
     return frame.select(system, *_turns(answers, settings), *keys, off_scale)
+
+
+def tagged_answers(frame: pl.DataFrame) -> pl.DataFrame:
+    """Two rows a pair, for KTO: the person's own answer, tagged true, and the other's, tagged false."""
+    return frame.with_columns(
+        response=pl.concat_list(
+            pl.col("response").cast(pl.Int64), pl.col("rejected_response").cast(pl.Int64)
+        ),
+        off_scale=pl.concat_list("off_scale", "rejected_off_scale"),
+        kto_tag=pl.lit([True, False], dtype=pl.List(pl.Boolean)),
+    ).explode("response", "off_scale", "kto_tag")
 
 
 def has_reasoning() -> pl.Expr:

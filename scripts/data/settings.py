@@ -9,7 +9,8 @@ from common.paths import root
 from common.prompts import Order
 from common.settings import Section, read_settings
 
-Output = Literal["sft", "sft_reasoning", "dpo"]
+Output = Literal["sft", "sft_reasoning", "dpo", "kto"]
+PAIRED = ("dpo", "kto")  # outputs that set a person's answer against another's
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -17,6 +17,7 @@ from scripts.training.recipe import DATASET
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
 SAMPLED_CHUNKS = 8
 SLICE = 2000  # rows of a parquet file or a JSON array, likewise
+RARE = ("kto", "sft_reasoning")  # our data sets that a setting asks for
 REMEDY = "run `make data` with the same DATA and SPLIT first"
 
 
@@ -39,9 +40,12 @@ def find(name: str) -> DataSet:
     folder = root() / "data"
     info = read_json(folder / "dataset_info.json", REMEDY)
     if not isinstance(info, dict) or name not in info:
-        raise Refusal(
-            f"data/dataset_info.json has no data set {name!r}; {REMEDY}, or add an entry of your own"
+        ours = DATASET.fullmatch(name)
+        setting = (
+            f"put {ours[1]} into `outputs` of the data settings and " if ours and ours[1] in RARE else ""
         )
+        remedy = f"{setting}{REMEDY}, or add an entry of your own"
+        raise Refusal(f"data/dataset_info.json has no data set {name!r}; {remedy}")
     entry = info[name]
     if not isinstance(entry, dict) or not isinstance(entry.get("columns", {}), dict):
         raise Refusal(f"data/dataset_info.json: the entry {name!r} is broken; see data/README.md")

@@ -51,6 +51,7 @@ def make_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
                 "output": str(answer),
                 "study_id": "abcde",
                 "sample_id": number,
+                "participant": number // 4,
             }
         )
     return made
@@ -66,11 +67,19 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
             "instruction": row["instruction"],
             "chosen": row["output"],
             "rejected": str(8 - int(str(row["output"]))),
+            "study_id": row["study_id"],
+            "participant": row["participant"],
         }
         for row in made
         if row["output"] != "4"
     ]
-    for name, lines in {"sft": made, "sft_validation": made[:20], "dpo": pairs}.items():
+    tagged = [
+        {"system": pair["system"], "instruction": pair["instruction"], "output": pair[key], "kto_tag": tag}
+        for pair in pairs
+        for key, tag in (("chosen", True), ("rejected", False))
+    ]
+    written = {"sft": made, "sft_validation": made[:20], "dpo": pairs, "kto": tagged}
+    for name, lines in written.items():
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_held_out(place / "validation.parquet", made[:20])
     info = {
@@ -78,6 +87,16 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
         for name in ("sft", "sft_validation")
     }
     info["sample_study_dpo"] = {"file_name": "sample/study/dpo.jsonl", "ranking": True, "columns": PAIRS}  # type: ignore[dict-item]
+    info["sample_study_kto"] = {
+        "file_name": "sample/study/kto.jsonl", "columns": COLUMNS | {"kto_tag": "kto_tag"},
+    }  # type: ignore[dict-item]  # fmt: skip
+    # A data set of the user's own, as instruction sets are: one JSON array, no system prompt, no keys.
+    instructions = [
+        {"instruction": f"What is {number} plus {number}?", "input": "", "output": f"It is {2 * number}."}
+        for number in range(60)
+    ]
+    (folder / "data" / "my_instructions.json").write_text(json.dumps(instructions, indent=1))
+    info["my_instructions"] = {"file_name": "my_instructions.json"}
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info))
 
 

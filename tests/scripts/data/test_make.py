@@ -185,13 +185,13 @@ def test_every_form_is_read_by_llamafactory_as_the_rows_that_were_meant():
     for form in ("alpaca", "sharegpt"):
         for format in ("jsonl", "parquet"):
             for order in ("persona-first", "stimulus-first"):
-                outputs = ("sft", "sft_reasoning", "dpo")
+                outputs = ("sft", "sft_reasoning", "dpo", "kto")
                 folder = made(form=form, format=format, order=order, outputs=outputs)
                 for name in (*outputs, "sft_validation"):
                     arguments = DataArguments(
                         dataset=f"small_study_{name}", dataset_dir="data", overwrite_cache=True
                     )
-                    stage = "rm" if name == "dpo" else "sft"
+                    stage = {"dpo": "rm", "kto": "kto"}.get(name, "sft")
                     loaded = _get_merged_dataset(arguments.dataset, model, arguments, training, stage=stage)
                     _check_loaded(loaded, folder, name, form, format, order)
 
@@ -208,6 +208,9 @@ def _check_loaded(loaded, folder, name, form, format, order):
         answers = [str(row["response"])]
         if name == "dpo":
             answers.append(str(ROWS[line["study_id"], line["rejected_sample_id"]]["response"]))
+        if name == "kto":  # LLaMA-Factory puts the answer first where it is wanted, else second
+            other = str(ROWS[line["study_id"], line["rejected_sample_id"]]["response"])
+            answers = [answers[0], ""] if line["kto_tag"] else ["", other]
         if name == "sft_reasoning":
             answers = [f"{row['reasoning']}\n\nAnswer: {row['response']}"]
         assert [message["content"] for message in got["_response"]] == answers

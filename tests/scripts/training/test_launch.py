@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.training import launch, record
+from scripts.training import launch, planning, record
 from scripts.training.preflight import Preflight
 from scripts.training.request import Machines
 from tests.helpers.training_data import RECIPE, REPOSITORY, make_workplace
@@ -200,6 +200,45 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(workplace):
     out = run(workplace, "learning_rate=1e30", "max_grad_norm=0", "output_dir=nan", check=False)
     assert "error: training failed:" in out and "at step" in out
     assert not (workplace / RUNS / "nan/run.json").exists()
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("kto", {"dataset": "sample_study_kto"}),
+        ("pt", {"packing": True, "cutoff_len": 256}),
+        ("dpo", {"dataset": "sample_study_dpo", "pref_loss": "orpo"}),
+        (
+            "dpo",
+            {
+                "dataset": "sample_study_dpo", "pref_loss": "simpo", "val_size": 0.2, "eval_strategy": "steps",
+                "eval_steps": 2,
+            },
+        ),
+        (
+            "sft",
+            {
+                "dataset": "sample_study_sft,my_instructions", "mix_strategy": "interleave_under",
+                "interleave_probs": "0.7,0.3", "trust_remote_code": True, "learning_rate": "1e-3",
+            },
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_stage_and_mixture_trains_from_a_recipe_of_that_stage(workplace, monkeypatch, stage, changes):
+    monkeypatch.chdir(workplace)
+    recipe = RECIPE | {"stage": stage, "max_steps": 3, "output_dir": f"{stage}-{len(str(changes))}"} | changes
+    (workplace / "stage.yaml").write_text(yaml.safe_dump(recipe))
+    run = launch.train(stage, recipe="stage.yaml")
+    assert run.steps == 3 and run.losses["loss"].drop_nulls().is_finite().all()
+    if "val_size" in changes:
+        assert run.losses["eval_loss"].drop_nulls().len() >= 1
+    if "interleave_probs" in changes:
+        shares = {one["dataset"]: one["share"] for one in run.record.tokens["train"]["datasets"]}
+        assert 0.5 < shares["sample_study_sft"] < 0.9 and run.record.notes[0].startswith("learning_rate")
+        plan = planning.plan(stage, recipe="stage.yaml", gpus=1)
+        assert plan.tokens.source.startswith("measured")
 
 
 @pytest.mark.whole

@@ -1,6 +1,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from common.errors import Refusal
@@ -19,6 +20,13 @@ def inside(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
 
 
+MIXED = {
+    "dataset": "sample_study_sft,my_instructions",
+    "mix_strategy": "interleave_under",
+    "interleave_probs": "0.8,0.2",
+}
+
+
 def recipe(**changes):
     return resolve({**RECIPE, **changes}, "sample", "study", "tiny", str(changes.get("stage", "sft")))
 
@@ -30,7 +38,18 @@ def of_llamafactory(settings, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"stage": "dpo", "dataset": "sample_study_dpo"}, {"neat_packing": True, "packing": True}],
+    [
+        {},
+        {"stage": "dpo", "dataset": "sample_study_dpo"},
+        {"stage": "kto", "dataset": "sample_study_kto"},
+        {"stage": "pt"},
+        {"stage": "pt", "packing": False},
+        {"neat_packing": True, "packing": True},
+        {"dataset": "sample_study_sft,my_instructions"},
+        {"max_samples": 30},
+        MIXED,
+        MIXED | {"mix_strategy": "interleave_over"},
+    ],
     ids=str,
 )
 def test_the_tokens_are_llamafactorys_own_to_the_id(changes, tmp_path):
@@ -42,6 +61,70 @@ def test_the_tokens_are_llamafactorys_own_to_the_id(changes, tmp_path):
     assert len(ours) == len(theirs) and set(ours.column_names) == set(theirs.column_names)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine == other
+
+
+def test_a_mixture_says_whose_share_is_what():
+    folder = tokens.tokenise(recipe(**MIXED), 1)
+    train = json.loads((folder / "tokens.json").read_text())["train"]
+    ours, others = train["datasets"]
+    assert (ours["dataset"], others["dataset"]) == ("sample_study_sft", "my_instructions")
+    assert ours["used"] + others["used"] == train["sequences"] and ours["share"] + others["share"] == 1
+    assert 0.65 < ours["share"] < 0.92 and others["rows"] == 60
+    lengths = np.load(folder / "train_lengths.npy")
+    assert len(lengths) == train["sequences"] and lengths.sum() == train["tokens"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"stage": "dpo", "dataset": "sample_study_dpo"}], ids=str)
+def test_val_size_holds_whole_people_out(changes, monkeypatch):
+    settings = recipe(val_size=0.3, **changes)
+    parts = tokens.parts_of(settings)
+    people = {
+        side: {
+            row["participant"]
+            for row in map(dict, rows.first_rows(part.data, 1000))
+            if part.held_out.takes(row, 0)
+        }
+        for side, (part,) in parts.items()
+    }
+    assert people["train"] and people["validation"] and not people["train"] & people["validation"]
+    counts = json.loads((tokens.tokenise(settings, 1) / "tokens.json").read_text())
+    whole = json.loads((tokens.tokenise(recipe(**changes), 1) / "tokens.json").read_text())
+    assert counts["train"]["rows"] + counts["validation"]["rows"] == whole["train"]["rows"]
+    assert 0.1 < counts["validation"]["rows"] / whole["train"]["rows"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dataset": "sample_study_dpo"}, "holds pairs"),
+        ({"stage": "kto"}, "trains on answers with a kto_tag"),
+        ({"dataset": "other"}, "or add an entry of your own"),
+        ({"dataset": "broken"}, "the entry 'broken' is broken"),
+        ({"dataset": "hub"}, "names no file_name"),
+        ({"dataset": "folder"}, "is missing or no file"),
+        ({"dataset": "columns"}, "has a row without what its entry"),
+        (
+            {"model_name_or_path": "outputs/nothing/here"},
+            "the tokenizer of outputs/nothing/here can't be had",
+        ),
+        ({"model_name_or_path": "data/dataset_info.json"}, "is a file; name the model's folder"),
+    ],
+)
+def test_data_and_models_that_can_not_be_read_are_one_line(changes, says, workplace, monkeypatch):
+    file = workplace / "data/dataset_info.json"
+    before = file.read_text()
+    odd = {
+        "broken": 5, "hub": {"hf_hub_url": "me/data"}, "folder": {"file_name": "sample"},
+        "columns": {"file_name": "my_instructions.json", "columns": {"prompt": "question"}},
+    }  # fmt: skip
+    file.write_text(json.dumps(json.loads(before) | odd))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    try:
+        with pytest.raises(Refusal, match=says) as refused:
+            tokens.tokenise(recipe(**changes), 1)
+    finally:
+        file.write_text(before)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_loss_is_on_the_answer_and_the_end_of_turn_alone():
