@@ -131,8 +131,6 @@ def run_arguments(
         "disable_tqdm": True,
         "overwrite_output_dir": checkpoint is None,
     }
-    for key in ("val_size", "interleave_probs", "mix_strategy", "max_samples"):  # the tokens hold them
-        arguments.pop(key, None)
     if checkpoint:
         arguments["resume_from_checkpoint"] = str(checkpoint)
     if not ready.cuda and not ready.recipe.get("deepspeed"):  # DeepSpeed finds the CPU by itself
