@@ -212,8 +212,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(workplace):
         (
             "dpo",
             {
-                "dataset": "sample_study_dpo", "pref_loss": "simpo", "val_size": 0.2, "eval_strategy": "steps",
-                "eval_steps": 2,
+                "dataset": "sample_study_dpo", "pref_loss": "simpo", "val_size": 0.2, "eval_steps": 2,
+                "eval_strategy": "steps",
             },
         ),
         (
