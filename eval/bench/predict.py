@@ -1,6 +1,6 @@
 """What exact mode costs: against sampled answers, and with and without reading shared beginnings once.
 
-    python -m eval.bench.predict [--model outputs/models/tiny] [--people 64] [--repeats 3]
+    socrates bench predict -- [--model outputs/models/tiny] [--people 64] [--repeats 3]
 
 Seven questions a person, on a scale of 1-7 and on one of 0-100, persona first and stimulus first. A
 sampled answer is two tokens (a number and the end of the turn), the least that it can be; the prompt is
@@ -104,9 +104,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     if not Path(args.model).is_dir():
-        raise Refusal(
-            f"the model {args.model} is missing; `python -m scripts.sample.models` makes the tiny ones"
-        )
+        raise Refusal(f"the model {args.model} is missing; `socrates data tiny` makes the tiny ones")
     model = LocalModel(args.model, LocalSettings())
     print(f"{args.model} on {model.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     orders: tuple[Order, ...] = ("persona-first", "stimulus-first")

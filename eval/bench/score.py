@@ -1,6 +1,6 @@
 """Time scoring on a large synthetic data set, and compare with a plain scipy loop.
 
-    python -m eval.bench.score [--predictions 3000000] [--cells 6000] [--replicates 1000]
+    socrates bench score -- [--predictions 3000000] [--cells 6000] [--replicates 1000]
 
 Answers on 1-7, 0-1 and 0-100 scales in 200 studies; each person answers six questions, and a model
 predicts each answer with one sampled answer. Measured: the distances alone, and the whole of scoring but

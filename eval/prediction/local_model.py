@@ -144,8 +144,8 @@ def _load(path: str, settings: LocalSettings) -> tuple[Any, Any]:
     if path.startswith((".", "/", "outputs/")) and not local.is_dir():
         makers = {
             "dpo": "`make train-dpo`",
-            "tiny": "`python -m scripts.sample.models`",
-            "tiny-qwen": "`python -m scripts.sample.models`",
+            "tiny": "`socrates data tiny`",
+            "tiny-qwen": "`socrates data tiny`",
         }
         maker = makers.get(local.name, "`make train-sft`")
         raise Refusal(f"the model folder {path} is missing; {maker} makes it, or give another --model")

@@ -1,6 +1,6 @@
 """Measure the converter on data in the real proportions, against the floor and the plain ways.
 
-    python -m scripts.bench.convert [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
+    socrates bench convert -- [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
 
 Generates 210 studies, 5,998 cells and 400,491 people (fewer people and rows with smaller --rows), then
 runs each way in a process of its own: whole time with start and sync, peak memory of the process (and

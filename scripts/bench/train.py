@@ -1,6 +1,6 @@
 """Measure what training's settings cost, as ratios within one run on this machine.
 
-    python -m scripts.bench.train                       # tiny model, on a CPU or a GPU
+    socrates bench train --                       # tiny model, on a CPU or a GPU
 
 Prints: tokenising by LLaMA-Factory's own path against ours; batches padded, packed (`neat_packing`)
 and grouped by length; one process against two; and whether packing leaves the loss of every answer

@@ -1,6 +1,6 @@
 """Make the synthetic sample: a population of known answer distributions, in SocSci210's exact layout.
 
-    python -m scripts.sample.draw [--seed N] [--out FOLDER]
+    socrates data sample [--seed N]
 
 Writes to `data/sample/source/` (as a whole, or not at all):
 
@@ -32,7 +32,6 @@ predictions, so that `eval` can score a perfect model.
 Same seed, same bytes.
 """
 
-import argparse
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +42,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import run_cli
 from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import source_dir
 from common.prompts import DEMOGRAPHIC_FIELDS, user_prompt
@@ -266,15 +264,3 @@ def source_sums() -> list[str]:
         *(common / f"{m}.py" for m in ("prompts", "scale")),
     ]
     return [sha256_file(path) for path in sources]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seed", type=int, default=SEED, help=f"what is drawn (default {SEED})")
-    parser.add_argument("--out", type=Path, help="default data/sample/source")
-    options = parser.parse_args()
-    print(make_sample(options.seed, options.out))
-
-
-if __name__ == "__main__":
-    run_cli(main)
