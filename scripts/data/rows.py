@@ -153,7 +153,7 @@ class Sections:
     def _checked(self, name: str, column: pa.Array, start: int) -> pa.Array:
         source = self.contents.source
         if name == "demographic":
-            column = demographic_column(column, source.demographic)
+            column = demographic_column(column, start, source)
         check_utf8(column, name, start, source)
         if name == "prompt":
             check_filled(column, name, start, source)

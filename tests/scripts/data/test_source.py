@@ -1,5 +1,8 @@
 """Opening a folder in the hub's layout: what can't be trusted is refused by name."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +10,7 @@ import pytest
 
 from common.errors import Refusal
 from scripts.data.facts import narrow, read_rows
-from scripts.data.source import check_text, open_source
+from scripts.data.source import check_text, check_utf8, demographic_column, open_source
 from tests.helpers.small_source import small_rows, write_source
 
 
@@ -189,3 +192,131 @@ def test_invalid_utf8_is_refused(tmp_path):
     raw = pa.array([b"fine", b"\xff\xfe broken"]).view(pa.string())
     with pytest.raises(Refusal, match="`prompt` is not valid UTF-8"):
         check_text(pa.RecordBatch.from_arrays([raw], ["prompt"]), ("prompt",), 0, source)
+
+
+def _swapped(source: Path, name: str, change) -> Path:
+    """Replace a column of the first shard."""
+    shard = source / "data/train-00000-of-00002.parquet"
+    table = pq.read_table(shard)
+    place = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(place, name, change(table[name].combine_chunks())), shard)
+    return source
+
+
+def _with_field(column: pa.StructArray, name: str, values: pa.Array) -> pa.StructArray:
+    fields = {field.name: column.field(field.name) for field in column.type} | {name: values}
+    return pa.StructArray.from_arrays(list(fields.values()), list(fields))
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.string_view(), pa.large_string()])
+@pytest.mark.parametrize("name", ["stimuli", "prompt", "study_id"])
+def test_texts_may_be_stored_as_bytes_or_views(tmp_path, kind, name):
+    plain = read_rows(open_source(write_source(tmp_path / "a")))
+    source = open_source(_swapped(write_source(tmp_path / "d"), name, lambda column: column.cast(kind)))
+    assert read_rows(source).items.texts == plain.items.texts
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_healthy_shards_are_read_in_every_encoding(tmp_path, encoding):
+    plain = read_rows(open_source(write_source(tmp_path / "a")))
+    folder = write_source(tmp_path / "d")
+    for shard in (folder / "data").iterdir():
+        texts = dict.fromkeys(("study_id", "stimuli", "prompt"), encoding)
+        pq.write_table(pq.read_table(shard), shard, use_dictionary=False, column_encoding=texts)
+    assert read_rows(open_source(folder)).items.texts == plain.items.texts
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
+        (lambda n: 34.0, pa.float64(), "int64"),
+        (lambda n: float("nan") if n % 2 else 34.0, pa.float64(), "int64"),
+        (lambda n: 34.5, pa.float32(), "double"),
+        (lambda n: 34, pa.uint64(), "int64"),
+        (lambda n: b"34", pa.binary(), "string"),
+        (lambda n: "34", pa.string_view(), "string"),
+        (lambda n: True, pa.bool_(), "string"),
+        (lambda n: None, pa.null(), "int64"),
+    ],
+)
+def test_a_demographic_field_keeps_its_number_or_becomes_text(tmp_path, values, kind, stored):
+    def change(column):
+        return _with_field(column, "age", pa.array([values(n) for n in range(len(column))], kind))
+
+    source = open_source(_swapped(write_source(tmp_path / "d"), "demographic", change))
+    assert str(source.demographic.field("age").type) == stored
+    for section in source.sections(10**6):
+        for start, batch in source.read(section, ["demographic"], 10**6):
+            column = demographic_column(batch.column("demographic"), start, source)
+            first = column.field("age")[0].as_py()
+            wanted = {"int64": {34, None}, "double": {34.5}, "string": {"34", "true"}}[stored]
+            assert start or first in wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        (pa.array([[1]] * 192), "`demographic.age` is list"),
+        (pa.array([{"a": 1}] * 192), "`demographic.age` is struct"),
+        (pa.array([b"\xff"] * 192), "row 0: a field of `demographic` is no text"),
+        (
+            pa.array([1] * 191 + [2**63], pa.uint64()),
+            "row 191: a field of `demographic` is no text or 64-bit",
+        ),
+        (pa.array([b"\xff"] * 192).view(pa.string()), "`demographic` is not valid UTF-8"),
+    ],
+)
+def test_a_demographic_field_that_is_no_value_is_refused_in_a_line(tmp_path, values, cause):
+    source = _swapped(write_source(tmp_path / "d"), "demographic", lambda c: _with_field(c, "age", values))
+    with pytest.raises(Refusal, match=cause):
+        opened = open_source(source)
+        for section in opened.sections(10**6):
+            for start, batch in opened.read(section, ["demographic"], 10**6):
+                check_utf8(
+                    demographic_column(batch.column("demographic"), start, opened),
+                    "demographic",
+                    start,
+                    opened,
+                )
+
+
+def test_fields_and_columns_that_appear_twice_are_refused(tmp_path):
+    def twice(column):
+        fields = [column.field(0), column.field(0)]
+        return pa.StructArray.from_arrays(fields, ["age", "age"])
+
+    with pytest.raises(Refusal, match="the field age twice"):
+        open_source(_swapped(write_source(tmp_path / "d"), "demographic", twice))
+    folder = write_source(tmp_path / "e")
+    shard = folder / "data/train-00000-of-00002.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table.append_column("response", table["response"]), shard)
+    with pytest.raises(Refusal, match="the column response twice"):
+        open_source(folder)
+
+
+def test_what_is_no_shard_is_ignored_or_refused(tmp_path):
+    folder = write_source(tmp_path / "d")
+    (folder / "data/._train-00000-of-00002.parquet").write_bytes(b"\0")
+    assert len(open_source(folder).files) == 2
+    odd = folder / "data/train-x.parquet"
+    odd.mkdir()
+    with pytest.raises(Refusal, match="is a folder, not a parquet file"):
+        open_source(folder)
+    odd.rmdir()
+    os.mkfifo(odd)
+    with pytest.raises(Refusal, match="is no file, not a parquet file"):
+        open_source(folder)
+    odd.unlink()
+    odd.symlink_to("nowhere")
+    with pytest.raises(Refusal, match="links to nothing"):
+        open_source(folder)
+    odd.unlink()
+    (folder / "data/test-00000-of-00001.parquet").write_bytes(b"")
+    with pytest.raises(Refusal, match=r"several parts \(test, train\)"):
+        open_source(folder)
+
+
+def test_blank_text_is_refused_by_row(tmp_path):
+    with pytest.raises(Refusal, match="row 5: `stimuli` is empty"):
+        read_rows(open_source(write_source(tmp_path / "d", changed(stimuli=" \n\u2003"))))
