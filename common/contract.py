@@ -161,6 +161,7 @@ class RunRecord(Record):
 
     schema_version: Literal[2] = Field(2, alias="schema")
     inputs: str
+    files: dict[str, dict[str, Any]] = Field(default_factory=dict)
     layout: dict[str, Any]
     arguments: dict[str, Any]
     notes: list[str] = []

@@ -113,15 +113,3 @@ def file_stamp(path: str | os.PathLike[str]) -> list[Any]:
     """Name, size and modification time: enough to see that an input changed, without reading gigabytes."""
     stat = Path(path).stat()
     return [Path(path).name, stat.st_size, stat.st_mtime_ns]
-
-
-def up_to_date(record: str | os.PathLike[str], inputs: str) -> bool:
-    """True if `record` (JSON written last by a step) holds the fingerprint `inputs` under "inputs".
-
-    A step calls this first, says that nothing was to do, and ends; every step writes its record last,
-    so a record's existence means that all its outputs are whole.
-    """
-    try:
-        return bool(json.loads(Path(record).read_text())["inputs"] == inputs)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

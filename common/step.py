@@ -83,7 +83,10 @@ class Step:
 
 
 def describe(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files in `folder`, by name: what a record lists under `files`."""
+    """Size and SHA-256 of files in `folder`, by name: what a record lists under `files`.
+
+    A record may leave the sum out where files are too large to be read each time.
+    """
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
         for name in names
@@ -91,8 +94,10 @@ def describe(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def unchanged(path: Path, recorded: dict[str, Any]) -> bool:
-    """True if a file has the size and SHA-256 that `describe` recorded."""
-    return path.stat().st_size == recorded["bytes"] and sha256_file(path) == recorded["sha256"]
+    """True if a file has the size, and the SHA-256 if there is one, that `describe` recorded."""
+    if path.stat().st_size != recorded["bytes"]:
+        return False
+    return "sha256" not in recorded or sha256_file(path) == recorded["sha256"]
 
 
 def lock_path(target: Path) -> Path:

