@@ -184,17 +184,6 @@ def split_mappings(seed: int) -> dict[str, Any]:
     }
 
 
-def as_sample_ids(mapping: Mapping[str, Any], rows: pa.Table, column: str) -> dict[str, Any]:
-    """The other reading of a released mapping: the sample_ids of the rows whose `column` is listed."""
-    listed: dict[str, Any] = {study: {"train": [], "eval": []} for study in mapping}
-    side = {(study, n): part for study, parts in mapping.items() for part in parts for n in parts[part]}
-    keys = zip(*(rows[name].to_pylist() for name in ("study_id", column, "sample_id")), strict=True)
-    for study, number, sample_id in keys:
-        if (study, number) in side:
-            listed[study][side[study, number]].append(sample_id)
-    return listed
-
-
 def draw_sample(seed: int) -> tuple[pa.Table, pa.Table, pa.Table]:
     """All studies: the rows, the items' truths, the rows' truths."""
     drawn = [draw_study(study, index, seed) for index, study in enumerate(STUDIES)]

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, PROMPT_FIELDS, user_prompt
 from common.scale import KINDS
 from scripts.sample.answers import latent_support, ordered_distribution
-from scripts.sample.draw import SEED, as_sample_ids, draw_study, main, make_sample, split_mappings
+from scripts.sample.draw import SEED, draw_study, make_sample, split_mappings
 from scripts.sample.people import draw_people
 from scripts.sample.studies import FORMS, FRAMES, PROPOSALS, STUDIES
 
@@ -154,6 +155,17 @@ def test_the_mappings_have_the_released_shape(folder: Path, rows: pl.DataFrame) 
             assert parts["eval"]
 
 
+def as_sample_ids(mapping: Mapping[str, Any], rows: pa.Table, column: str) -> dict[str, Any]:
+    """The other reading of a released mapping: the sample_ids of the rows whose `column` is listed."""
+    listed: dict[str, Any] = {study: {"train": [], "eval": []} for study in mapping}
+    side = {(study, n): part for study, parts in mapping.items() for part in parts for n in parts[part]}
+    keys = zip(*(rows[name].to_pylist() for name in ("study_id", column, "sample_id")), strict=True)
+    for study, number, sample_id in keys:
+        if (study, number) in side:
+            listed[study][side[study, number]].append(sample_id)
+    return listed
+
+
 def test_a_mapping_can_be_given_as_sample_ids() -> None:
     study = STUDIES[5]
     table, _, _ = draw_study(study, 5, SEED)
@@ -264,13 +276,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_answers(
     assert not other["response"].equals(same["response"])
 
 
-def test_a_second_run_has_nothing_to_do_and_a_lost_file_is_made_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["sample", "--out", str(folder)])
-    main()
-    assert "nothing to do" in capsys.readouterr().out
+def test_a_second_run_has_nothing_to_do_and_a_lost_file_is_made_again(folder: Path) -> None:
+    assert "nothing to do" in str(make_sample(SEED, folder))
     (folder / "metadata" / "task_mapping.json").unlink()
-    main()
-    assert "answers of" in capsys.readouterr().out
+    assert "answers of" in str(make_sample(SEED, folder))
     assert (folder / "metadata" / "task_mapping.json").is_file()
