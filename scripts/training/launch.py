@@ -25,7 +25,7 @@ from scripts.training import choose, folders, process, record
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection
-from scripts.training.rules import refuse_problems
+from scripts.training.rules import refuse_missing, refuse_problems
 from scripts.training.tokens import cache_path, tokenise
 
 
@@ -64,6 +64,7 @@ def launch(request: RunRequest) -> record.Run:
 
     recipe, folder = request.resolved, request.folder
     refuse_problems(recipe, request.path)
+    refuse_missing(recipe, request.path)
     learned = run_inputs(recipe)
     inputs = fingerprint([learned, asdict(request.select)]) if request.select else learned
     step = Step(folder / record.NAME, inputs)

@@ -10,7 +10,7 @@ from scripts.training import memory
 from scripts.training.checking import check
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import RunRequest
-from scripts.training.rules import missing_packages
+from scripts.training.rules import refuse_missing
 
 GPU_KEYS = ("bf16", "fp16", "pure_bf16", "tf32")  # on most CPUs training is in 32 bits
 
@@ -29,8 +29,7 @@ def preflight(request: RunRequest) -> Preflight:
     """Check a request against this machine. Raises `Refusal`; nothing is written."""
     recipe = dict(request.resolved)
     notes = check(recipe, request.path)
-    for problem in missing_packages(recipe):
-        raise Refusal(f"{request.path}: {problem}")
+    refuse_missing(recipe, request.path)
     import torch
 
     cuda = torch.cuda.is_available()

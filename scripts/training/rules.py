@@ -328,6 +328,12 @@ def _wandb_login() -> bool:
     return bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "wandb" in netrc.read_text())
 
 
+def refuse_missing(recipe: Recipe, path: Path | str) -> None:
+    """Raise `Refusal` for the first package or login that the recipe needs and this machine lacks."""
+    for problem in missing_packages(recipe):
+        raise Refusal(f"{path}: {problem}")
+
+
 def refuse_problems(recipe: Recipe, path: Path | str) -> None:
     """Raise `Refusal` for the first thing that reading the recipe tells; nothing large is imported."""
     for problem in problems(recipe):

@@ -18,6 +18,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +73,7 @@ class Part(NamedTuple):
 class Job(NamedTuple):
     """One chunk of a data set, to be tokenised into one Arrow file."""
 
+    recipe: Recipe
     part: Part
     chunk: int
     take: int
@@ -140,12 +143,16 @@ def cache_path(recipe: Recipe) -> Path:
     return cache_dir() / f"{name}-{fingerprint(depends)[:16]}"
 
 
-_worker: dict[str, Tokeniser] = {}
+_ready: dict[str, Tokeniser] = {}  # of this process: loading one takes seconds
 
 
-def _start_worker(recipe: Recipe) -> None:
+def _tokeniser(recipe: Recipe) -> Tokeniser:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is faster than threads
-    _worker["tokeniser"] = Tokeniser(recipe)
+    key = fingerprint(recipe)
+    if key not in _ready:
+        _ready.clear()
+        _ready[key] = Tokeniser(recipe)
+    return _ready[key]
 
 
 def _encode_chunk(job: Job) -> tuple[list[int], int]:
@@ -157,7 +164,7 @@ def _encode_chunk(job: Job) -> tuple[list[int], int]:
         examples = [row for number, row in enumerate(examples) if held_out.takes(row, number)]
     if not examples:
         return [], 0
-    columns, lengths = _worker["tokeniser"].encode(examples, job.part.data.entry, job.pack)
+    columns, lengths = _tokeniser(job.recipe).encode(examples, job.part.data.entry, job.pack)
     table = pa.table({key: pa.array(values, _arrow_type(key)) for key, values in columns.items()})
     if table.num_rows:
         with pa.OSFile(str(job.target), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
@@ -179,13 +186,13 @@ def _arrow_type(column: str) -> Any:
     )
 
 
-def _jobs(part: Part, pack: bool, folder: Path, first: int) -> Iterator[Job]:
+def _jobs(recipe: Recipe, part: Part, pack: bool, folder: Path, first: int) -> Iterator[Job]:
     """The chunks of a data set, until `part.most` rows are taken; files are numbered from `first`."""
     left = UNLIMITED if part.most is None else part.most
     for chunk in range(rows.count_chunks(part.data.file)):
         if left <= 0:
             return
-        yield Job(part, chunk, left, pack, folder / f"data-{first + chunk:05}.arrow")
+        yield Job(recipe, part, chunk, left, pack, folder / f"data-{first + chunk:05}.arrow")
         if part.most is not None:
             left -= len(rows.read_chunk(part.data.file, chunk))
 
@@ -201,17 +208,17 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
         return folder
     workers = workers or len(os.sched_getaffinity(0))
     parts = parts_of(recipe)
-    _start_worker(recipe)  # here first: what is wrong with model or template is one line, not a pool's
+    tokeniser = _tokeniser(recipe)  # here first: what is wrong with model or template is one line
     ours = [part for part in parts["train"] if part.data.is_ours]
     for part in ours or parts["train"]:  # a further data set's rows are never asked by the evaluator
-        refuse_differences(_worker["tokeniser"], part.data, str(recipe["model_name_or_path"]))
+        refuse_differences(tokeniser, part.data, str(recipe["model_name_or_path"]))
     counts: dict[str, Any] = {}
     chunks = sum(rows.count_chunks(part.data.file) for group in parts.values() for part in group)
     with atomic_path(folder) as partial, contextlib.ExitStack() as stack:
         partial.mkdir()
         run: Callable[..., Any] = map
         if min(workers, chunks - 2) > 1:  # a process takes seconds to start
-            run = stack.enter_context(_pool(workers, recipe)).imap
+            run = stack.enter_context(_processes(workers))
         for name, group in parts.items():
             counts[name] = _tokenise_part(run, recipe, name, group, partial, quiet)
         write_json(partial / "dataset_dict.json", {"splits": list(parts)})
@@ -219,15 +226,28 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
     return folder
 
 
-def _pool(workers: int, recipe: Recipe) -> Any:
-    """Processes that tokenise. Ctrl-C is for this one, which ends them; they inherit that they ignore it."""
-    if sys.platform == "win32":
-        return multiprocessing.get_context("spawn").Pool(workers, _start_worker, (recipe,))
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _processes(workers: int) -> Iterator[Callable[..., Any]]:
+    """A `map` over processes. Ctrl-C is for this one only, which ends them; one that dies is a `Refusal`."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+    def run(function: Callable[..., Any], jobs: list[Job]) -> Iterator[Any]:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.map(function, jobs)  # the processes that start here inherit the mask
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     try:
-        return multiprocessing.get_context("spawn").Pool(workers, _start_worker, (recipe,))
+        yield run
+    except BrokenProcessPool:
+        raise Refusal(
+            "a process that tokenises was killed (was main memory full?); give fewer with --workers"
+        ) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for process in multiprocessing.active_children():
+            process.kill()
+        pool.shutdown(cancel_futures=True)
 
 
 def _tokenise_part(
@@ -244,7 +264,7 @@ def _tokenise_part(
     all_lengths: list[Any] = []
     files: list[str] = []
     for part in group:
-        jobs = list(_jobs(part, pack, folder / name, len(files)))
+        jobs = list(_jobs(recipe, part, pack, folder / name, len(files)))
         results = _progress(run(_encode_chunk, jobs), f"tokenising {part.data.name}", len(jobs), quiet)
         chunks = list(zip(jobs, results, strict=True))
         lengths = np.array([length for _, (found, _) in chunks for length in found], dtype=np.int32)

@@ -1,5 +1,10 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +12,7 @@ import pytest
 from common.errors import Refusal
 from scripts.training import llamafactory, rows, tokens
 from scripts.training.recipe import resolve
-from tests.helpers.training_data import RECIPE, make_rows, make_workplace, write_data
+from tests.helpers.training_data import RECIPE, REPOSITORY, make_rows, make_workplace, write_data
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,52 @@ def test_the_tokens_are_llamafactorys_own_to_the_id(changes, tmp_path):
     assert len(ours) == len(theirs) and set(ours.column_names) == set(theirs.column_names)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine == other
+
+
+INTERRUPTED = """
+import sys
+from common.errors import run_cli
+from scripts.training import rows, tokens
+from tests.scripts.training.test_tokens import recipe
+rows.CHUNK = 2_000  # many chunks, so that processes start
+run_cli(lambda: print(tokens.tokenise(recipe(seed=int(sys.argv[1])), 3)))
+"""
+
+
+@pytest.mark.parametrize("victim", ["group", "worker"])
+def test_an_interrupt_or_a_dead_worker_ends_tokenising_with_one_line(workplace, victim):
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(len(victim))], cwd=workplace, env=env, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    workers: list[int] = []
+    while len(workers) < 3:  # as soon as they exist, in the middle of their imports
+        assert process.poll() is None
+        time.sleep(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [int(child) for child in children if b"spawn_main" in _command_line(child)]
+    if victim == "group":  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    lines = [
+        line for line in err.splitlines() if "accelerator" not in line and not line.startswith("tokenising")
+    ]
+    assert process.returncode == (130 if victim == "group" else 2) and len(lines) == 1, err
+    assert ("stopped" if victim == "group" else "--workers") in lines[0]
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(workers[1], 0)
+            time.sleep(0.05)
+
+
+def _command_line(process_id):
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_mixture_says_whose_share_is_what():
