@@ -1,20 +1,43 @@
-"""Remove one split's data sets, checkpoints and scores: what `make data` to `make report` made.
+"""Remove one split's data sets, checkpoints and scores, or what killed runs left half-written.
 
 The source of a built-in data set stays (fetching it again takes long), and so do the tiny models.
 """
 
 import shutil
 
+from common.errors import Refusal
+from common.files import PARTIAL, remove_partial
 from common.paths import dataset_name, output_dir, root, split_dir
+from common.step import running
 
 
 def clean(data: str, split: str) -> list[str]:
-    """Remove what was made of a split; one line for each folder."""
+    """Remove what was made of a split; one line a folder. Raises `Refusal` while a step writes there."""
     tokens = (root() / "outputs" / "tokenised").glob(f"{dataset_name(data)}_{split}_*")
+    folders = [split_dir(data, split), output_dir(data, split), *tokens]
+    if busy := [step for folder in folders for step in running(folder)]:
+        raise Refusal(f"a run is writing {busy[0]}; wait for it or stop it before you clean")
     lines = []
-    for folder in (split_dir(data, split), output_dir(data, split), *tokens):
+    for folder in folders:
         there = folder.exists()
         if there:
             shutil.rmtree(folder)
         lines.append(f"{folder}: {'removed' if there else 'nothing to do'}")
     return lines
+
+
+def clean_partial() -> list[str]:
+    """Remove what killed runs left half-written anywhere; one line each. What a living run writes stays.
+
+    Predictions that a later run would have continued (`.parts`) go, too.
+    """
+    removed = []
+    for name in ("data", "outputs", "metadata"):
+        top = root() / name
+        for folder in sorted({path.parent for path in top.rglob(f".*{PARTIAL}*")}):
+            removed += remove_partial(folder)
+        for parts in sorted(top.rglob(".parts")):
+            if not running(parts.parent):
+                shutil.rmtree(parts)
+                removed.append(parts)
+    return [f"{path}: removed" for path in removed] or ["nothing to do: no run left anything half-written"]

@@ -234,10 +234,14 @@ def export(
 
 @app.command()
 def clean(
-    data: Data,
-    split: Split,
+    data: Annotated[str | None, Flag(help="sample, socsci210 or a folder (make: DATA)")] = None,
+    split: Annotated[str | None, Flag(help="which split (make: SPLIT)")] = None,
+    partial: Annotated[bool, Flag("--partial", help="only what killed runs left half-written")] = False,
 ) -> None:
-    """Remove a data set's split: its data sets, checkpoints and scores."""
-    from scripts.clean import clean as remove
+    """Remove a data set's split (its data sets, checkpoints and scores), or leftovers of killed runs."""
+    from scripts import clean as remove
 
-    print("\n".join(remove(data, split)))
+    if not partial and (data is None or split is None):
+        raise Refusal("clean removes one split: give --data and --split, or --partial")
+    lines = remove.clean_partial() if partial else remove.clean(str(data), str(split))
+    print("\n".join(lines))
