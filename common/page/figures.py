@@ -276,7 +276,9 @@ def bar_plots(
             axes.bar(places + offset, 100 * np.asarray(shares), 0.8 / len(names), color=colours[index % 4])
         axes.set_title(_short(title, 34))
         step = -(-len(answers) // 11)
-        axes.set_xticks(places[::step], [_short(answer, 12) for answer in answers[::step]])
+        axes.set_xticks(
+            places[::step], [name if "\n" in name else _short(name, 12) for name in answers[::step]]
+        )
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     patches = [matplotlib.patches.Patch(color=colours[index % 4]) for index in range(len(names))]

@@ -1,5 +1,6 @@
 """The page of one simulation, its figures, and its summary on the command line."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from eval.simulation.tables import Z95, planned_people
 TEMPLATE = Path(__file__).parent / "templates" / "simulation.html.j2"
 MOST_LINES = 24  # in a figure of effects; the table has all
 MOST_PANELS = 8  # arms in a figure of distributions
+MUCH = 0.1  # share of probability off the scale, or of unread answers, from which a warning is due
+LARGE_ORDER = 0.2  # standard deviations that reversing labels may move answers without a warning
+MOST_LABELS = 5  # answers that are drawn with their labels
 TEN_BINS = 21  # scales with more answers are drawn in ten bins
 Json = dict[str, Any]
 
 
 def summary(record: SimulationRecord) -> Iterator[str]:
-    """A few lines for the terminal: every effect (up to MOST_LINES), and how far to trust it."""
+    """A few lines for the terminal: warnings, every effect (up to MOST_LINES), and how far to trust it."""
+    for warning in warnings(record):
+        yield f"warning: {warning}"
     for row in record.effects[:MOST_LINES]:
         calibrated = observed = ""
         if row.calibrated is not None:
@@ -34,7 +40,35 @@ def summary(record: SimulationRecord) -> Iterator[str]:
             f"{label(row)}: {page.signed(row.estimate, 2)} (sampling error only: "
             f"{_between(row.conf_low, row.conf_high)}){calibrated}{observed}"
         )
+    for arm in () if record.effects else record.arms[:MOST_LINES]:
+        ends = _between(arm.conf_low, arm.conf_high)
+        yield f"{asked(arm)}: {page.num(arm.estimate, 2)} (sampling error only: {ends})"
     yield trust_sentence(record.trust)
+
+
+def warnings(record: SimulationRecord) -> list[str]:
+    """What must be known before any number is believed: for the top of the page and of the terminal."""
+    sentences = []
+    for outcome, mass in record.off_scale.items():
+        if mass > MUCH:
+            hardly = ": this model hardly answers such questions, and the rest says little" * (mass > 0.5)
+            sentences.append(
+                f"{page.percent(mass, 1)} of the model's probability lies outside the answer scale of "
+                f"{outcome}; that part was left out{hardly}"
+            )
+    if record.failed > MUCH * record.predicted:
+        share = page.percent(record.failed / record.predicted)
+        sentences.append(f"{share} of the model's answers couldn't be read and were left out")
+    if record.trust.likeness:
+        sentences += [f"unlike what was evaluated: {text}" for text in record.trust.likeness.warnings]
+    for row in record.order_effects:
+        if abs(row.estimate_sd or 0) > LARGE_ORDER:
+            sentences.append(
+                f"reversing the labels of {row.outcome} moves its recoded answers by "
+                f"{page.signed(row.estimate_sd, 1)} standard deviations: this model answers by the number "
+                "more than by its label, and effects averaged over both orders come out too small"
+            )
+    return sentences
 
 
 def asked(row: Any) -> str:
@@ -72,17 +106,23 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def headline(record: SimulationRecord) -> str:
-    """What the first effect says."""
-    if not record.effects:
+    """What the first effect says; of a poll, what the first outcome says."""
+    if record.effects:
+        row = record.effects[0]
+        text = f"{label(row)}: a predicted effect of {page.signed(row.estimate, 2)}"
+        if row.calibrated is None:
+            return f"{text}. How wrong this model usually is isn't known here."
+        careful = ", if it is like these experiments: see the warnings" * bool(warnings(record))
+        return (
+            f"{text}. Going by the model's errors in evaluated experiments, a study of this size will find "
+            f"{_between(row.calibrated_low, row.calibrated_high)} (95%){careful}."
+        )
+    if record.arm_count > 1 or not record.arms:
         return "No arm got enough simulated people for an effect."
-    row = record.effects[0]
-    text = f"{label(row)}: a predicted effect of {page.signed(row.estimate, 2)}"
-    if row.calibrated is None:
-        return f"{text}. How wrong this model usually is isn't known here."
-    return (
-        f"{text}. Going by the model's errors in known experiments, a study of this size will find "
-        f"{_between(row.calibrated_low, row.calibrated_high)} (95%)."
-    )
+    arms = [arm for arm in record.arms if arm.outcome == record.arms[0].outcome]
+    most = max(arms, key=lambda arm: arm.estimate or 0)
+    ends = _between(most.conf_low, most.conf_high)
+    return f"{asked(most)}: {page.num(most.estimate, 2)} is predicted ({ends} with sampling error alone)."
 
 
 def draw(record: SimulationRecord) -> dict[str, Figure]:
@@ -107,6 +147,7 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
             (outcome, shown[f"answers-{number}"]) for number, outcome in enumerate(_outcomes(record), 1)
         ],
         headline=headline(record),
+        warnings=warnings(record),
         trust=trust_sentence(record.trust),
         tables={
             "effects": effect_rows(record),
@@ -115,6 +156,7 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
             "power": power_rows(record),
             "pilot": pilot_rows(record),
             "order": order_rows(record),
+            "nearest": nearest_rows(record),
         },
     )
 
@@ -149,6 +191,9 @@ def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
     cells = [row for row in record.cells if row.outcome == outcome]
     answers = sorted({row.answer for row in cells})
     bins, names = _bins(answers)
+    labels = {row.answer: row.label for row in cells if row.label}
+    if labels and len(answers) <= MOST_LABELS:
+        names = [f"{answer}\n{_wrapped(labels.get(answer, ''))}" for answer in answers]
     panels: dict[str, dict[str, Any]] = {}
     for arm in list(dict.fromkeys(row.arm for row in cells))[:MOST_PANELS]:
         rows = [row for row in cells if row.arm == arm]
@@ -161,6 +206,11 @@ def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
         panels = {arm: {"people": [0.0] * len(names)} | series for arm, series in panels.items()}
     axis = "answer" if len(answers) <= TEN_BINS else "answer, in ten bins from"
     return figures.bar_plots(panels, names, axis)
+
+
+def _wrapped(text: str) -> str:
+    """A label in two short lines at most."""
+    return textwrap.fill(text, 11, max_lines=2, placeholder="…")
 
 
 def _bins(answers: list[int]) -> tuple[dict[int, int], list[str]]:
@@ -229,7 +279,7 @@ def arm_rows(record: SimulationRecord) -> list[Json]:
             "arm": {"text": f"{asked(row)}: {row.arm}"},
             "mean": {
                 "text": page.num(row.estimate, 2),
-                "note": f"± {page.num(row.std_error, 2)}",
+                "note": _between(row.conf_low, row.conf_high),
                 "sort": row.estimate,
             },
             "sd": page.num(row.sd, 2),
@@ -260,10 +310,10 @@ def power_rows(record: SimulationRecord) -> list[Json]:
             "effect": {"text": label(row)},
             "planned": page.percent(row.power),
             "needed": {"text": _needed(row.people_needed), "sort": row.people_needed},
-            "planned_calibrated": page.percent(row.power_calibrated),
-            "needed_calibrated": {
-                "text": page.DASH if row.calibrated is None else _needed(row.people_needed_calibrated),
-                "sort": row.people_needed_calibrated,
+            "assurance": page.percent(row.assurance),
+            "assured": {
+                "text": page.DASH if row.calibrated is None else _needed(row.people_assured),
+                "sort": row.people_assured,
             },
             "smallest": page.num(row.smallest_effect, 2),
         }
@@ -303,4 +353,17 @@ def order_rows(record: SimulationRecord) -> list[Json]:
             "se": page.num(row.std_error, 3),
         }
         for row in record.order_effects
+    ]
+
+
+def nearest_rows(record: SimulationRecord) -> list[Json]:
+    """The table of the evaluated studies whose words are most alike."""
+    return [
+        {
+            "study": study.study,
+            "similarity": page.num(study.similarity, 2),
+            "pairs": study.pairs,
+            "sign": page.percent(study.sign_agreement),
+        }
+        for study in (record.trust.likeness.nearest if record.trust.likeness else ())
     ]

@@ -7,11 +7,15 @@ equal variances has S = 2 * variance; so the effect size that goes in is |effect
 """
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import norm
+from scipy.stats import t as student
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 POWER, ALPHA = 0.8, 0.05
+STEPS = 400  # equally likely true effects over which assurance averages
 MOST = 10_000_000  # more people than that per arm is "none"
 
 
@@ -51,6 +55,45 @@ def smallest_effect(spread: float, people: float, within: bool = False) -> float
         return None
     solved = _test(within).solve_power(None, **{_count(within): people}, alpha=ALPHA, power=POWER)
     return float(solved) * math.sqrt(spread if within else spread / 2)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is believed of a true effect: t-distributed around `centre` with `scale` and `df`."""
+
+    centre: float
+    scale: float
+    df: float
+
+    def quantiles(self) -> np.ndarray:
+        """float64 (STEPS,): equally likely true effects, turned so that the centre is positive."""
+        middle = (np.arange(STEPS) + 0.5) / STEPS
+        return abs(self.centre) + self.scale * student.ppf(middle, self.df)
+
+
+def assurance(belief: Belief, spread: float, people: float) -> float | None:
+    """The chance that a study finds an effect in the believed direction (5%, two-sided): the mean power.
+
+    It averages over what the true effect may be, so unlike power it can't be raised beyond the chance that
+    the effect has this direction at all (O'Hagan, Stevens and Campbell 2005). spread: S above. people: per
+    arm (within: in all). None where answers don't vary or there is no effect.
+    """
+    if spread <= 0 or not belief.centre:
+        return None
+    reached = norm.cdf(belief.quantiles() / math.sqrt(spread / people) - norm.isf(ALPHA / 2))
+    return float(reached.mean())
+
+
+def people_assured(belief: Belief, spread: float) -> int | None:
+    """People per arm (within: in all) for 80% assurance; None if no number up to MOST suffices."""
+    most = assurance(belief, spread, MOST)
+    if most is None or most < POWER:
+        return None
+    low, high = 2, MOST
+    while low < high:  # assurance rises with n
+        middle = (low + high) // 2
+        low, high = (low, middle) if (assurance(belief, spread, middle) or 0) >= POWER else (middle + 1, high)
+    return low
 
 
 def _count(within: bool) -> str:

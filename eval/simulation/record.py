@@ -44,7 +44,13 @@ class ArmRow(Record):
     estimate: float | None
     """predicted mean, in points of the answer scale (or share, 0 to 1)"""
     std_error: float | None
-    """standard error from the number of simulated people"""
+    """of the study as planned and of having simulated only so many people"""
+    std_error_simulation: float | None
+    """of having simulated only so many people"""
+    conf_low: float | None
+    """95% interval that holds sampling error alone"""
+    conf_high: float | None
+    """95% interval that holds sampling error alone"""
     sd: float | None
     """predicted standard deviation of answers"""
     observed_n: int | None
@@ -111,10 +117,10 @@ class EffectRow(Record):
     """power of the study as planned to find the estimate (two-sided, 5%)"""
     people_needed: int | None
     """people per arm (within subjects: in all) for 80% power; empty: no number suffices"""
-    power_calibrated: float | None
-    """power of the study as planned to find the calibrated effect"""
-    people_needed_calibrated: int | None
-    """people for 80% power to find the calibrated effect"""
+    assurance: float | None
+    """chance that the study as planned finds an effect in the calibrated direction, whatever its true size"""
+    people_assured: int | None
+    """people per arm (within subjects: in all) for 80% assurance; empty: no number suffices"""
     smallest_effect: float | None
     """the effect that the study as planned detects with 80% power"""
     observed: float | None
@@ -261,6 +267,8 @@ class SimulationRecord(Tables):
     predicted: int
     failed: int
     off_scale_mass: float | None
+    off_scale: dict[str, float] = Field(default_factory=dict)
+    """mean probability outside the answer scale, by outcome"""
     design: Design
     every_arm: bool
     seed: int

@@ -290,6 +290,14 @@ def _header(job: Job, people: People, asked: pl.DataFrame, predictions: pl.DataF
         "predicted": len(predictions),
         "failed": int((predictions["answers"].list.len() == 0).sum()),
         "off_scale_mass": float(mass.mean(dtype=np.float64)) if len(mass) else None,
+        "off_scale": {
+            outcome: float(mean)
+            for outcome, mean in asked.select("outcome", mass=predictions["off_scale_mass"].cast(pl.Float64))
+            .drop_nulls()
+            .group_by("outcome", maintain_order=True)
+            .agg(pl.col("mass").mean())
+            .iter_rows()
+        },
         "design": file.design,
         "every_arm": bool(asked["assigned"].sum() < len(asked)),
         "seed": file.seed,

@@ -21,7 +21,14 @@ from eval.simulation.effects import (
     order_effects,
 )
 from eval.simulation.population import People, in_category
-from eval.simulation.power import people_needed, power_at, smallest_effect
+from eval.simulation.power import (
+    Belief,
+    assurance,
+    people_assured,
+    people_needed,
+    power_at,
+    smallest_effect,
+)
 from eval.simulation.real_answers import Observed, RealAnswers, values_of
 from eval.simulation.record import ArmRow, CellRow, EffectRow, OrderRow, PilotRow, SubgroupRow, Tables
 from eval.simulation.trust import Fit
@@ -108,16 +115,22 @@ def analyse(simulated: Simulated, fit: Fit | None) -> Tables:
 
 def _arms(measured: Measured) -> Iterator[ArmRow]:
     means, observed = measured.means, measured.observed
+    people = people_by_arm(measured.simulated.experiment.file.design, len(measured.simulated.arms))
     for index, arm in enumerate(measured.simulated.arms):
         asked = np.isfinite(means.mean[index])
+        mean, simulation = float(means.mean[index]), float(np.sqrt((means.influence[:, index] ** 2).sum()))
+        error = float(np.hypot(simulation, np.sqrt(means.variance[index] / people)))
         real = observed.answer[observed.arm == index] if observed else np.empty(0)
         several = len(real) > 1
         yield ArmRow(
             outcome=measured.outcome,
             measure=measured.measure,
             arm=arm,
-            estimate=float(means.mean[index]) if asked else None,
-            std_error=float(np.sqrt((means.influence[:, index] ** 2).sum())) if asked else None,
+            estimate=mean if asked else None,
+            std_error=error if asked else None,
+            std_error_simulation=simulation if asked else None,
+            conf_low=mean - Z95 * error if asked else None,
+            conf_high=mean + Z95 * error if asked else None,
             sd=float(means.sd[index]) if asked else None,
             observed_n=len(real) if several else None,
             observed=float(real.mean()) if several else None,
@@ -171,10 +184,11 @@ def effect_row(
     design = measured.simulated.experiment.file.design
     within, people = design.kind == "within", planned_people(design)
     reason = _uncalibrated(measured.measure, contrast, fit)
-    calibrated = low = high = None
+    calibrated = low = high = belief = None
     if fit is not None and reason is None:
         error = float(np.hypot(estimate.se_sampling, fit.slope * estimate.se_simulation))
         calibrated, low, high = (float(end) for end in fit.interval(estimate.value, estimate.sd, error))
+        belief = Belief(calibrated, float(fit.spread(estimate.value, estimate.sd)), fit.df)
     spread = estimate.spread
     return EffectRow(
         outcome=measured.outcome,
@@ -195,8 +209,8 @@ def effect_row(
         no_calibration=reason,
         power=power_at(estimate.value, spread, people, within),
         people_needed=people_needed(estimate.value, spread, within),
-        power_calibrated=None if calibrated is None else power_at(calibrated, spread, people, within),
-        people_needed_calibrated=None if calibrated is None else people_needed(calibrated, spread, within),
+        assurance=assurance(belief, spread, people) if belief else None,
+        people_assured=people_assured(belief, spread) if belief else None,
         smallest_effect=smallest_effect(spread, people, within),
         observed=observed[0] if observed else None,
         observed_std_error=observed[1] if observed else None,
@@ -208,6 +222,12 @@ def planned_people(design: Design) -> int:
     people = design.people if design.kind == "within" else design.people_per_arm
     assert people is not None  # checked when the file was read
     return people
+
+
+def people_by_arm(design: Design, arms: int) -> float:
+    """People of the planned study who see an arm."""
+    people = planned_people(design)
+    return people * (design.tasks or arms) / arms if design.kind == "within" else people
 
 
 def _uncalibrated(measure: str, contrast: Contrast, fit: Fit | None) -> str | None:

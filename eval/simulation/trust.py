@@ -68,12 +68,14 @@ class Fit:
         self, effect: np.ndarray | float, sd: np.ndarray | float, sampling_se: np.ndarray | float
     ) -> tuple[Any, Any, Any]:
         """Calibrated effect, low and high (95%), of what a study with this sampling error will observe."""
-        spread = np.sqrt(
-            (self.discrepancy * sd) ** 2 + (self.slope_se * effect) ** 2 + np.square(sampling_se)
-        )
+        spread = np.hypot(self.spread(effect, sd), sampling_se)
         centre = self.slope * effect
         reach = float(student.ppf((1 + LEVEL) / 2, self.df)) * spread
         return centre, centre - reach, centre + reach
+
+    def spread(self, effect: np.ndarray | float, sd: np.ndarray | float) -> Any:
+        """How far the true effect may be from the calibrated one: standard error, without sampling error."""
+        return np.hypot(self.discrepancy * sd, self.slope_se * effect)
 
 
 @dataclass(frozen=True)

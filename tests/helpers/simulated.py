@@ -34,6 +34,8 @@ LISTS = {"answers": pl.List(pl.Int64), "probs": pl.List(pl.Float32)}
 class StandIn:
     """A model that answers lower when the cost is named, more so for Republicans; in place of `predict`."""
 
+    off_scale = 0.01
+
     def __init__(self) -> None:
         self.calls = 0
 
@@ -47,7 +49,7 @@ class StandIn:
         self.calls += 1
         answers, probs = zip(*map(self.answer, rows.iter_rows(named=True)), strict=True)
         table = pl.DataFrame({"answers": answers, "probs": probs}, schema=LISTS)
-        table = table.with_columns(mode=pl.lit("exact"), off_scale_mass=pl.lit(0.01, pl.Float32))
+        table = table.with_columns(mode=pl.lit("exact"), off_scale_mass=pl.lit(self.off_scale, pl.Float32))
         counts = Counts(len(rows), {"exact": len(rows)}, 0, 0, 0, 0, 0.01)
         if options["folder"]:
             Path(options["folder"]).mkdir(parents=True, exist_ok=True)

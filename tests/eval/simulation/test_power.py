@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from eval.simulation.power import people_needed, power_at, smallest_effect
+from eval.simulation.power import Belief, assurance, people_assured, people_needed, power_at, smallest_effect
 
 
 def test_power_agrees_with_simulated_studies():
@@ -44,3 +44,23 @@ def test_no_effect_needs_no_number_and_no_variance_has_no_power():
 
 def test_the_smallest_detected_effect_has_80_percent_power():
     assert power_at(smallest_effect(2.0, 200), 2.0, 200) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_assurance_is_the_mean_power_over_what_the_effect_may_be():
+    rng = np.random.default_rng(0)
+    belief = Belief(0.3, 0.2, 8.0)
+    effects = belief.centre + belief.scale * rng.standard_t(belief.df, 4000)
+    n, variance = 150, 1.0
+    observed = rng.normal(effects, np.sqrt(2 * variance / n))
+    detected = (observed / np.sqrt(2 * variance / n) > 1.96).mean()
+    assert assurance(belief, 2 * variance, n) == pytest.approx(detected, abs=0.02)
+    assert assurance(belief, 2 * variance, n) < power_at(0.3, 2 * variance, n)
+
+
+def test_people_assured_is_the_smallest_number_that_suffices_and_none_where_the_direction_is_in_doubt():
+    belief = Belief(-0.5, 0.2, 12.0)
+    people = people_assured(belief, 2.0)
+    assert assurance(belief, 2.0, people) >= 0.8 > assurance(belief, 2.0, people - 1)
+    assert people_assured(Belief(0.1, 0.2, 12.0), 2.0) is None
+    assert people_assured(Belief(0.0, 0.2, 12.0), 2.0) is None
+    assert assurance(belief, 0.0, 100) is None

@@ -29,7 +29,7 @@ def test_without_an_evaluation_no_calibrated_interval_is_shown(workplace):
     assert simulation.effects["calibrated"].null_count() == len(simulation.effects)
     page = Path("out/simulation.html").read_text()
     assert "No calibrated interval: there is no evaluation of m to learn from" in page
-    assert "Needed at calibrated effect" not in page
+    assert "Needed for 80% assurance" not in page
 
 
 def test_with_an_evaluation_effects_are_shrunken_and_intervals_wider_than_sampling_error(workplace):
@@ -37,7 +37,8 @@ def test_with_an_evaluation_effects_are_shrunken_and_intervals_wider_than_sampli
     row = next(row for row in simulation.record.effects if row.outcome == "support")
     assert 0.3 < row.calibrated / row.estimate < 0.7
     assert row.calibrated_high - row.calibrated_low > row.conf_high - row.conf_low
-    assert row.people_needed_calibrated > row.people_needed
+    assert row.people_assured is None or row.people_assured > row.people_needed
+    assert row.assurance < row.power
     share = next(row for row in simulation.record.effects if row.outcome == "reason")
     assert share.calibrated is None and "choice" in share.no_calibration
     assert simulation.record.trust.coverage.studies == 6
@@ -184,6 +185,43 @@ def test_the_tables_and_figures_are_plain_files_for_other_programs(workplace, re
     shares = pl.read_csv("out/cells.csv").group_by("outcome", "arm").agg(pl.col("share").sum())["share"]
     assert np.allclose(shares, 1, atol=1e-5)
     assert {path.stem for path in Path("out").glob("*.svg")} == {"effects", "power", "answers-1", "answers-2"}
+
+
+POLL = """\
+outcomes:
+  news: {question: "Where?", scale: {kind: select-all, labels: [TV, Web]}}
+  trust: {question: "How far?", scale: {labels: [not at all, a little, a lot]}}
+design: {people: 800}
+"""
+
+
+def test_a_poll_of_one_group_gives_means_with_intervals_and_no_effects(workplace, real_figures):
+    Path("tax.yaml").write_text(POLL)
+    simulation = simulated()
+    assert simulation.effects.is_empty() and simulation.arms["arm"].unique().to_list() == ["everybody"]
+    assert simulation.arms["outcome"].to_list() == ["news: TV", "news: Web", "trust"]
+    row = simulation.record.arms[2]
+    planned = row.sd / np.sqrt(800)
+    assert row.conf_high - row.conf_low == pytest.approx(
+        2 * 1.96 * np.hypot(planned, row.std_error_simulation)
+    )
+    assert "news: TV: 0.50 is predicted" in str(simulation)
+    page = Path("out/simulation.html").read_text()
+    assert "Treatment effects" not in page and "Power" not in page and "a little" in page
+
+
+def test_a_model_whose_mass_is_off_the_scale_is_warned_of_at_the_top_of_page_and_terminal(
+    workplace, monkeypatch
+):
+    monkeypatch.setattr(run.predict, "off_scale", 0.78)
+    simulation = simulated()
+    first = str(simulation).splitlines()[1]
+    assert first.startswith(
+        "warning: 78.0% of the model's probability lies outside the answer scale of support"
+    )
+    masthead = Path("out/simulation.html").read_text().split("<nav")[0]
+    assert "78.0% of the model&#39;s probability" in masthead and "hardly answers" in masthead
+    assert simulation.record.off_scale == pytest.approx({"support": 0.78, "reason": 0.78})
 
 
 @needs_browser

@@ -37,7 +37,7 @@ def tables(**changes) -> Tables:
 
 def test_without_calibration_no_calibrated_number_is_given():
     (row,) = tables().effects
-    assert {row.calibrated, row.calibrated_low, row.people_needed_calibrated, row.power_calibrated} == {None}
+    assert {row.calibrated, row.calibrated_low, row.people_assured, row.assurance} == {None}
     assert row.no_calibration
     assert row.people_needed > 2
     assert row.conf_high - row.conf_low == pytest.approx(2 * 1.96 * row.std_error)
