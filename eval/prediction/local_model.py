@@ -6,17 +6,15 @@ selected from it and extended by more tokens; so a text that many rows share is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 
 from common.chat import PromptEncoder
 from common.errors import Refusal
-from common.readers import read_json
+from eval.prediction.checkpoint import load
 from eval.settings import LocalSettings
 
 # Logits held at once (positions x vocabulary), in float32: 256 MiB on a GPU; what a CPU's cache holds.
@@ -31,17 +29,13 @@ class State:
     valid: torch.Tensor  # bool (B, K): False where a shorter row was padded
     lengths: torch.Tensor  # int (B,)
 
-    @property
-    def all_valid(self) -> bool:
-        return bool(self.valid.all())
-
 
 class LocalModel:
     """Tokenizer, prompt encoder and model, on the best device there is."""
 
     def __init__(self, path: str, settings: LocalSettings) -> None:
         self.name, self.settings = path, settings
-        tokenizer, self.model = _load(path, settings)
+        tokenizer, self.model = load(path, settings)
         self.encoder = PromptEncoder(tokenizer, path)
         self.tokenizer = tokenizer
         self.device = self.model.device
@@ -52,15 +46,31 @@ class LocalModel:
         stops = self.model.generation_config.eos_token_id
         extra = stops if isinstance(stops, list) else [] if stops is None else [stops]
         self.stop_ids = torch.tensor(sorted({*self.encoder.stop_ids, *extra}), device=self.device)
-        self._check_head()
+        self._check_reading()
 
-    def _check_head(self) -> None:
-        """Refuse a model that does more to its logits than its output layer: they would come out wrong."""
-        ids = torch.tensor([self.encoder.encode([None], ["1"])[0]], device=self.device)
+    def _check_reading(self) -> None:
+        """Read one prompt: refuse ids without an embedding, damaged weights, and logits of another kind.
+
+        Logits come from the output layer alone; a model that does more to them would be read wrongly.
+        """
+        prompt = self.encoder.encode([None], ["1"])[0]
+        size = self.model.get_input_embeddings().weight.shape[0]
+        outside = [token for token in (*prompt, *self.stop_ids.tolist()) if not 0 <= token < size]
+        if outside:
+            raise Refusal(
+                f"{self.name}: its chat template or generation_config.json uses token {outside[0]}, and the "
+                f"model has {size} embeddings; copy tokenizer and settings of the base model"
+            )
+        ids = torch.tensor([prompt], device=self.device)
         with torch.inference_mode():
-            fast = self.head(self.body(input_ids=ids).last_hidden_state)
-            if not torch.allclose(fast.float(), self.model(input_ids=ids).logits.float(), atol=1e-2):
-                raise Refusal(f"{self.name}: logits of this architecture can't be read; use --backend server")
+            fast = self.head(self.body(input_ids=ids).last_hidden_state).float()
+            full = self.model(input_ids=ids).logits.float()
+        if not full.isfinite().all():
+            raise Refusal(
+                f"{self.name} computes values that aren't numbers; its weights diverged: train again"
+            )
+        if not torch.allclose(fast, full, atol=1e-2):
+            raise Refusal(f"{self.name}: logits of this architecture can't be read; use --backend server")
 
     def fits(self, prompt: Sequence[int], more: int) -> bool:
         """True if the prompt and `more` tokens lie within what the model can read."""
@@ -133,44 +143,3 @@ def _mask(valid: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     rows, width = len(valid), len(new)
     past = valid[:, None, None, :].expand(-1, 1, width, -1)
     return torch.cat([past, new[None, None].expand(rows, -1, -1, -1)], dim=3)
-
-
-def _load(path: str, settings: LocalSettings) -> tuple[Any, Any]:
-    """Tokenizer and model. CPU: float32; GPU: bfloat16 unless the settings say otherwise.
-
-    A folder that holds a LoRA adapter is merged into the base model that it names.
-    """
-    local = Path(path)
-    if path.startswith((".", "/", "outputs/")) and not local.is_dir():
-        makers = {
-            "dpo": "`make train-dpo`",
-            "tiny": "`socrates data tiny`",
-            "tiny-qwen": "`socrates data tiny`",
-        }
-        maker = makers.get(local.name, "`make train-sft`")
-        raise Refusal(f"the model folder {path} is missing; {maker} makes it, or give another --model")
-    cuda = torch.cuda.is_available()
-    device = settings.device if settings.device != "auto" else "cuda" if cuda else "cpu"
-    dtype = (
-        settings.dtype if settings.dtype != "auto" else "bfloat16" if device.startswith("cuda") else "float32"
-    )
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    adapter = local / "adapter_config.json"
-    remedy = "train it again, or give another --model"
-    base = read_json(adapter, remedy)["base_model_name_or_path"] if adapter.is_file() else path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-        if adapter.is_file():
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(
-            f"can't load the model {path}: {reason}; give a checkpoint folder or a hub id"
-        ) from None
-    return tokenizer, model.to(torch.device(device)).eval()
