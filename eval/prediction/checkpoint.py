@@ -59,13 +59,15 @@ def load(path: str, settings: LocalSettings, revision: str | None = None) -> tup
     if device == "cpu":
         _check_memory(base, expected, dtype)
     tokenizer = _tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base)
+    loaded: Any
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             base, config=config, dtype=dtype, attn_implementation="sdpa", use_safetensors=True,
             trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # transformers raises whatever a file makes it stumble over
         raise Refusal(f"can't load the model {base}: {_line(error)}; {AGAIN}") from None
+    model, report = loaded
     _check_report(base, report)
     _check_ids(folder, tokenizer, model)
     if adapter is not None:
