@@ -62,6 +62,7 @@ PREDICTIONS: dict[str, Any] = {
     "probs": pl.List(pl.Float32),
     "draws": pl.List(pl.Int64),
     "off_scale_mass": pl.Float32,
+    "unread_mass": pl.Float32,
     "n_requested": pl.Int32,
     "n_parsed": pl.Int32,
     "n_bare": pl.Int32,
@@ -177,6 +178,44 @@ class RunRecord(Record):
     peak_memory_bytes: int
     tokens: dict[str, Any]
     versions: dict[str, str]
+
+
+class PredictionCounts(Record):
+    """What a reader must know before trusting predictions. Replies: of rows that weren't computed exactly.
+
+    mean_off_scale_mass, mean_unread_mass: of the exact rows; None where there are none.
+    """
+
+    rows: int
+    rows_by_mode: dict[str, int]
+    rows_without_prediction: int
+    replies_requested: int
+    replies_parsed: int
+    replies_bare: int
+    mean_off_scale_mass: float | None
+    mean_unread_mass: float | None
+
+
+class PredictionsRecord(Record):
+    """predictions.json, the record of predictions that were made here.
+
+    depends_on: model files, rows (a SHA-256 of their file or table) and settings. usage: tokens that a
+    server counted in the last run, which began with `rows_resumed` rows done.
+    """
+
+    schema_version: Literal[2] = Field(2, alias="schema")
+    inputs: str
+    name: str
+    model: str
+    mode: str
+    backend: str
+    depends_on: dict[str, Any]
+    counts: PredictionCounts
+    seconds: float
+    rows_resumed: int
+    usage: dict[str, int] | None
+    versions: dict[str, str]
+    files: dict[str, dict[str, Any]]
 
 
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)

@@ -6,36 +6,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from common.contract import EVALUATION, ITEM, KEY, SCALE
 from common.errors import Refusal
 from common.readers import conform, read_parquet
 
-KEY = ("study_id", "sample_id")
-CELL = ("study_id", "condition_num", "task_num")
-ITEM = (*CELL, "item_num")
-SCALE = ("scale_kind", "scale_low", "scale_high", "scale_step", "scale_labels")
 PREDICTED = (*ITEM, "sample_id", "system", "prompt", *SCALE)  # what a prediction is made from
 SCORED = (*ITEM, "participant", "sample_id", "response", *SCALE, "demographic")  # what it is compared with
 NEVER_EMPTY = (*ITEM, "participant", "sample_id", "prompt", "response", "scale_kind")
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    **dict.fromkeys(ITEM, pl.Int64),
-    "study_id": pl.String,
-    "participant": pl.Int64,
-    "sample_id": pl.Int64,
-    "system": pl.String,
-    "prompt": pl.String,
-    "response": pl.Int64,
-    "scale_kind": pl.String,
-    "scale_low": pl.Int64,
-    "scale_high": pl.Int64,
-    "scale_step": pl.Int64,
-    "scale_labels": pl.List(pl.Struct({"value": pl.Int64, "label": pl.String})),
-    "demographic": pl.Struct,
-}
 _CONTRACT = "evaluation rows are described in data/README.md"
 
 
-def read_rows(path: str | Path, columns: Sequence[str] = tuple(SCHEMA)) -> pl.DataFrame:
-    """Evaluation rows in the file's order: those of SCHEMA's columns that are asked for.
+def read_rows(path: str | Path, columns: Sequence[str] = tuple(EVALUATION)) -> pl.DataFrame:
+    """Evaluation rows in the file's order: those of the contract's columns that are asked for.
 
     Raises `Refusal` for a file that is missing or not parquet, lacks a column or has one of another type,
     is empty, has empty values in a column of `NEVER_EMPTY`, or has a key twice.
@@ -43,13 +25,13 @@ def read_rows(path: str | Path, columns: Sequence[str] = tuple(SCHEMA)) -> pl.Da
     path = Path(path)
     if not path.exists():
         raise Refusal(f"{path} is missing; {_maker(path)}")
-    rows = read_parquet(path, {name: SCHEMA[name] for name in columns}, _CONTRACT)
+    rows = read_parquet(path, {name: EVALUATION[name] for name in columns}, _CONTRACT)
     return _checked(rows, str(path))
 
 
 def check_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """The columns of a table of rows, checked as `read_rows` does."""
-    rows = conform(rows, {name: SCHEMA[name] for name in columns}, "the table of rows", _CONTRACT)
+    rows = conform(rows, {name: EVALUATION[name] for name in columns}, "the table of rows", _CONTRACT)
     return _checked(rows, "the table of rows")
 
 

@@ -34,6 +34,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 LFS = b"version https://git-lfs.github.com/spec/"
 AGAIN = "copy or download it again, or give another model"
 MOST_EXPERTS = 4096
+LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # not max_window_layers, which may be anything
 Shapes = dict[str, list[int]]
 
 
@@ -83,7 +84,10 @@ def locate(path: str, revision: str | None = None) -> Path:
         if folder.exists():
             raise Refusal(f"{path} is a file; give the folder of a checkpoint, or a hub id")
     if path.startswith((".", "/", "~", "outputs/")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
-        raise Refusal(f"the model folder {path} is missing; train it first, or give another model")
+        raise Refusal(
+            f"the model folder {path} is missing; `make train-sft` and `make train-dpo` make runs, "
+            "`make tiny-models` the tiny models"
+        )
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=HUB_FILES))
     except GatedRepoError:
@@ -212,7 +216,7 @@ def _expected(folder: Path, config: Any, shapes: Shapes) -> int:
     """
     file = folder / "config.json"
     for name, number in config.get_text_config().to_dict().items():
-        if "layers" in name and isinstance(number, int) and number > len(shapes):
+        if LAYERS.fullmatch(name) and isinstance(number, int) and number > len(shapes):
             raise Refusal(f"{file}: {name} is {number}, and the weights are {len(shapes)} tensors; {AGAIN}")
         if "experts" in name and isinstance(number, int) and number > MOST_EXPERTS:
             raise Refusal(f"{file}: {name} is {number}, more than any model has; {AGAIN}")

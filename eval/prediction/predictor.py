@@ -1,33 +1,20 @@
 """A model and settings, and what they predict for rows: three modes and three back ends behind one class."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from common.contract import KEY, PREDICTIONS, SCALE
 from common.errors import Refusal
-from common.scale import Scale
+from common.scale import Scale, from_columns
 from eval.prediction.asking import Backend, Request, Sampling, row_seed
 from eval.prediction.modes import QUESTION, exact_record, sampled_record, verbalised_record
-from eval.rows import KEY, SCALE, check_rows
+from eval.rows import check_rows
 from eval.settings import Settings
 
 COLUMNS = (*KEY, "system", "prompt", *SCALE)
-_SCHEMA: dict[str, Any] = {
-    "study_id": pl.String,
-    "sample_id": pl.Int64,
-    "mode": pl.String,
-    "answers": pl.List(pl.Int64),
-    "probs": pl.List(pl.Float32),
-    "draws": pl.List(pl.Int64),
-    "off_scale_mass": pl.Float32,
-    "unread_mass": pl.Float32,
-    "n_requested": pl.Int32,
-    "n_parsed": pl.Int32,
-    "n_bare": pl.Int32,
-}
-PREDICTION_SCHEMA = pl.Schema(_SCHEMA)
 
 
 class Predictor:
@@ -41,7 +28,7 @@ class Predictor:
         self.backend = connect(model, self.settings)
 
     def predict(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """PREDICTION_SCHEMA, one row for each of `rows` (COLUMNS; others are ignored), in their order.
+        """`common.contract.PREDICTIONS`, one row for each of `rows` (COLUMNS at least), in their order.
 
         A row without a prediction has empty lists.
         """
@@ -50,7 +37,7 @@ class Predictor:
 
     def stream(self, rows: pl.DataFrame, done: Collection[int] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """(row number, record) of each row as it is predicted; those in `done` may be left out."""
-        scales = _scales(rows)
+        scales = from_columns(rows)
         requests = [
             Request(system, prompt, row_seed(self.settings.seed, study, sample))
             for system, prompt, study, sample in rows.select("system", "prompt", *KEY).iter_rows()
@@ -126,32 +113,14 @@ def reply_sampling(settings: Settings) -> Sampling:
 
 
 def as_table(rows: pl.DataFrame, records: dict[int, dict[str, Any]]) -> pl.DataFrame:
-    """The records (by row number) as PREDICTION_SCHEMA, in the order of their rows."""
+    """The records (by row number) as `common.contract.PREDICTIONS`, in the order of their rows."""
     numbers = sorted(records)
     keys = rows.select(KEY)[numbers]
-    values = pl.DataFrame([records[number] for number in numbers], schema=_values_schema())
-    return pl.concat([keys, values], how="horizontal").select(PREDICTION_SCHEMA.names())
-
-
-def _values_schema() -> dict[str, Any]:
-    return {name: kind for name, kind in PREDICTION_SCHEMA.items() if name not in KEY}
+    schema = {name: kind for name, kind in PREDICTIONS.items() if name not in KEY}
+    values = pl.DataFrame([records[number] for number in numbers], schema=schema)
+    return pl.concat([keys, values], how="horizontal").select(list(PREDICTIONS))
 
 
 def _numbers(rows: list[int], done: Collection[int]) -> set[int]:
     """The positions in `rows` of those that are done."""
     return {number for number, row in enumerate(rows) if row in done} if done else set()
-
-
-def _scales(rows: pl.DataFrame) -> list[Scale]:
-    """Each row's `Scale`, made once for every distinct one."""
-    scales: dict[Any, Scale] = {}
-
-    def scale(values: Iterable[Any]) -> Scale:
-        kind, low, high, step, labels = values
-        pairs = tuple((label["value"], label["label"]) for label in labels or ())
-        key = (kind, low, high, step, pairs)
-        if key not in scales:
-            scales[key] = Scale(kind, low, high, step or 1, pairs)
-        return scales[key]
-
-    return [scale(values) for values in rows.select(SCALE).iter_rows()]

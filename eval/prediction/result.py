@@ -1,34 +1,21 @@
 """What a prediction run gives back: the table, what a reader must know before trusting it, where it lies."""
 
 import html
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from common.contract import PredictionCounts
 from eval.prediction.store import TABLE
 
 MUCH = 0.5  # share of rows without a prediction, or of probability off the scale, from which a warning is due
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What a reader must know before trusting predictions. Replies: of rows that weren't computed exactly.
-
-    mean_off_scale_mass, mean_unread_mass: None where no row is exact (see `PREDICTION_SCHEMA`).
-    """
-
-    rows: int
-    rows_by_mode: dict[str, int]
-    rows_without_prediction: int
-    replies_requested: int
-    replies_parsed: int
-    replies_bare: int
-    mean_off_scale_mass: float | None
-    mean_unread_mass: float | None = None
+class Counts(PredictionCounts):
+    """The counts of a table, and what is to be said about them."""
 
     @classmethod
     def of(cls, table: pl.DataFrame) -> "Counts":
@@ -75,10 +62,6 @@ class Counts:
             said.append(f"only {share:.0%} of the replies could be read")
         return said
 
-    def as_dict(self) -> dict[str, Any]:
-        """For predictions.json."""
-        return asdict(self)
-
 
 def _mean(values: pl.Series) -> float | None:
     numbers = values.drop_nulls().to_numpy()
@@ -104,7 +87,7 @@ class Predictions:
 
     @cached_property
     def table(self) -> pl.DataFrame:
-        """One row for each evaluation row, in their order; the columns of `PREDICTION_SCHEMA`."""
+        """One row for each evaluation row, in their order; the columns of `common.contract.PREDICTIONS`."""
         if self.in_memory is not None:
             return self.in_memory
         assert self.folder

@@ -22,10 +22,10 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
+from common.contract import PredictionsRecord, read_record, write_record
 from common.errors import Refusal, run_cli
-from common.files import file_stamp, fingerprint, sha256_file, write_json
+from common.files import atomic_path, file_stamp, fingerprint, sha256_file
 from common.paths import output_dir, safe_name, split_dir
-from common.readers import read_json
 from common.step import Step, describe
 from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
 from eval.prediction.result import Counts, Predictions
@@ -77,29 +77,32 @@ def predict(
     with Step(folder / RECORD, inputs) as step:
         if step.done:
             store.forget()  # a kill may have come between the record and this
-            record = read_json(step.record, "delete it and run again")
-            return Predictions(name, Counts(**record["counts"]), folder, inputs, up_to_date=True)
-        more = _in_folder(_select(rows, settings), model, settings, store, pay)
-        table = store.read()
+            record = read_record(step.record, PredictionsRecord, "delete it and run again")
+            counts = Counts.model_validate(record.counts.model_dump())
+            return Predictions(name, counts, folder, inputs, up_to_date=True)
+        chosen = _select(rows, settings)
+        more = _in_folder(chosen, model, settings, store, pay)
+        table = store.read(len(chosen))
         counts = Counts.of(table)
         _refuse_nothing(counts, store)
         step.begin()
-        store.finish(table)
-        record = {
-            "inputs": inputs,
-            "files": describe(folder, [TABLE]),
-            "name": name,
-            "model": model,
-            "mode": settings.mode,
-            "backend": settings.backend,
-            "depends_on": described,
-            "counts": counts.as_dict(),
-            "seconds": round(time.monotonic() - started, 2),
-            "rows_resumed": more["resumed"],
-            "usage": more["usage"],
-            "versions": _versions(),
-        }
-        write_json(step.record, record)
+        with atomic_path(folder / TABLE) as partial:
+            table.write_parquet(partial, compression="zstd")
+        record = PredictionsRecord(
+            inputs=inputs,
+            name=name,
+            model=model,
+            mode=settings.mode,
+            backend=settings.backend,
+            depends_on=described,
+            counts=counts,
+            seconds=round(time.monotonic() - started, 2),
+            rows_resumed=more["resumed"],
+            usage=more["usage"],
+            versions=_versions(),
+            files=describe(folder, [TABLE]),
+        )
+        write_record(step.record, record)
         store.forget()
     return Predictions(name, counts, folder, inputs, **more)
 

@@ -5,22 +5,23 @@ from pathlib import Path
 
 import polars as pl
 
+from common.errors import Refusal
 from common.files import atomic_path
 
 TABLE, RECORD = "predictions.parquet", "predictions.json"
 
 
 class Store:
-    """The folder of one model's predictions; `inputs` is the fingerprint of what they depend on.
+    """The parts of one model's predictions; `inputs` is the fingerprint of what they depend on.
 
-    Parts lie in `.parts/<inputs>/` until all are there. So a run with other settings never takes them
-    for its own, and going back to the former settings finds them again. A part has a column `row` (the
-    row's number) and is named by its smallest; two parts never hold the same row.
+    They lie in `.parts/<inputs>/` until all are there. So a run with other settings never takes them for
+    its own, and going back to the former settings finds them again. A part has a column `row` (the row's
+    number) and is named by its smallest; two parts never hold the same row.
     """
 
     def __init__(self, folder: Path, inputs: str) -> None:
-        self.folder = folder
-        self.parts = folder / ".parts" / inputs[:16]
+        self.all = folder / ".parts"
+        self.parts = self.all / inputs[:16]
 
     def done(self) -> set[int]:
         """The numbers of the rows that are saved; a torn part is removed."""
@@ -38,16 +39,14 @@ class Store:
         with atomic_path(self.parts / f"{first:09d}.parquet") as partial:
             part.write_parquet(partial)
 
-    def read(self) -> pl.DataFrame:
-        """All parts as one table, in the order of their rows."""
-        parts = pl.concat([pl.read_parquet(path) for path in self.parts.glob("*.parquet")])
-        return parts.sort("row").drop("row")
-
-    def finish(self, table: pl.DataFrame) -> None:
-        """Write the table of all rows."""
-        with atomic_path(self.folder / TABLE) as partial:
-            table.write_parquet(partial, compression="zstd")
+    def read(self, rows: int) -> pl.DataFrame:
+        """All parts as one table of `rows` rows, in their order."""
+        parts = [pl.read_parquet(path) for path in self.parts.glob("*.parquet")]
+        table = pl.concat(parts).sort("row") if parts else pl.DataFrame({"row": []})
+        if table["row"].to_list() != list(range(rows)):
+            raise Refusal(f"{self.parts} doesn't hold each row once; remove it and run again")
+        return table.drop("row")
 
     def forget(self) -> None:
         """Remove all parts, those of other settings, too."""
-        shutil.rmtree(self.folder / ".parts", ignore_errors=True)
+        shutil.rmtree(self.all, ignore_errors=True)

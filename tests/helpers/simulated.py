@@ -49,8 +49,10 @@ class StandIn:
         self.calls += 1
         answers, probs = zip(*map(self.answer, rows.iter_rows(named=True)), strict=True)
         table = pl.DataFrame({"answers": answers, "probs": probs}, schema=LISTS)
-        table = table.with_columns(mode=pl.lit("exact"), off_scale_mass=pl.lit(self.off_scale, pl.Float32))
-        counts = Counts(len(rows), {"exact": len(rows)}, 0, 0, 0, 0, 0.01)
+        masses = {"off_scale_mass": pl.lit(self.off_scale, pl.Float32), "unread_mass": pl.lit(0, pl.Float32)}
+        replies = dict.fromkeys(("n_requested", "n_parsed", "n_bare"), pl.lit(None, pl.Int32))
+        table = table.with_columns(mode=pl.lit("exact"), **masses, **replies)
+        counts = Counts.of(table)
         if options["folder"]:
             Path(options["folder"]).mkdir(parents=True, exist_ok=True)
             table.write_parquet(options["folder"] / "predictions.parquet")

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from common.contract import PREDICTIONS
 from common.errors import Refusal
 from eval.prediction.asking import Masses
 from eval.prediction.modes import exact_record
-from eval.prediction.predictor import PREDICTION_SCHEMA, Predictor
+from eval.prediction.predictor import Predictor
 from eval.prediction.run import predict
 from eval.settings import LocalSettings, SampledSettings, Settings, VerbalisedSettings
 from tests.helpers.rows import make_rows
@@ -22,7 +23,7 @@ def settings(mode: str, **sections: object) -> Settings:
 def test_exact_mode_gives_every_admissible_answer_and_samples_open_items(model_folder: Path) -> None:
     rows = make_rows(28)
     table = Predictor(str(model_folder), settings("exact")).predict(rows)
-    assert table.schema == PREDICTION_SCHEMA
+    assert table.schema == pl.Schema(PREDICTIONS)
     assert table.select("study_id", "sample_id").equals(rows.select("study_id", "sample_id"))
     for kind, record in zip(rows["scale_kind"], table.iter_rows(named=True), strict=True):
         assert record["mode"] == ("sampled" if kind == "open" else "exact")

@@ -172,14 +172,30 @@ def test_a_table_of_rows_is_predicted_in_memory_or_kept_in_a_folder(
     assert not predict.predict(changed, model_folder, folder=tmp_path / "out").up_to_date
 
 
+def counts(**changes: Any) -> Counts:
+    """Counts of ten rows without anything wrong, but for the changes."""
+    good = dict.fromkeys(
+        ("rows_without_prediction", "replies_requested", "replies_parsed", "replies_bare"), 0
+    )
+    masses = {"mean_off_scale_mass": 0.1, "mean_unread_mass": 0.0}
+    return Counts(rows=10, **({"rows_by_mode": {"exact": 10}} | good | masses | changes))
+
+
 def test_a_result_prints_its_counts_and_warns_of_a_model_that_does_not_answer() -> None:
-    counts = Counts(10, {"exact": 9, "sampled": 1}, 8, 4, 1, 1, 0.997)
-    result = predict.Predictions("<b>base</b>", counts, in_memory=make_rows(1))
+    bad = counts(
+        rows_by_mode={"exact": 9, "sampled": 1},
+        rows_without_prediction=8,
+        replies_requested=4,
+        replies_parsed=1,
+        replies_bare=1,
+        mean_off_scale_mass=0.997,
+    )
+    result = predict.Predictions("<b>base</b>", bad, in_memory=make_rows(1))
     assert "99.7% of the model's probability lies off the answer scales" in str(result)
     assert "80% of the rows have no prediction" in str(result)
     assert "only 25% of the replies could be read" in str(result)
     assert "&lt;b&gt;base&lt;/b&gt;: 10 rows" in result._repr_html_()
-    assert Counts(10, {"exact": 10}, 0, 0, 0, 0, 0.1).warnings() == []
+    assert counts().warnings() == []
 
 
 def test_a_run_without_any_prediction_has_failed_and_keeps_nothing(
