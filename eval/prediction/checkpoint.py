@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from common.errors import Refusal
 from common.paths import root
 from common.readers import read_text
+from common.runs import earlier_adapters, how_to_get
 from eval.settings import LocalSettings
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.txt"]
@@ -48,11 +49,11 @@ def load(path: str, settings: LocalSettings, revision: str | None = None) -> tup
     transformers.logging.disable_progress_bar()
     folder = locate(path, revision)
     adapter = _read(folder / "adapter_config.json") if (folder / "adapter_config.json").is_file() else None
+    base, added = folder, dict[Path, Shapes]()
     if adapter is not None:
-        added = _weights(folder, "adapter_model")
+        adapters = [*earlier_adapters(folder), folder]  # each learned on top of those before it
+        added = {each: _weights(each, "adapter_model") for each in adapters}
         base = locate(_base_of(adapter, folder))
-    else:
-        added, base = {}, folder
     shapes = _weights(base, "model")
     config = _config(base)
     expected = _expected(base, config, shapes)
@@ -71,8 +72,8 @@ def load(path: str, settings: LocalSettings, revision: str | None = None) -> tup
     model, report = loaded
     _check_report(base, report)
     _check_ids(folder, tokenizer, model)
-    if adapter is not None:
-        model = _merge(model, folder, added)
+    for each, tensors in added.items():
+        model = _merge(model, each, tensors)
     return tokenizer, model.to(torch.device(device)).eval()
 
 
@@ -85,8 +86,7 @@ def locate(path: str, revision: str | None = None) -> Path:
             raise Refusal(f"{path} is a file; give the folder of a checkpoint, or a hub id")
     if path.startswith((".", "/", "~", "outputs/")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise Refusal(
-            f"the model folder {path} is missing; `make train-sft` and `make train-dpo` make runs, "
-            "`make tiny-models` the tiny models"
+            f"the model folder {path} is missing; {how_to_get(root() / path)} makes it, or give another model"
         )
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=HUB_FILES))
