@@ -38,7 +38,7 @@ def refused(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", ["two-arm", "two-by-two", "conjoint"])
 def test_the_worked_examples_are_accepted(name):
-    experiment = load_experiment(Path(__file__).parents[3] / "configs/experiments" / f"{name}.yaml")
+    experiment = load_experiment(Path(__file__).parents[2] / "configs/experiments" / f"{name}.yaml")
     assert experiment.contrasts
     for arm in experiment.arms:
         for outcome in experiment.scales:

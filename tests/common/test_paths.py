@@ -22,7 +22,7 @@ def test_a_folder_in_the_hubs_layout_gives_its_own_name(tmp_path: Path):
 
 
 def test_a_folder_that_is_not_there_is_refused_with_the_choices(tmp_path: Path):
-    with pytest.raises(Refusal, match=r"neither sample nor socsci210 nor a folder"):
+    with pytest.raises(Refusal, match=r"neither sample nor socsci210 nor an imported survey nor a folder"):
         dataset_name(str(tmp_path / "nowhere"))
 
 
