@@ -192,9 +192,8 @@ def _rows_per_second(words: list[str], home: Path, rows: int) -> float:
         line = [sys.executable, "-m", "socrates", "predict", *words, "--rows", str(home / "rows.parquet")]
         line += ["--max-rows", str(number), "--out", str(home / f"predictions-{time.monotonic_ns()}")]
         begun = time.monotonic()
-        done = subprocess.run(
-            line, cwd=home, env=os.environ | {"PYTHONPATH": REPOSITORY}, capture_output=True
-        )
+        environment = os.environ | {"SOCRATES_HOME": REPOSITORY, "PYTHONPATH": REPOSITORY}
+        done = subprocess.run(line, cwd=home, env=environment, capture_output=True)
         if done.returncode:
             raise Refusal(f"predicting failed: {done.stderr.decode().strip().splitlines()[-1]}")
         seconds[number] = time.monotonic() - begun
