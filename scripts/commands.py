@@ -48,6 +48,27 @@ def data_fetch(
     print(fetch(repo or REPO, revision or os.environ.get("REVISION") or REVISION, out))
 
 
+@data_app.command("import")
+def data_import(
+    survey: Annotated[Path, typer.Argument(help="a .csv, .xlsx, .sav, .dta or .parquet file")],
+    experiment: Annotated[Path | None, Flag(help="the experiment file, with its block `columns`")] = None,
+    out: Annotated[str | None, Flag(help="a name or a folder, default: the experiment's name")] = None,
+    draft: Annotated[bool, Flag("--sketch", help="print a first draft of the experiment file")] = False,
+    drop_unmapped: Annotated[bool, Flag("--drop-unmapped", help="leave out what maps to nothing")] = False,
+    keep_unfinished: Annotated[bool, Flag("--keep-unfinished", help="unfinished interviews, too")] = False,
+) -> None:
+    """A survey of one's own: data/<name>/source/, for `data make --data <name>`."""
+    from scripts.data import import_survey, sketch
+
+    if draft:
+        print(sketch(survey), end="")
+        return
+    if experiment is None:
+        raise Refusal("give the experiment file with --experiment; --sketch prints a first draft of one")
+    options = {"drop_unmapped": drop_unmapped, "keep_unfinished": keep_unfinished}
+    print(import_survey(survey, experiment, out=out, **options))
+
+
 @data_app.command("make")
 def data_make(
     data: Data = "sample",
@@ -67,11 +88,11 @@ def data_make(
 @data_app.command("split")
 def data_split(
     data: Data = "sample",
-    split: Split = "participant",
+    split: Annotated[str | None, Flag(help="study, task, condition or participant; default: all")] = None,
     seed: int = 0,
     eval_fraction: Annotated[float, Flag(help="the share that is unseen")] = 0.25,
     participants_fraction: Annotated[float, Flag(help="the share of training people that are kept")] = 1.0,
-    name: Annotated[str | None, Flag(help="the file's name, default <split>-seed<seed>")] = None,
+    name: Annotated[str | None, Flag(help="the file's name, default <split>")] = None,
 ) -> None:
     """A new seeded split: metadata/<dataset>/."""
     from scripts import make_splits

@@ -11,5 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "settings": ["DataSettings", "load_settings"],
         "splits": ["Splits", "make_splits"],
         "survey_import": ["ImportedSurvey", "import_survey"],
+        "survey_sketch": ["sketch"],
     },
 )

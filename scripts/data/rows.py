@@ -286,4 +286,5 @@ def evaluation_rows(frame: pl.DataFrame, part: int, scales: pl.DataFrame) -> pl.
     return frame.select(
         "study_id", "sample_id", "participant", "condition_num", "task_num", "item_num", *names,
         system, "prompt", "stimuli", "response", *scales.columns, "off_scale", "demographic",
+        *(["weight"] if "weight" in frame.columns else []),
     )  # fmt: skip

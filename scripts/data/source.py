@@ -44,6 +44,7 @@ class Source:
     groups: tuple[tuple[int, ...], ...]  # rows of each row group of each shard
     demographic: pa.StructType
     has_reasoning: bool
+    has_weight: bool = False  # of an imported survey
 
     def stamps(self) -> list[Any]:
         return [file_stamp(file) for file in self.files]
@@ -123,7 +124,10 @@ def open_source(folder: str | Path, data: str | None = None) -> Source:
             f"{files[reasoning.index(True)]} has it; write them again with the same columns"
         )
     demographic = _common_struct([schema.field("demographic").type for schema in schemas], files)
-    source = Source(folder, files, tuple(groups), demographic, reasoning[0])
+    weighted = all(
+        "weight" in schema.names and pa.types.is_floating(schema.field("weight").type) for schema in schemas
+    )
+    source = Source(folder, files, tuple(groups), demographic, reasoning[0], weighted)
     return replace(source, demographic=whole_numbers(source))
 
 

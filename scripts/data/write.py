@@ -53,6 +53,7 @@ def write_files(contents: Contents, folder: Path, workers: int) -> tuple[dict[st
             files[name].write(piece)
 
     columns = ["prompt", "demographic", *(["reasoning"] if reasoning else [])]
+    columns += ["weight"] if contents.source.has_weight else []
     with ThreadPoolExecutor(1) as writer:
         for _ in in_order(writer, write, passes(contents, columns, notes, workers, build), 1):
             pass

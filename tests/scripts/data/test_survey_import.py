@@ -76,6 +76,7 @@ def test_an_imported_survey_becomes_a_data_set_of_every_split(split):
         arm = rows.filter(pl.col("condition_num") == 5)["condition_name"].unique().to_list()
         assert arm in ([], ["loss, nobody"]) and set(rows["task_name"]) <= {"support", "use", "vote"}
         assert rows["demographic"].struct.field("religion").null_count() == 0
+        assert rows["weight"].is_between(0.5, 1.5).all()
         assert read_names(data_set.folder).task("tram", 2) == "vote"
     with pytest.raises(Refusal, match="can't be divided by study"):
         make_data("my-survey", "study")

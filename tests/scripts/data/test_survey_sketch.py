@@ -1,0 +1,53 @@
+"""A sketch is an experiment file that loads, and that a person completes."""
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import Refusal
+from common.experiment import load_experiment
+from scripts.data.survey_import import import_survey
+from scripts.data.survey_sketch import in_order, sketch
+from tests.helpers.qualtrics import AGREE, answers, write_export
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".sav", ".dta"])
+def test_a_sketch_of_an_export_loads_and_imports_every_answer(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    survey = write_export(Path(f"my export{ending}"))
+    text = sketch(survey)
+    Path("draft.yaml").write_text(text)
+    drafted = load_experiment("draft.yaml")
+    assert len(drafted.arms) == 10 and list(drafted.scales) == ["q1", "q2_1", "q3"]
+    labels = [label for _, label in drafted.scales["q1"].labels]
+    assert labels == list(AGREE)
+    assert drafted.file.outcomes["q3"].question == {"": ["Would you vote for it?"]}
+    columns = drafted.file.columns
+    assert columns.person == "PROLIFIC_PID" and columns.weight == "w"
+    assert columns.demographics == {
+        "age": "age",
+        "gender": "gender",
+        "party_id": "party",
+        "religion": "faith",
+    }
+    assert "# not used: ResponseId, Finished, DistributionChannel" in text and "check" in text
+    assert import_survey(survey, "draft.yaml").rows == 3 * 397 - 1
+
+
+def test_a_poll_without_arms_or_labels_is_sketched_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answers(60).select("age", "Q2_1", "Q1").write_csv("poll.csv")
+    Path("poll.yaml").write_text(sketch("poll.csv"))
+    drafted = load_experiment("poll.yaml")
+    assert len(drafted.arms) == 1 and drafted.file.columns.person is None
+    assert import_survey("poll.csv", "poll.yaml").rows == 120 - 1
+    Path("empty.csv").write_text("a,b\n")
+    with pytest.raises(Refusal, match="holds no answers"):
+        sketch("empty.csv")
+
+
+def test_labels_are_put_in_order_where_their_words_tell():
+    mixed = [AGREE[number] for number in (3, 0, 2, 4, 1)]
+    assert in_order(mixed) == (list(AGREE), True)
+    assert in_order(["Yes", "No"]) == (["No", "Yes"], True)
+    assert in_order(["red", "blue"]) == (["red", "blue"], False)
