@@ -4,7 +4,7 @@ Source: the `prompt` column of SocSci210 (arXiv 2509.05830). Null fields have no
 a field of the data but not of the published prompt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Order = Literal["persona-first", "stimulus-first"]
@@ -30,6 +30,13 @@ DEMOGRAPHIC_FIELDS = (
     "party_id", "ideology", "phone_service",
 )  # fmt: skip
 PROMPT_FIELDS = tuple(field for field in DEMOGRAPHIC_FIELDS if field != "ethnicity")
+
+
+def demographic_fields(columns: Iterable[str]) -> list[str]:
+    """The demographic fields among the columns of people: the known ones in order, then a survey's own."""
+    names = list(columns)
+    known = [name for name in DEMOGRAPHIC_FIELDS if name in names]
+    return known + [name for name in names if name not in (*known, "person", "weight")]
 
 
 def persona_lines(demographic: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from ipfn import ipfn
 
 from common.errors import Refusal
 from common.experiment_file import Category, PopulationSpec
-from common.prompts import DEMOGRAPHIC_FIELDS
+from common.prompts import DEMOGRAPHIC_FIELDS, demographic_fields
 from common.readers import read_csv
 
 DEFAULT_PEOPLE = 1000
@@ -38,9 +38,7 @@ class People:
     @property
     def fields(self) -> list[str]:
         """The demographic fields that anybody has a value of."""
-        return [
-            name for name in DEMOGRAPHIC_FIELDS if name in self.frame.columns and self.frame[name].count()
-        ]
+        return [name for name in demographic_fields(self.frame.columns) if self.frame[name].count()]
 
     @property
     def effective_size(self) -> float:
@@ -60,7 +58,7 @@ def participants(path: Path, remedy: str) -> pl.DataFrame:
     people = rows.sort(keys).collect()
     person = pl.concat_str(keys, separator="/").alias("person")
     profiles = people.select(person, "demographic").unnest("demographic")
-    return profiles.select("person", *(name for name in DEMOGRAPHIC_FIELDS if name in profiles.columns))
+    return profiles.select("person", *demographic_fields(profiles.columns))
 
 
 def named(source: Source) -> str:

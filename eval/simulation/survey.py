@@ -12,7 +12,7 @@ import polars as pl
 from common.contract import Manifest, read_record
 from common.errors import Refusal
 from common.experiment import Experiment
-from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, Order, user_prompt
+from common.prompts import SYSTEM_PROMPT, Order, demographic_fields, user_prompt
 from eval.simulation.effects import Answers
 from eval.simulation.population import People
 
@@ -83,7 +83,7 @@ def evaluation_rows(
 
     Columns as in data/README.md; sample_id is the row number in `asked`.
     """
-    profiles = people.select(name for name in DEMOGRAPHIC_FIELDS if name in people.columns).to_dicts()
+    profiles = people.select(demographic_fields(people.columns)).to_dicts()
     texts: dict[tuple[int, str, int, bool], str] = {}
     prompts = []
     for person, arm, outcome, wording, flip in asked.select(

@@ -1,15 +1,11 @@
 """Prove from files alone that nothing of an evaluation stands in training, for any data set on disk.
 
-    python -m scripts.data.leak_audit --data sample --split study
-    python -m scripts.data.leak_audit --train FILE [FILE ...] --eval FILE [FILE ...] [--split study]
-
 Reads JSON lines, JSON and parquet in alpaca or sharegpt form, also files that somebody else made. What
 a file has no columns for can't be told, and the table says so. Exit code 2 when something that the
 split forbids stands on both sides, when a rejected answer comes from outside training, or when a file
 isn't the one that the manifest describes.
 """
 
-import argparse
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +17,9 @@ import polars as pl
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import sha256_file
-from common.paths import SPLITS, split_dir
+from common.paths import split_dir
 from common.readers import read_json
 from common.tables import text_table
 from scripts.data.firewall import EXAMPLES, FORBIDDEN, PROMPTS, REJECTED, Check, verdict
@@ -213,24 +209,3 @@ def audit_folder(folder: Path, split: str) -> list[Check]:
     if pairs is not None and answers is not None:
         checks.append(audit_rejected(pairs, answers))
     return checks
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", choices=SPLITS)
-    parser.add_argument("--train", type=Path, nargs="+")
-    parser.add_argument("--eval", type=Path, nargs="+")
-    args = parser.parse_args()
-    if bool(args.train) != bool(args.eval):
-        raise Refusal("--train and --eval belong together; give both, or --data and --split")
-    if args.train:
-        result = audit_files(args.train, args.eval, args.split)
-    else:
-        result = audit(args.data, args.split or "study")
-    print(result)
-    result.enforce()
-
-
-if __name__ == "__main__":
-    run_cli(main)

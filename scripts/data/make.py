@@ -1,19 +1,13 @@
 """Make the data sets of one split: SFT rows, DPO pairs, evaluation rows, their card and manifest.
 
-    python -m scripts.data.make --data sample|socsci210|<folder> --split study|task|condition|participant
-        [--config configs/data/default.yaml] [--workers 2] [--tokenizer FOLDER|HUB_ID] [--force]
-
 Writes `data/<dataset>/<split>/` as a whole (the contract is data/README.md), after proof that nothing of
 the evaluation is in training, and registers it in `data/dataset_info.json`. The data are streamed: memory
 doesn't grow with the texts.
 """
 
-import argparse
-import os
 import time
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +21,9 @@ from common.contract import (
     SourceFile,
     write_record,
 )
-from common.errors import run_cli
 from common.files import atomic_path, fingerprint
 from common.names import read_names
-from common.paths import DIVIDED, SPLITS, dataset_name, root, source_dir, split_dir
+from common.paths import DIVIDED, dataset_name, root, source_dir, split_dir
 from common.step import Step
 from scripts.data import firewall
 from scripts.data.card import load_tokenizer, token_lengths, write_card
@@ -42,7 +35,7 @@ from scripts.data.pairs import build_pairs, pair_counts
 from scripts.data.register import register
 from scripts.data.rows import Contents, PromptNotes
 from scripts.data.selection import DROPPED, EVALUATION, TRAINING, refuse_empty_side, select
-from scripts.data.settings import PAIRED, DataSettings, load_settings
+from scripts.data.settings import PAIRED, DataSettings
 from scripts.data.shorten import shortened_texts
 from scripts.data.source import open_source
 from scripts.data.splits import generate
@@ -171,21 +164,3 @@ def counted(contents: Contents, notes: PromptNotes) -> dict[str, int]:
         "rows_without_reasoning": notes.without_reasoning,
         **item_counts(contents.rows, contents.selection),
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", default="study", help=", ".join(SPLITS))
-    parser.add_argument("--config", type=Path, help="default configs/data/default.yaml")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
-    parser.add_argument("--tokenizer", help="a folder or hub id, for the card's token counts")
-    parser.add_argument("--force", action="store_true", help="make it again although nothing changed")
-    args = parser.parse_args()
-    settings, workers = load_settings(args.config), max(1, args.workers)
-    print(make_data(args.data, args.split, settings, workers=workers, force=args.force,
-                    tokenizer=args.tokenizer))  # fmt: skip
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -1,13 +1,9 @@
 """New seeded splits of a data set, in the layout of the released mappings.
 
-    python -m scripts.data.splits --data sample|socsci210|<folder> [--split study|task|condition|participant]
-        [--seed 0] [--eval-fraction 0.25] [--participants-fraction 1.0] [--name NAME]
-
 Writes `metadata/<dataset>/<split>.json`, for every split that the data allow unless one is named. `make
 data` finds it where no mapping was released; otherwise name it as `mapping:` in a settings file.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.draws import draw, lowest, study_keys
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import write_json
 from common.paths import DIVIDED, safe_name, source_dir, split_dir
 from scripts.data.facts import Rows, read_rows
@@ -154,18 +150,3 @@ def make_splits(
         is_found = name in (None, kind) and not released
         written[kind] = WrittenSplit(path, mapping, train, held, unnamed, is_found)
     return Splits(written, refused)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", help=f"{', '.join(DIVIDED)}; default all of them")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--eval-fraction", type=float, default=0.25)
-    parser.add_argument("--participants-fraction", type=float, default=1.0)
-    parser.add_argument("--name", help="name of the file, default <split>")
-    print(make_splits(**vars(parser.parse_args())))
-
-
-if __name__ == "__main__":
-    run_cli(main)

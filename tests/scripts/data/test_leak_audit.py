@@ -18,11 +18,6 @@ def here(tmp_path, monkeypatch):
     write_source(tmp_path / "small")
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["audit", *arguments])
-    leak_audit.main()
-
-
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_a_data_set_made_here_passes_with_the_figures_of_its_manifest(form, format):
@@ -51,7 +46,7 @@ def test_a_file_that_changed_after_it_was_made_is_refused():
         leak_audit.audit_folder(folder, "study")
 
 
-def test_a_leak_in_somebody_elses_files_is_found_and_refused(monkeypatch, capsys):
+def test_a_leak_in_somebody_elses_files_is_found_and_refused():
     row = {
         "instruction": "Who?",
         "input": "",
@@ -64,17 +59,18 @@ def test_a_leak_in_somebody_elses_files_is_found_and_refused(monkeypatch, capsys
     Path("eval.jsonl").write_text(
         json.dumps({"prompt": "What?", "study_id": "b", "sample_id": 9, "participant": 5})
     )
+    result = leak_audit.audit_files([Path("train.json")], [Path("eval.jsonl")], "study")
     with pytest.raises(Refusal, match="whose prompt stands in training"):
-        run(monkeypatch, "--train", "train.json", "--eval", "eval.jsonl", "--split", "study")
-    table = capsys.readouterr().out
+        result.enforce()
+    table = str(result)
     assert "(b, 9)" in table and "can't tell: rows without condition_num" in table
 
 
-def test_files_without_keys_are_compared_by_prompt(monkeypatch, capsys):
+def test_files_without_keys_are_compared_by_prompt():
     Path("train.jsonl").write_text(json.dumps({"conversations": [{"from": "human", "value": "A"}]}) + "\n")
     Path("eval.jsonl").write_text(json.dumps({"instruction": "B", "input": "C"}) + "\n")
-    run(monkeypatch, "--train", "train.jsonl", "--eval", "eval.jsonl")
-    assert "can't tell: rows without study_id" in capsys.readouterr().out
+    result = leak_audit.audit_files([Path("train.jsonl")], [Path("eval.jsonl")])
+    assert "can't tell: rows without study_id" in str(result)
 
 
 def test_a_rejected_answer_from_evaluation_is_found():
@@ -93,12 +89,12 @@ def test_a_rejected_answer_from_evaluation_is_found():
         ("[1]\n", "row 1"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_by_line(monkeypatch, content, cause):
+def test_a_file_that_cannot_be_read_is_refused_by_line(content, cause):
     Path("bad.jsonl").write_text(content)
     with pytest.raises(Refusal, match=cause):
-        run(monkeypatch, "--train", "bad.jsonl", "--eval", "bad.jsonl")
+        leak_audit.audit_files([Path("bad.jsonl")], [Path("bad.jsonl")])
 
 
-def test_a_missing_data_set_is_refused_with_the_command(monkeypatch):
+def test_a_missing_data_set_is_refused_with_the_command():
     with pytest.raises(Refusal, match="make data"):
-        run(monkeypatch, "--data", "small", "--split", "study")
+        leak_audit.audit("small", "study")

@@ -521,10 +521,10 @@ def test_any_text_and_any_integer_come_back_as_they_were(entries):
 def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
     folder = made()
     old = sums(folder)
-    command = [sys.executable, "-m", "scripts.data.make", "--data", "small", "--split", "study", "--force"]
+    command = [sys.executable, "-m", "socrates", "data", "make", "--data", "small", "--split", "study"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     Path("settings.yaml").write_text("seed: 1")
-    command += ["--config", "settings.yaml"]
+    command += ["--force", "--config", "settings.yaml"]
     outcomes = set()
     for delay in (0.3, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.2, 4.0):
         process = subprocess.Popen(

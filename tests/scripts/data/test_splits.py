@@ -15,7 +15,7 @@ from scripts.data.mappings import EVAL, TRAIN, UNMAPPED, assign
 from scripts.data.selection import validation_rows
 from scripts.data.settings import DataSettings
 from scripts.data.source import open_source
-from scripts.data.splits import generate, main
+from scripts.data.splits import generate, make_splits
 from tests.helpers.small_source import mappings, small_rows, write_source
 
 
@@ -159,12 +159,10 @@ def test_no_validation_is_taken_when_none_is_asked_for(rows):
     assert not validation_rows(rows, np.ones(len(rows), bool), "study", 0, 0.0).any()
 
 
-def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeypatch, capsys):
+def test_a_written_mapping_is_one_that_a_data_set_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_source(tmp_path / "small")
-    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", "--split", "participant", "--name", "mine"])
-    main()
-    assert "metadata/small/mine.json: " in capsys.readouterr().out
+    assert "metadata/small/mine.json: " in str(make_splits("small", "participant", name="mine"))
     options = DataSettings(mapping="metadata/small/mine.json", outputs=("sft",))
     manifest = json.loads((make_data("small", "participant", options).folder / "manifest.json").read_text())
     assert manifest["mapping"]["file"] == "mine.json"
@@ -173,19 +171,18 @@ def test_the_command_writes_a_mapping_that_the_converter_takes(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cause"),
+    ("options", "cause"),
     [
-        (["--split", "studdy"], "unknown SPLIT=studdy"),
-        (["--name", "../up"], "can't name a file"),
-        (["--name", "mine"], "give --split, too"),
-        (["--eval-fraction", "1"], "between 0 and 1"),
-        (["--participants-fraction", "0"], "above 0"),
-        (["--split", "task", "--participants-fraction", "0.5"], "belongs to"),
+        ({"split": "studdy"}, "unknown SPLIT=studdy"),
+        ({"name": "../up"}, "can't name a file"),
+        ({"name": "mine"}, "give --split, too"),
+        ({"eval_fraction": 1}, "between 0 and 1"),
+        ({"participants_fraction": 0}, "above 0"),
+        ({"split": "task", "participants_fraction": 0.5}, "belongs to"),
     ],
 )
-def test_a_wrong_argument_of_the_command_is_refused(tmp_path, monkeypatch, arguments, cause):
+def test_a_wrong_option_is_refused(tmp_path, monkeypatch, options, cause):
     monkeypatch.chdir(tmp_path)
     write_source(tmp_path / "small")
-    monkeypatch.setattr("sys.argv", ["splits", "--data", "small", *arguments])
     with pytest.raises(Refusal, match=cause):
-        main()
+        make_splits("small", **options)
