@@ -95,9 +95,10 @@ def align(
             f"{name}: {len(foreign)} predictions name no evaluation {what}, the first is "
             f"{key_text(foreign, 0, key)}; predict the rows of eval.parquet, or give yours with --rows"
         )
-    joined = rows.join(
+    found = rows.select(key).join(
         indexed.select(*key, "at", "mode", "n_draws"), on=key, how="left", maintain_order="left"
     )
+    joined = rows.with_columns(found["at"], found["mode"], found["n_draws"])
     at = joined["at"].fill_null(0).to_numpy()
     present = joined["at"].is_not_null().to_numpy()
     usable = present & (predictions.predicted.lengths[at] > 0) if len(predictions.rows) else present
@@ -110,7 +111,7 @@ def align(
     }
     if not usable.any():
         raise Refusal(f"{name}: not one evaluation row has a usable prediction; run `make eval` again")
-    scored = joined.filter(usable).drop("at").with_columns(
+    scored = (joined if usable.all() else joined.filter(usable)).drop("at").with_columns(
         (pl.struct(level) != pl.struct(level).shift()).fill_null(True).cum_sum().cast(pl.Int64).alias(alias)
         - 1
         for level, alias in ((CELL, "cell"), (ITEM, "item"))

@@ -116,14 +116,6 @@ def row_score(answers, probs, response, limits, out):
         out[14] = stated_outside
 
 
-def group_means(values: np.ndarray, group: np.ndarray, groups: int, weight: np.ndarray) -> np.ndarray:
-    """Weighted means of (N, K) scores within each group: (groups, K); NaN where any row of it is NaN."""
-    sizes = np.bincount(group, weight, minlength=groups)[:, None]
-    sums = np.stack([np.bincount(group, weight * column, minlength=groups) for column in values.T], 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return sums / sizes
-
-
 @dataclass(frozen=True)
 class Reliability:
     """Calibration of the most probable answer: per bin of confidence, and per study for the bootstrap.

@@ -11,17 +11,13 @@ from numba import njit
 from common.distances import DISTANCES, Histograms, histograms, in_threads, place
 from eval.scoring import metrics
 from eval.scoring.align import Evaluated
-from eval.scoring.answers import RESAMPLED, ROW_SCORES, Answers, group_means, row_scores
+from eval.scoring.answers import RESAMPLED, ROW_SCORES, Answers, row_scores
 from eval.scoring.metrics import METRICS
 from eval.scoring.ragged import Ragged, starts_of
 from eval.scoring.resampling import FIRST_ROW_SCORE, MOMENTS, PairedRows, group_statistics
 
 SHOWN_MOMENTS = ("human_mean", "human_sd", "predicted_mean", "predicted_sd")  # in answer units
 OWN_ROW_SCORES = tuple(key for key, metric in METRICS.items() if metric.row)
-AVERAGED = (
-    *ROW_SCORES[:RESAMPLED],
-    *OWN_ROW_SCORES,
-)  # the row scores that resampling averages, in this order
 
 
 class Sides(NamedTuple):
@@ -55,24 +51,37 @@ class Groups:
         return self.answers.ranges
 
     @cached_property
-    def rows(self) -> np.ndarray:
-        """The row scores: float64 (N, len(ROW_SCORES))."""
-        return row_scores(self.answers)
+    def _row_scores(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """All row scores as float32, which is half the memory, and the groups' means of those in float64."""
+        exact = row_scores(self.answers)
+        return exact.astype(np.float32), {name: self.mean(exact[:, k]) for k, name in enumerate(ROW_SCORES)}
 
     def row(self, name: str) -> np.ndarray:
-        """One of the row scores: float64 (N)."""
-        return self.rows[:, ROW_SCORES.index(name)]
+        """One of the row scores: float32 (N)."""
+        return self._row_scores[0][:, ROW_SCORES.index(name)]
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Weighted mean of N values within each group: float64 (G)."""
-        return group_means(values[:, None], self.answers.group, len(self.frame), self.weight)[:, 0]
+        """Weighted mean of N values within each group: float64 (G); NaN where any value is."""
+        size = np.bincount(self.answers.group, self.weight, minlength=len(self.frame))
+        total = np.bincount(self.answers.group, self.weight * values, minlength=len(self.frame))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return total / size
 
     @cached_property
-    def averaged(self) -> np.ndarray:
-        """The row scores of AVERAGED: float64 (N, K)."""
-        own = [METRICS[key].row for key in OWN_ROW_SCORES]
-        extra = [row(self.answers)[:, None] for row in own if row]
-        return np.hstack([self.rows[:, :RESAMPLED], *extra])
+    def averaged(self) -> tuple[str, ...]:
+        """The averaged row scores: those of ROW_SCORES that some group can have, then metrics' own."""
+        needed = {name: METRICS[name].needs if name in METRICS else () for name in ROW_SCORES[:RESAMPLED]}
+        return (*(name for name in needed if not self.lacking(needed[name]).all()), *OWN_ROW_SCORES)
+
+    @cached_property
+    def own_scores(self) -> dict[str, np.ndarray]:
+        """{metric: float64 (N)} of the metrics that have a row score of their own."""
+        own = {key: METRICS[key].row for key in OWN_ROW_SCORES}
+        return {key: row(self.answers) for key, row in own.items() if row}
+
+    def score_of_rows(self, name: str) -> np.ndarray:
+        """One of the row scores, a metric's own among them: (N)."""
+        return self.own_scores[name] if name in OWN_ROW_SCORES else self.row(name)
 
     @cached_property
     def values(self) -> dict[str, np.ndarray]:
@@ -83,13 +92,15 @@ class Groups:
             table.offsets, table.support.astype(np.float64), table.human, table.predicted, self.ranges
         )
         in_threads(_statistics, len(kernel), sides, kernel)
-        means = group_means(self.averaged, self.answers.group, len(self.frame), self.weight)
-        return self.metrics_of(np.hstack([kernel, means]))
+        of_rows = self._row_scores[1] | {name: self.mean(own) for name, own in self.own_scores.items()}
+        means = [of_rows[name][:, None] for name in self.averaged]
+        return self.metrics_of(np.hstack([kernel, *means]))
 
     def metrics_of(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         """{metric: float64 (..., G)} from the statistics (..., G, columns) of a resample."""
-        names = (*DISTANCES, *MOMENTS, *AVERAGED)
-        statistics = {name: columns[..., k] for k, name in enumerate(names)}
+        names = (*DISTANCES, *MOMENTS, *self.averaged)
+        statistics = dict.fromkeys(ROW_SCORES[:RESAMPLED], np.full(columns.shape[:-1], np.nan))
+        statistics |= {name: columns[..., k] for k, name in enumerate(names)}
         width = statistics["observed_high"] - statistics["observed_low"]
         stated = self.ranges[:, 3] - self.ranges[:, 2]
         statistics |= {
@@ -252,7 +263,8 @@ def paired_rows(evaluated: Evaluated, cells: Groups, uniforms: tuple[Ragged, Rag
         ),
         ranges=cells.ranges,
         ends_scored=ends == cells.ranges[:, :2],
-        row_scores=np.ascontiguousarray(cells.averaged, np.float32),
+        row_scores=np.stack([cells.score_of_rows(name) for name in cells.averaged], 1).astype(np.float32),
+        columns=np.array([ROW_SCORES.index(name) for name in cells.averaged if name in ROW_SCORES]),
         references=references,
     )
 

@@ -79,19 +79,20 @@ def work_on(
 def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: int, seed: int) -> Resampled:
     """Every metric of every study when its people are drawn again."""
     known = {name: np.isfinite(cells.values[name]) for name in METRICS}
-    of_studies: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
-    of_cells: dict[str, list[np.ndarray]] = {name: [] for name in (*SKILLS, *UNIFORM)}
+    of_studies = {name: np.empty((replicates, len(studies.names))) for name in METRICS}
+    size = (replicates, len(cells.frame))
+    of_cells = {name: np.empty(size, np.float32) for name in (*SKILLS, *UNIFORM)}
+    start = 0
     for chunk in resample_people(paired, replicates, seed):
+        part = slice(start, start + len(chunk))
+        start += len(chunk)
         values = cells.metrics_of(chunk[..., : -len(UNIFORM)])
         values |= {name: chunk[..., k - len(UNIFORM)] for k, name in enumerate(UNIFORM)}
-        for name, parts in of_cells.items():
-            parts.append(values[name].astype(np.float32))
-        for name, parts in of_studies.items():
-            parts.append(studies.means(np.where(known[name], values[name], np.nan)))
-    return Resampled(
-        {name: np.concatenate(parts) for name, parts in of_studies.items()},
-        {name: np.concatenate(parts) for name, parts in of_cells.items()},
-    )
+        for name, drawn in of_cells.items():
+            drawn[part] = values[name]
+        for name, drawn in of_studies.items():
+            drawn[part] = studies.means(np.where(known[name], values[name], np.nan))
+    return Resampled(of_studies, of_cells)
 
 
 def cell_scores(work: Work) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from eval.scoring.answers import RESAMPLED, row_score
 from eval.scoring.ragged import Ragged
 
 BLOCK = 32  # replicates that one task computes while its study's rows stay in the cache
-CHUNK = 64  # replicates that are in memory at once
+CHUNK = 32  # replicates that are in memory at once
 MOMENTS = (
     "human_mean", "human_variance", "human_entropy", "predicted_mean", "predicted_variance",
     "predicted_entropy", "stated_bias", "observed_low", "observed_high",
@@ -58,7 +58,10 @@ class PairedRows(NamedTuple):
     """bool (C, 2): whether the observed low and high are answers of these rows, so that they move with them.
     """
     row_scores: np.ndarray
-    """float32 (N, K): averaged in a cell; the first RESAMPLED are those of `answers.row_score`."""
+    """float32 (N, K): averaged in a cell."""
+    columns: np.ndarray
+    """int64 (L), L <= K: which of `answers.ROW_SCORES` the first L row scores are. They depend on the range.
+    """
     references: np.ndarray
     """float64 (2, S): the uniform distribution by observed and by stated range."""
 
@@ -135,7 +138,10 @@ def _one_cell(rows, cell, drawn, out):
     sums = np.zeros(rows.row_scores.shape[1])
     total = 0.0
     for i in range(first, last):
-        w = drawn[rows.person[i]] * rows.weight[i]  # often 0, but a branch would cost more than adding 0
+        w = drawn[rows.person[i]]
+        if w == 0:  # more than a third of the people, and most of the work
+            continue
+        w *= rows.weight[i]
         total += w
         human[rows.human_at[i] - base] += w
         for j in range(rows.predicted.offsets[i], rows.predicted.offsets[i + 1]):
@@ -178,7 +184,7 @@ def _move_range(points, human, ends_scored, limits):
 def _score_again(rows, cell, drawn, limits, sums):
     """The sums of the row scores with another observed range than the one that they were computed with."""
     scores = np.empty(RESAMPLED)
-    sums[:RESAMPLED] = 0
+    sums[: len(rows.columns)] = 0
     for i in range(rows.cell_rows[cell], rows.cell_rows[cell + 1]):
         w = drawn[rows.person[i]] * rows.weight[i]
         if w == 0:
@@ -186,8 +192,8 @@ def _score_again(rows, cell, drawn, limits, sums):
         start, stop = rows.predicted.offsets[i], rows.predicted.offsets[i + 1]
         answers = rows.support[rows.predicted.answers[start:stop]]
         row_score(answers, rows.predicted.weights[start:stop], rows.support[rows.human_at[i]], limits, scores)
-        for k in range(RESAMPLED):
-            sums[k] += w * scores[k]
+        for k in range(len(rows.columns)):
+            sums[k] += w * scores[rows.columns[k]]
 
 
 @njit(cache=True)
