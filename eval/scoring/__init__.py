@@ -1,6 +1,6 @@
 """How near predicted answer distributions come to people's, and how sure that is.
 
-    from eval.scoring import score, compare
+from eval.scoring import score, compare
 """
 
 import lazy_loader
