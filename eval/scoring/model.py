@@ -79,9 +79,9 @@ def work_on(
 def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: int, seed: int) -> Resampled:
     """Every metric of every study when its people are drawn again."""
     known = {name: np.isfinite(cells.values[name]) for name in METRICS}
-    of_studies = {name: np.empty((replicates, len(studies.names))) for name in METRICS}
+    of_studies: dict[str, np.ndarray] = {name: np.empty((replicates, len(studies.names))) for name in METRICS}
     size = (replicates, len(cells.frame))
-    of_cells = {name: np.empty(size, np.float32) for name in (*SKILLS, *UNIFORM)}
+    of_cells: dict[str, np.ndarray] = {name: np.empty(size, np.float32) for name in (*SKILLS, *UNIFORM)}
     start = 0
     for chunk in resample_people(paired, replicates, seed):
         part = slice(start, start + len(chunk))
@@ -90,8 +90,8 @@ def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: in
         values |= {name: chunk[..., k - len(UNIFORM)] for k, name in enumerate(UNIFORM)}
         for name, drawn in of_cells.items():
             drawn[part] = values[name]
-        for name, drawn in of_studies.items():
-            drawn[part] = studies.means(np.where(known[name], values[name], np.nan))
+        for name, means in of_studies.items():
+            means[part] = studies.means(np.where(known[name], values[name], np.nan))
     return Resampled(of_studies, of_cells)
 
 

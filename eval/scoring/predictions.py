@@ -3,7 +3,6 @@
 Whatever is wrong is refused with the first bad row and the remedy; nothing wrong passes silently.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import polars as pl
 
 from common.contract import CELL, KEY
 from common.errors import Refusal
-from common.readers import read_csv, read_json
+from eval.scoring.prediction_files import read_table
 from eval.scoring.ragged import Ragged, ragged
 
 SUM_TOLERANCE = 1e-3
@@ -32,7 +31,6 @@ LARGEST = 2**53  # whole numbers beyond it aren't exact as floating-point number
 MOST_DRAWS = 50  # probabilities that are multiples of 1/k, k no larger, were counted from k draws
 ENOUGH = 20  # probabilities, to tell that they were
 SHARE_COLUMN = re.compile(r"p_(-?\d{1,15})")
-SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def load_predictions(path: str | Path, remedy: str = "give an existing file as P
     Raises `Refusal` naming the file, the key and the remedy; see eval/scoring/README.md for the forms.
     """
     path = Path(path)
-    return check_predictions(_read(path, remedy), str(path))
+    return check_predictions(read_table(path, remedy), str(path))
 
 
 def check_predictions(frame: pl.DataFrame, where: str) -> Predictions:
@@ -95,53 +93,6 @@ def key_text(frame: pl.DataFrame, at: int, key: list[str] = KEY) -> str:
     """`study_id s sample_id 7`: a row's key for messages."""
     row = frame.row(int(at), named=True)
     return " ".join(f"{name} {row[name]}" for name in key)
-
-
-def _read(path: Path, remedy: str) -> pl.DataFrame:
-    if not path.is_file():
-        raise Refusal(f"{path} is missing; {remedy}")
-    if path.suffix not in SUFFIXES:
-        raise Refusal(f"{path}: predictions are a {', '.join(SUFFIXES)} file; rename or convert it")
-    try:
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path, glob=False)
-        elif path.suffix == ".jsonl":
-            frame = pl.read_ndjson(path, infer_schema_length=None)
-        elif path.suffix == ".json":
-            frame = _records(read_json(path, "write it again"), path)
-        else:
-            frame = read_csv(path, "write it again")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise Refusal(f"{path}{_bad_line(path)} can't be read ({_line(error)}); write it again") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise Refusal(f"{path} can't be read ({_line(error)}); write it again") from None
-    if frame.is_empty():
-        raise Refusal(f"{path} holds no predictions; write one row for each evaluation row")
-    return frame
-
-
-def _records(content: Any, path: Path) -> pl.DataFrame:
-    if not (isinstance(content, list) and content and all(isinstance(one, dict) for one in content)):
-        example = '[{"study_id": "s", "sample_id": 1, "prediction": 4}]'
-        raise Refusal(f"{path} isn't a list of objects such as {example}; write it again")
-    return pl.DataFrame(content, infer_schema_length=None)
-
-
-def _bad_line(path: Path) -> str:
-    """` line N` of the first line of a .jsonl file that isn't a JSON object, or nothing."""
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if not isinstance(json.loads(line), dict):
-                        return f" line {number}"
-                except (ValueError, RecursionError):
-                    return f" line {number}"
-    return ""
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _with_key(frame: pl.DataFrame, key: list[str], where: str) -> pl.DataFrame:

@@ -1,20 +1,19 @@
 """Score every model of a data set that has predictions, and compare them.
 
-    python -m eval.scoring.run --data sample --split study
-    python -m eval.scoring.run --data sample --split study --models tiny-base,tiny-sft,tiny-dpo
-    python -m eval.scoring.run --data sample --split study --predictions answers.csv --name my-model
+    score_models("sample", "study")
+    score_models("sample", "study", ["tiny-base", "tiny-sft", "tiny-dpo"])
+    import_predictions("answers.csv", "sample", "study", name="my-model")
 
 Writes scores.json, cells.parquet, items.parquet and contrasts.parquet beside each model's predictions in
 outputs/<data>/<split>/eval/<name>/, and comparison.json one folder above. What is up to date isn't
-computed again. eval/scoring/README.md explains every figure and the forms of --predictions.
+computed again. eval/scoring/README.md explains every figure, and the forms of predictions made elsewhere.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.contract import KEY
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path, file_stamp, fingerprint, write_json
 from common.paths import output_dir, safe_name, split_dir
 from common.readers import read_json
@@ -23,7 +22,7 @@ from eval.scoring.align import align, of_rows, read_scored
 from eval.scoring.api import compare, score
 from eval.scoring.predictions import contract_table, load_predictions
 from eval.scoring.record import Comparison, Scores
-from eval.settings import DEFAULT, Settings, load_settings
+from eval.settings import Settings
 
 PREDICTIONS = "predictions.parquet"
 STAGES = ("base", "sft", "dpo")
@@ -85,38 +84,6 @@ def import_predictions(
     return name
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, score what changed, compare all, print the table."""
-    args = _parser().parse_args(arguments)
-    settings = load_settings(args.config)
-    models = None
-    if args.predictions:
-        import_predictions(args.predictions, args.data, args.split, name=args.name, rows=args.rows)
-    elif args.models:
-        models = args.models.split(",")
-    comparison = score_models(args.data, args.split, models, rows=args.rows, settings=settings)
-    if comparison._read:
-        print("nothing to do: the scores are up to date")
-    print(comparison)
-    print(f"\n{output_dir(args.data, args.split) / 'eval' / 'comparison.json'}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="sample", help="sample, socsci210, or a folder in the hub's layout")
-    parser.add_argument("--split", default="study")
-    parser.add_argument("--models", help="names, comma-separated; default: all that have predictions")
-    parser.add_argument(
-        "--predictions", help="add this file of predictions, made elsewhere, to the comparison"
-    )
-    parser.add_argument("--name", help="its name in the outputs; default: the file's name")
-    parser.add_argument("--rows", help="evaluation rows other than data/<data>/<split>/eval.parquet")
-    parser.add_argument("--config", default=str(DEFAULT), help="evaluation settings")
-    return parser
-
-
 def _rows_path(data: str, split: str, rows: str | Path | None) -> Path:
     path = Path(rows) if rows else split_dir(data, split) / "eval.parquet"
     if not path.is_file():
@@ -149,7 +116,3 @@ def _chosen(models: Sequence[str] | None, folder: Path, where: str) -> list[str]
 def _stage(name: str) -> tuple[str, int, str]:
     family, _, stage = name.rpartition("-")
     return (family, STAGES.index(stage), name) if stage in STAGES else (name, len(STAGES), name)
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -16,6 +16,7 @@ import pytest
 
 from common.files import write_json
 from eval.scoring import run as scoring
+from eval.settings import load_settings
 from tests.helpers.scored_samples import exact, population, write_split
 
 MODELS = {"tiny-base": 0.3, "tiny-sft": 0.9, "tiny-dpo": 0.7}  # how much of the true shares each has
@@ -77,7 +78,7 @@ def write(
     (folder / "quick.yaml").write_text(QUICK)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        scoring.main(["--config", "quick.yaml"])
+        scoring.score_models("sample", "study", settings=load_settings("quick.yaml"))
     for stage in ("sft", "dpo"):
         write_json(folder / OUTPUTS / "tiny" / stage / "run.json", training("tiny", stage))
     return folder

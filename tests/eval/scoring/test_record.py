@@ -6,7 +6,8 @@ import pytest
 
 from common.errors import Refusal
 from eval.scoring.record import Estimate, read_comparison, read_scores
-from eval.scoring.run import main
+from eval.scoring.run import score_models
+from eval.settings import load_settings
 from tests.helpers.scored_samples import exact, population, write_split
 
 MODEL = "outputs/sample/study/eval/truth"
@@ -22,7 +23,7 @@ def scored(tmp_path_factory):
     (folder / "quick.yaml").write_text("score: {replicates: 100, ceiling_splits: 10, permutations: 500}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        main(["--config", "quick.yaml"])
+        score_models("sample", "study", settings=load_settings("quick.yaml"))
     return folder
 
 

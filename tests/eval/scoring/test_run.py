@@ -9,9 +9,10 @@ import pytest
 
 from common.distances import DISTANCES
 from common.errors import Refusal
-from eval.scoring import run as score
 from eval.scoring.controls import CONTROLS
 from eval.scoring.metrics import METRICS
+from eval.scoring.run import import_predictions, score_models
+from eval.settings import load_settings
 from tests.helpers.scored_samples import exact, population, sampled, write_split
 
 FOLDER = Path("outputs/sample/study/eval")
@@ -27,8 +28,11 @@ def workplace(tmp_path, monkeypatch):
     return rows, true
 
 
-def run(*arguments: str) -> None:
-    score.main(["--config", "quick.yaml", *arguments])
+def run(models=None, predictions=None, name=None, split="study", rows=None):
+    """What `socrates score` and `socrates eval --predictions` do."""
+    if predictions:
+        import_predictions(predictions, "sample", split, name=name, rows=rows)
+    return score_models("sample", split, models, rows=rows, settings=load_settings("quick.yaml"))
 
 
 def put(name: str, frame: pl.DataFrame) -> None:
@@ -53,10 +57,10 @@ def gaps(value, path=""):
             yield from gaps(inner, f"{path}/{index}")
 
 
-def test_foreign_json_lines_are_scored_alone_with_everything_documented(workplace, capsys):
+def test_foreign_json_lines_are_scored_with_everything_documented(workplace):
     rows, true = workplace
     sampled(rows, true).write_ndjson("answers.jsonl")
-    run("--predictions", "answers.jsonl", "--name", "mine")
+    table = run(predictions="answers.jsonl", name="mine")
     found = scores("mine")
     assert set(found["metrics"]) == set(METRICS)
     assert set(found["controls"]) == set(CONTROLS)
@@ -65,7 +69,7 @@ def test_foreign_json_lines_are_scored_alone_with_everything_documented(workplac
     assert one_item_a_cell == found["metrics"]["wasserstein_stated"]["value"]
     assert (found["mode"], found["samples"], found["foreign"]) == ("sampled", 1, True)
     assert list(gaps(found)) == []
-    printed = capsys.readouterr().out
+    printed = str(table)
     assert all(name in printed for name in ("mine", "uniform_observed", "pooled_others", "split_half"))
     cells = pl.read_parquet(FOLDER / "mine" / "cells.parquet")
     assert len(cells) == found["cells"]["all"] == 18
@@ -106,13 +110,12 @@ def test_a_perfect_model_beats_every_control_that_has_not_seen_the_answers(workp
         assert own < found["controls"][control]["wasserstein_observed"]["value"]
 
 
-def test_nothing_is_done_twice_and_a_changed_file_is_scored_again(workplace, capsys):
+def test_nothing_is_done_twice_and_a_changed_file_is_scored_again(workplace):
     rows, true = workplace
     put("m", exact(rows, true))
     run()
     before = (FOLDER / "m" / "scores.json").stat().st_mtime_ns
     run()
-    assert "nothing to do" in capsys.readouterr().out
     assert (FOLDER / "m" / "scores.json").stat().st_mtime_ns == before
     exact(rows, np.full_like(true, 1 / 7)).write_parquet(FOLDER / "m" / "predictions.parquet")
     run()
@@ -137,7 +140,7 @@ def test_cells_that_cannot_be_scored_are_counted_by_reason(workplace):
     every = pl.concat([rows, lonely.cast(rows.schema), agreed])
     every.write_parquet("rows.parquet")
     put("m", every.select("study_id", "sample_id", prediction=pl.lit(9)))
-    run("--rows", "rows.parquet")
+    run(rows="rows.parquet")
     found = scores("m")
     assert found["cells"]["left_out"]["one respondent"] == 1
     assert found["cells"]["left_out"]["all people agree: the observed range has no width"] == 1
@@ -155,7 +158,7 @@ def test_a_sample_of_one_study_has_no_interval_over_studies_but_says_so(workplac
     rows, true = workplace
     rows.filter(study_id="study0").write_parquet("rows.parquet")
     put("m", exact(rows, true).filter(study_id="study0"))
-    run("--rows", "rows.parquet")
+    run(rows="rows.parquet")
     found = scores("m")["metrics"]["wasserstein_observed"]
     assert found["low"] is None
     assert "only one study" in found["reason"]
@@ -165,17 +168,17 @@ def test_a_sample_of_one_study_has_no_interval_over_studies_but_says_so(workplac
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "no predictions in .*run `make eval DATA=sample SPLIT=study`"),
-        (("--models", "ghost"), "no predictions of ghost"),
-        (("--models", "../etc"), "can't name a file"),
-        (("--predictions", "ghost.parquet"), "ghost.parquet is missing"),
-        (("--split", "task"), "run `make data DATA=sample SPLIT=task` first"),
-        (("--rows", "nowhere.parquet"), "nowhere.parquet is missing"),
+        ({}, "no predictions in .*run `make eval DATA=sample SPLIT=study`"),
+        ({"models": ["ghost"]}, "no predictions of ghost"),
+        ({"models": ["../etc"]}, "can't name a file"),
+        ({"predictions": "ghost.parquet"}, "ghost.parquet is missing"),
+        ({"split": "task"}, "run `make data DATA=sample SPLIT=task` first"),
+        ({"rows": "nowhere.parquet"}, "nowhere.parquet is missing"),
     ],
 )
 def test_a_users_mistake_is_refused_with_its_remedy(workplace, arguments, message):
     with pytest.raises(Refusal, match=message):
-        run(*arguments)
+        run(**arguments)
 
 
 def test_a_foreign_file_never_replaces_predictions_made_here(workplace):
@@ -184,4 +187,4 @@ def test_a_foreign_file_never_replaces_predictions_made_here(workplace):
     (FOLDER / "tiny-sft" / "predictions.json").write_text('{"inputs": "x", "name": "tiny-sft"}')
     sampled(rows, true).write_ndjson("answers.jsonl")
     with pytest.raises(Refusal, match="give the file another NAME"):
-        run("--predictions", "answers.jsonl", "--name", "tiny-sft")
+        run(predictions="answers.jsonl", name="tiny-sft")
