@@ -25,18 +25,19 @@ KEYS = ("study_id", "task_num", "condition_num")
 def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
     """What `cells.js` draws from, and one sentence for each thing that was cut.
 
-    {models: names, texts: stimuli, cells: [{s, t, c: the key, n: people's answers, k: kind of scale,
+    {models: names, texts: stimuli, cells: [{s, t, c: the key, tn, cn: names of outcome and arm,
+    n: people's answers, k: kind of scale,
     r: lowest and highest answer of its range, b: the first bar's lowest answer, w: answers from bar to
     bar, g: answers from one to the next, h: people's counts on the bars, i: position in texts, m: the
     people's mean, p: [for each model null or {d: distance, m: mean, q: shares on the bars, per mille}]}]}
     """
-    names = results.names
+    names = results.models
     cells: dict[tuple[Any, ...], Json] = {}
     texts: dict[str, int] = {}
     for index, (_, scores) in enumerate(results.scores.items()):
         for row in scores.cells.iter_rows(named=True):
             key = tuple(row[column] for column in KEYS)
-            cell = cells.get(key) or _cell(row, texts, len(names))
+            cell = cells.get(key) or _cell(row, texts, results)
             cells[key] = cell
             cell["p"][index] = _prediction(row, cell["bars"])
     for cell in cells.values():
@@ -45,7 +46,7 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
     return {"models": names, "texts": cut, "cells": chosen}, notes
 
 
-def _cell(row: Json, texts: dict[str, int], models: int) -> Json:
+def _cell(row: Json, texts: dict[str, int], results: Results) -> Json:
     bars = bars_of(row)
     return {
         "s": row["study_id"], "t": row["task_num"], "c": row["condition_num"], "n": row["rows"],
@@ -53,7 +54,10 @@ def _cell(row: Json, texts: dict[str, int], models: int) -> Json:
         "b": bars.first, "w": bars.width, "g": bars.step,
         "h": [int(count) for count in bars.gather(row["answers"], row["human_counts"])],
         "i": texts.setdefault(row["stimuli"] or "", len(texts)), "m": _round(row["human_mean"]),
-        "p": [None] * models, "bars": bars,
+        "p": [None] * len(results.models),
+        "tn": results.outcome(row["study_id"], row["task_num"]),
+        "cn": results.arm(row["study_id"], row["condition_num"]),
+        "bars": bars,
     }  # fmt: skip
 
 

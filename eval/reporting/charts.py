@@ -126,17 +126,19 @@ def _clouds(results: Results) -> tuple[list[figures.Cloud], list[list[str]]]:
         pairs = scores.contrasts.drop_nulls(["predicted_std", "observed_std"]).head(POINTS_DRAWN)
         if pairs.is_empty():
             continue
-        titles.append([_title(pair) for pair in pairs.iter_rows(named=True)])
+        titles.append([_title(results, pair) for pair in pairs.iter_rows(named=True)])
         slope = scores.effects.model.get("slope", Estimate(value=None)).value
         x, y, clear = (pairs[column].to_list() for column in ("predicted_std", "observed_std", "clear"))
         clouds.append(figures.Cloud(name, x, y, clear, slope))
     return clouds, titles
 
 
-def _title(pair: dict[str, Any]) -> str:
+def _title(results: Results, pair: dict[str, Any]) -> str:
+    study = pair["study_id"]
+    arm, control = (results.arm(study, pair[f"condition_{which}"]) for which in "ba")
     return (
-        f"study {pair['study_id']}, outcome {pair['task_num']}, arm {pair['condition_b']} against "
-        f"{pair['condition_a']}: predicted {signed(pair['predicted_std'], 2)}, observed "
+        f"study {study}, outcome {results.outcome(study, pair['task_num'])}, arm {arm} against "
+        f"{control}: predicted {signed(pair['predicted_std'], 2)}, observed "
         f"{signed(pair['observed_std'], 2)}"
     )
 

@@ -57,7 +57,8 @@ def _distance(row: TableRow | Scores, rows: dict[str, TableRow]) -> str:
         return ""
     values = {words: _main(rows[key]) for key, words in REFERENCES.items() if key in rows}
     others = [f"{words} {num(value)}" for words, value in values.items() if value is not None]
-    text = f"Its answer distributions lie {num(distance)} of the observed answer range from people's"
+    points = f" ({num(6 * distance, 1)} points, if that is 1 to 7)"
+    text = f"Its answer distributions lie {num(distance)} of the observed answer range{points} from people's"
     return f"{text}; {', '.join(others)} away." if others else f"{text}."
 
 

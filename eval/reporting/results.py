@@ -7,6 +7,8 @@ from typing import Any
 from common.contract import Manifest, read_record
 from common.errors import Refusal
 from common.files import file_stamp, fingerprint
+from common.names import FILE as NAMES
+from common.names import Names, read_names
 from common.page.render import count
 from common.paths import dataset_name, output_dir, safe_name, split_dir
 from common.readers import read_json
@@ -33,7 +35,8 @@ class Results:
 
     scores: {model name: scores}, the closest model first. predictions: {model name: predictions.json, {}
     for predictions made elsewhere}. comparison, manifest (of the data set): None where there is none.
-    runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. inputs: fingerprint of all.
+    runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. names: of studies, arms and
+    outcomes, where the data set has them. inputs: fingerprint of all.
     """
 
     dataset: str
@@ -44,6 +47,7 @@ class Results:
     comparison: Comparison | None
     manifest: Manifest | None
     runs: dict[tuple[str, str], Json]
+    names: Names
     inputs: str
 
     @property
@@ -51,8 +55,16 @@ class Results:
         """Scores of the model whose distributions come closest."""
         return next(iter(self.scores.values()))
 
+    def arm(self, study: str, number: int) -> str:
+        """An arm's name, or its number."""
+        return self.names.condition(study, number) or str(number)
+
+    def outcome(self, study: str, number: int) -> str:
+        """An outcome's name, or its number."""
+        return self.names.task(study, number) or str(number)
+
     @property
-    def names(self) -> list[str]:
+    def models(self) -> list[str]:
         """Names of the models, the closest first."""
         return list(self.scores)
 
@@ -71,9 +83,9 @@ def load(data: str, split: str) -> Results:
     compared = folder / "eval" / COMPARISON
     comparison = read_comparison(compared.parent) if compared.is_file() else None
     predictions = {name: folder / "eval" / name / "predictions.json" for name in scores}
-    manifest = source / "manifest.json"
+    manifest, named = source / "manifest.json", source / NAMES
     runs = _runs(data, split)
-    files_read = [*files, compared, *predictions.values(), manifest]
+    files_read = [*files, compared, *predictions.values(), manifest, named]
     stamps = [[str(file), *file_stamp(file)] for file in files_read if file.is_file()]
     return Results(
         dataset=dataset_name(data),
@@ -84,6 +96,7 @@ def load(data: str, split: str) -> Results:
         comparison=comparison,
         manifest=read_record(manifest, Manifest, "run `make data`") if manifest.is_file() else None,
         runs=runs,
+        names=read_names(source),
         inputs=fingerprint([stamps, list(runs.values())]),
     )
 
@@ -121,7 +134,7 @@ def leaders(results: Results) -> tuple[list[TableRow], str]:
     comparison = results.comparison
     rows = list(comparison.table) if comparison else []
     compared = {row.name for row in rows}
-    alone = [name for name in results.names if name not in compared]
+    alone = [name for name in results.models if name not in compared]
     for name in alone:
         scores = results.scores[name]
         rows.append(

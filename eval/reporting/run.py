@@ -154,7 +154,7 @@ def context(results: Results, figures: dict[str, Figure]) -> dict[str, Any]:
         "own_rows": any(scores.row_counts.scored != answers for scores in results.scores.values()),
         "headline": headline(results),
         "best": best.name,
-        "models": results.names,
+        "models": results.models,
         "named": _columns,
         "shown": shown,
         "terms": glossary.METRICS,

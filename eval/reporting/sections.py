@@ -101,8 +101,8 @@ def worst_rows(results: Results) -> list[Json]:
         rows.append(
             {
                 "study": {"text": row["study_id"], "href": f"#cell={link}"},
-                "task": row["task_num"],
-                "arm": row["condition_num"],
+                "task": results.outcome(row["study_id"], row["task_num"]),
+                "arm": results.arm(row["study_id"], row["condition_num"]),
                 "rows": row["rows"],
                 "distance": cell_of(spread),
                 "people": num(row["human_mean"], 2),
@@ -125,7 +125,7 @@ def effect_section(results: Results) -> Json:
         rows.append(row)
     return {
         "rows": rows,
-        "models": results.names,
+        "models": results.models,
         "contrasts": best.contrasts,
         "clear": best.clear,
         "left_out": "; ".join(f"{count(number)} {reason}" for reason, number in best.left_out.items()),
@@ -223,7 +223,7 @@ def problem_section(results: Results) -> Json:
             row("parse rate", _parse_rate),
         ],
         "left_out": [left_out(reason) for reason in reasons],
-        "models": results.names,
+        "models": results.models,
     }
 
 

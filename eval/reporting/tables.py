@@ -19,7 +19,7 @@ def tables(results: Results) -> dict[str, pl.DataFrame]:
     frames = {
         name: pl.DataFrame(list(rows(results)), infer_schema_length=None) for name, rows in TABLES.items()
     }
-    return frames | {"contrasts": _stacked(results, "contrasts"), "cells": _cells(results)}
+    return frames | {"contrasts": _named(results, _stacked(results, "contrasts")), "cells": _cells(results)}
 
 
 def write_tables(frames: dict[str, pl.DataFrame], folder: Path) -> None:
@@ -156,10 +156,23 @@ def _stacked(results: Results, name: str) -> pl.DataFrame:
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
 
+def _named(results: Results, frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with the names of arms and outcomes behind their numbers, where the data set has names."""
+    if not results.names.studies or frame.is_empty():
+        return frame
+    columns = {"outcome": "task_num", "arm": "condition_num", "arm_a": "condition_a", "arm_b": "condition_b"}
+    for new, number in columns.items():
+        if number in frame.columns:
+            name = results.outcome if number == "task_num" else results.arm
+            rows = frame.select("study_id", number).iter_rows()
+            frame = frame.with_columns(pl.Series(new, [name(*row) for row in rows], dtype=pl.String))
+    return frame
+
+
 def _cells(results: Results) -> pl.DataFrame:
     """All cells of all models without their texts and distributions (those are in cells.parquet)."""
     cells = _stacked(results, "cells").drop(LISTS, strict=False)
-    return cells.sort("name", MAIN, descending=[False, True], nulls_last=True)
+    return _named(results, cells).sort("name", MAIN, descending=[False, True], nulls_last=True)
 
 
 TABLES: dict[str, Callable[[Results], Iterator[Json]]] = {
@@ -215,6 +228,10 @@ COLUMNS = {
     "step": "optimiser step",
     "loss": "training loss",
     "eval_loss": "validation loss",
+    "outcome": "name of the outcome, where the data set has names",
+    "arm": "name of the arm",
+    "arm_a": "name of the first arm",
+    "arm_b": "name of the second arm",
     "task_num": "number of the outcome",
     "condition_num": "number of the arm",
     "condition_a": "number of the first arm",

@@ -74,7 +74,7 @@
     const slot = (width - left - 4) / cell.h.length;
     const tall = (share) => (share / most) * (height - top - bottom);
     const label =
-      `Arm ${cell.c}: ${cell.n} answers; mean of people ${number(cell.m, 2)}` +
+      `Arm ${cell.cn}: ${cell.n} answers; mean of people ${number(cell.m, 2)}` +
       (prediction ? `, mean of model ${number(prediction.m, 2)}, distance ${number(prediction.d, 3)}` : "");
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
     const ground = height - bottom;
@@ -117,7 +117,7 @@
   function card(outcome, model) {
     const first = outcome.cells[0];
     const box = make("article", { class: "outcome" });
-    box.append(make("h3", {}, `Study ${outcome.study}, outcome ${outcome.task}`));
+    box.append(make("h3", {}, `Study ${outcome.study}, outcome ${outcome.cells[0].tn}`));
     box.append(make("p", {}, `${number(outcome.rows)} answers in ${outcome.cells.length} ` +
       `${outcome.cells.length === 1 ? "arm" : "arms"}; scale: ${first.k}, ${number(first.r[0])} to ` +
       `${number(first.r[1])}; mean distance ${number(distance(outcome, model), 3)}`));
@@ -129,7 +129,7 @@
       for (const cell of cells) {
         const prediction = cell.p[model];
         const arm = make("div", { class: "arm" });
-        arm.append(make("h4", {}, `Arm ${cell.c}`), chart(cell, model, top));
+        arm.append(make("h4", {}, `Arm ${cell.cn}`), chart(cell, model, top));
         arm.append(make("p", {}, `${number(cell.n)} answers; mean of people ${number(cell.m, 2)}, ` +
           (prediction ? `of model ${number(prediction.m, 2)}; distance ${number(prediction.d, 3)}` : "no prediction")));
         const text = data.texts[cell.i];

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from common.errors import Refusal
+from common.names import Names, StudyNames
 from eval.reporting.run import report
 from eval.scoring import glossary
 from tests.helpers import scored
@@ -162,6 +163,17 @@ def hostile(text: str):
         return rows.with_columns(demographic, study, stimuli=pl.concat_str("stimuli", pl.lit(text)))
 
     return change
+
+
+def test_arms_and_outcomes_are_called_by_their_names_where_the_data_set_has_them(workplace):
+    named = Names(studies={"study1": StudyNames(conditions={0: "control", 1: "loss"}, tasks={2: "trust"})})
+    named.write(Path("data/sample/study"))
+    written = report("sample", "study")
+    cells = written.tables["cells"].filter(study_id="study1", task_num=2)
+    assert set(cells["arm"]) == {"control", "loss", "2"} and set(cells["outcome"]) == {"trust"}
+    contrasts = pl.read_csv(written.folder / "contrasts.csv").filter(study_id="study1")
+    assert {"control", "loss"} <= set(contrasts["arm_a"]) | set(contrasts["arm_b"])
+    assert '"cn":"loss"' in written.page.read_text()
 
 
 @needs_browser
