@@ -37,8 +37,8 @@ def is_whole(checkpoint: Path) -> bool:
 
 def numbered(run: Path) -> list[Path]:
     """The checkpoints of a run, whole or not, by step."""
-    found = [path for path in run.glob("checkpoint-*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=step)
+    paths = [path for path in run.glob("checkpoint-*") if _NUMBERED.fullmatch(path.name) and path.is_dir()]
+    return sorted(paths, key=step)
 
 
 def step(checkpoint: Path) -> int:
@@ -53,11 +53,11 @@ def last_whole(run: Path) -> tuple[Path | None, list[str]]:
     for checkpoint in numbered(run):
         if not is_whole(checkpoint):
             torn.append(checkpoint.name)
-            place = run / f"torn-{checkpoint.name}"
+            aside = run / f"torn-{checkpoint.name}"
             suffix = 1
-            while place.exists():
+            while aside.exists():
                 suffix += 1
-                place = run / f"torn-{checkpoint.name}-{suffix}"
-            checkpoint.rename(place)
+                aside = run / f"torn-{checkpoint.name}-{suffix}"
+            checkpoint.rename(aside)
     whole = numbered(run)
     return (whole[-1] if whole else None), torn

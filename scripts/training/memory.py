@@ -38,7 +38,7 @@ class Architecture:
     modules: tuple[str, ...] = ()
 
 
-def architecture(place: Path, lora_rank: int = 0) -> Architecture:
+def architecture(path: Path, lora_rank: int = 0) -> Architecture:
     """Read `config.json`-like figures and count the model's parameters, without allocating any.
 
     `lora_rank` > 0 also counts the adapters on every linear layer but the output's.
@@ -46,7 +46,7 @@ def architecture(place: Path, lora_rank: int = 0) -> Architecture:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    figures = read_json(place, "give the model's config.json with --architecture")
+    figures = read_json(path, "give the model's config.json with --architecture")
     try:
         config = AutoConfig.for_model(
             **{key: value for key, value in figures.items() if key != "architectures"}
@@ -55,7 +55,7 @@ def architecture(place: Path, lora_rank: int = 0) -> Architecture:
             model = AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal(
-            f"{place} is no causal language model's config.json: {' '.join(str(error).split())}"
+            f"{path} is no causal language model's config.json: {' '.join(str(error).split())}"
         ) from None
     own = [sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()]
     tables = {

@@ -28,7 +28,7 @@ class Turn(NamedTuple):
 class Difference(NamedTuple):
     """Where the two renderings part, as text: in the prompt, or where the answer begins or ends."""
 
-    place: str
+    part: str
     trained: str
     evaluated: str
 
@@ -53,7 +53,7 @@ def refuse_differences(tokeniser: Tokeniser, data: rows.DataSet, name: str) -> N
         "give the model's folder a chat_template.jinja that does"
     )  # fmt: skip
     raise Refusal(
-        f"template {template} trains {name} on other tokens than it is asked with: {difference.place}, "
+        f"template {template} trains {name} on other tokens than it is asked with: {difference.part}, "
         f"{difference.trained!r} in training and {difference.evaluated!r} in evaluation; {remedy}"
     )
 
@@ -79,7 +79,7 @@ def first_difference(template: Any, encoder: PromptEncoder, turns: list[Turn]) -
         asked = encoder.encode([turn.system], [turn.prompt])[0]
         if prompt != asked:
             return Difference("the prompt", *_where_they_part(tokenizer, prompt, asked))
-        stop = next((place for place, token in enumerate(answer) if token in encoder.stop_ids), None)
+        stop = next((index for index, token in enumerate(answer) if token in encoder.stop_ids), None)
         spelled = encoder.spell(turn.answer)
         if stop is None:
             return Difference("the end of the answer", tokenizer.decode(answer[-3:]), encoder.stop_text)
@@ -91,7 +91,7 @@ def first_difference(template: Any, encoder: PromptEncoder, turns: list[Turn]) -
 def _where_they_part(tokenizer: Any, one: list[int], other: list[int]) -> tuple[str, str]:
     """A few tokens of each as text, from where the two differ."""
     pairs = enumerate(zip(one, other, strict=False))
-    start = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    start = next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
     return tokenizer.decode(one[start : start + 8]), tokenizer.decode(other[start : start + 8])
 
 

@@ -99,8 +99,8 @@ def _lengths(recipe: Recipe, base: str) -> tuple[int, Any, str]:
     measured, count = [], 0.0
     for data in sets:
         sample, share = rows.sample(data, MEASURED // len(sets))
-        found = np.array(tokeniser.encode(sample, data.entry, pack=False)[1])
-        measured.append(found[found <= cutoff])
+        tokens = np.array(tokeniser.encode(sample, data.entry, pack=False)[1])
+        measured.append(tokens[tokens <= cutoff])
         count += len(measured[-1]) / share
     lengths = np.concatenate(measured)
     if not len(lengths):

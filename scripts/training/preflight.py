@@ -86,11 +86,11 @@ def _main_memory(recipe: Recipe, model: str) -> float:
 def known_architecture(recipe: Recipe, model: str) -> memory.Architecture | None:
     """The model's figures, None for a hub model whose figures aren't here."""
     try:
-        place = memory.find_architecture(recipe, model)
+        figures = memory.find_architecture(recipe, model)
     except Refusal:
         return None
     lora = recipe.get("finetuning_type", "lora") == "lora"
-    return memory.architecture(place, int(recipe.get("lora_rank", 8)) if lora else 0)
+    return memory.architecture(figures, int(recipe.get("lora_rank", 8)) if lora else 0)
 
 
 def where(path: Path, key: str) -> str:

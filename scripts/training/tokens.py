@@ -133,7 +133,7 @@ def cache_path(recipe: Recipe) -> Path:
     }
     depends = {
         "keys": {key: recipe.get(key) for key in DEPENDS},
-        "data": {key: [[data.entry, rows.stamp(data.file)] for data in found] for key, found in sets.items()},
+        "data": {key: [[data.entry, rows.stamp(data.file)] for data in group] for key, group in sets.items()},
         "tokenizer": tokenizer or [str(model), recipe.get("model_revision")],
         "versions": [
             importlib.metadata.version(name) for name in ("llamafactory", "transformers", "tokenizers")
@@ -267,7 +267,7 @@ def _tokenise_part(
         jobs = list(_jobs(recipe, part, pack, folder / name, len(files)))
         results = _progress(run(_encode_chunk, jobs), f"tokenising {part.data.name}", len(jobs), quiet)
         chunks = list(zip(jobs, results, strict=True))
-        lengths = np.array([length for _, (found, _) in chunks for length in found], dtype=np.int32)
+        lengths = np.array([length for _, (of_rows, _) in chunks for length in of_rows], dtype=np.int32)
         kept = lengths if cuts else lengths[lengths <= cutoff]
         if not len(kept):
             raise Refusal(f"{part.data.file} has no row within cutoff_len={cutoff}; raise cutoff_len")

@@ -60,17 +60,17 @@ def test_the_prompts_text_is_golden(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "template", "place"),
+    ("name", "template", "part"),
     [
         ("qwen3", "qwen3", "the answer"),
         ("gemma", "mistral", "the prompt"),
         ("smollm2", "gemma", "the prompt"),
     ],
 )
-def test_another_template_is_found_out_and_the_one_that_fits_is_named(name, template, place):
+def test_another_template_is_found_out_and_the_one_that_fits_is_named(name, template, part):
     fitted, encoder = encoder_of(name, template)
     difference = parity.first_difference(fitted, encoder, TURNS)
-    assert difference and difference.place == place
+    assert difference and difference.part == part
     assert parity.fitting_template(template, encoder, TURNS) == {
         "qwen3": "qwen3_nothink", "gemma": "gemma", "smollm2": "chatml",
     }[name]  # fmt: skip
