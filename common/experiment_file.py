@@ -16,6 +16,10 @@ from common.settings import Section, explain, first_problem
 
 EXAMPLE = "configs/experiments/two-arm.yaml"
 SELECT_ALL = "select-all"
+FORCED_CHOICE = (
+    "a forced choice between profiles can't be simulated; let people rate one profile at a time: write the "
+    "attributes as `factors`, as in configs/experiments/conjoint.yaml"
+)
 IN_QUOTES = "braces make a mapping in YAML; put the text in quotes"
 # What other tools call their questions, and the nearest way to ask them here.
 ELSEWHERE = {
@@ -263,6 +267,9 @@ def parsed(content: dict[str, Any]) -> ExperimentFile:
 
     Raises `ValidationError` or `Mistake`.
     """
+    for key in ("profiles", "attributes", "forbidden"):
+        if key in content:
+            raise Mistake((key,), FORCED_CHOICE)
     file = ExperimentFile.model_validate(content)
     if file.arms and "vignette" not in file.model_fields_set:
         file = file.model_copy(update={"vignette": "{arm}"})
