@@ -101,3 +101,33 @@ def test_the_whole_way_ends_with_a_report_and_a_second_run_has_nothing_to_do(pro
     assert third.returncode == 0 and "training in" in third.stdout
     fourth = make(project, "train-dpo", "SPLIT=condition")
     assert fourth.returncode == 0 and "training in" in fourth.stdout, "DPO must follow a new SFT"
+
+
+HOSTILE = (
+    "$(shell touch x)", "$(touch x)", "`touch x`", '"; touch x; "', "'; touch x; '", "a\ntouch x", "a,b)",
+    "# c", "$", "a b;touch x", "${shell touch x}", "&& touch x",
+)  # fmt: skip
+VARIABLES = (
+    "MODEL", "DATA", "SPLIT", "STAGE", "RECIPE", "CONFIG", "EVAL_CONFIG", "TOKENIZER", "PREDICTIONS", "NAME",
+    "EXPERIMENT", "GPUS", "SELECT", "PATIENCE", "GPU", "RUN", "OUT", "SET", "ARGS",
+)  # fmt: skip
+TARGETS = (
+    "help", "data", "splits", "audit", "train", "train-sft", "eval", "report", "clean", "plan", "export",
+    "simulate", "simulate-check",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_the_text_of_a_variable_is_never_run_and_arrives_as_it_was_typed(tmp_path: Path, value: str):
+    for name in ("Makefile", "requirements.txt", "requirements-cpu.txt"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\nfor word in "$@"; do printf \'%s\\0\' "$word"; done >> words\n')
+    python.chmod(0o755)
+    before = {path.name for path in tmp_path.iterdir()}
+    done = make(tmp_path, "PY=./python", *TARGETS, *(f"{name}={value}" for name in VARIABLES))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} - before == {"words"}
+    words = (tmp_path / "words").read_text().split("\0")
+    for option in ("--model", "--data", "--split", "--recipe", "--out", "--predictions", "--more"):
+        assert f"{option}={value}" in words
