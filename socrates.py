@@ -82,6 +82,9 @@ def bench(
     run_module(f"{package[name]}.bench.{name}", arguments)
 
 
+INTERRUPTED = 130  # what typer returns for a Ctrl-C inside a command
+
+
 def main() -> None:
     """Run the command line; `--more=TEXT` stands for further arguments, quotes and all (see Makefile)."""
     words: list[str] = []
@@ -93,7 +96,8 @@ def main() -> None:
 def _run(words: list[str]) -> None:
     """Run one command; what the command line itself refuses is one line, too."""
     try:
-        app(words, prog_name="socrates", standalone_mode=False)
+        if app(words, prog_name="socrates", standalone_mode=False) == INTERRUPTED:
+            raise KeyboardInterrupt
     except usage.NoArgsIsHelpError as help_page:
         help_page.show()
     except typer.Abort:

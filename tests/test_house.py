@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,22 @@ def test_the_help_of_the_command_line_loads_nothing_heavy():
         [sys.executable, "-m", "socrates", "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert shown.returncode == 0 and "simulate" in shown.stdout
+
+
+def test_ctrl_c_inside_a_command_is_one_line_and_exit_code_130():
+    program = """
+import sys, time, socrates
+@socrates.app.command("wait")
+def wait() -> None:
+    print("running", flush=True)
+    time.sleep(60)
+sys.argv = ["socrates", "wait"]
+socrates.main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout and process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.count("\n") == 1 and "run the same command" in err
