@@ -8,6 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from common.text import printable
+
+# A path vanishes or changes its kind while it is used, is too long, goes in circles, or can't be read
+BAD_PATH = {
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EPERM,
+}  # fmt: skip
+
 
 class Refusal(Exception):
     """A mistake that the user can fix. The message names the cause and the remedy in one line."""
@@ -47,9 +54,14 @@ def run_cli(main: Callable[[], Any]) -> None:
             line, code = f"error: the disk is full ({path}); free some space and run again", 1
         elif error.errno in (errno.EACCES, errno.EROFS):
             line, code = f"error: no permission ({path}); change its owner or choose another folder", 1
+        elif error.errno in BAD_PATH and error.filename:
+            line, code = (
+                f"error: {error.strerror} ({path}); check the path, and that nothing else changes it",
+                1,
+            )
         else:
             raise
     else:
         return
-    print(line, file=sys.stderr)
+    print(printable(" ".join(line.split())), file=sys.stderr)
     sys.exit(code)

@@ -16,6 +16,8 @@ from common.errors import Refusal, run_cli
         (Refusal("no data; run: make data"), 2, "error: no data; run: make data"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 1, "the disk is full (/x/y)"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "no permission (/x/y)"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/x/y"), 1, "File name too long (/x/y)"),
+        (Refusal("study \x1b[2K\rerror: none\nhere"), 2, r"error: study \x1b[2K error: none here"),
     ],
 )
 def test_what_a_user_can_fix_is_one_line_and_an_exit_code(error, code, words, capsys):
