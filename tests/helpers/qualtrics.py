@@ -52,6 +52,7 @@ outcomes:
     question: Would you vote for it?
     scale: {labels: {0: no, 1: yes}}
 design: {people_per_arm: 40}
+population: {people: 40}
 columns:
   person: PROLIFIC_PID
   arm: {frame: frame, source: source}
