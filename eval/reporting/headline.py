@@ -5,6 +5,8 @@ from eval.reporting.results import MAIN, Results, leaders
 from eval.scoring.record import Estimate, Scores, TableRow
 
 FEW_STUDIES, FEW = 5, "So few studies say little about new ones."
+FEWEST_CLEAR = 5  # clear contrasts from which a share of right directions is put into a sentence
+MUCH = 0.5  # share of probability off the scale that the headline tells
 REFERENCES = {
     "uniform_observed": "a uniform guess lies",
     "pooled_others": "people of the study's other arms lie",
@@ -18,6 +20,7 @@ def headline(results: Results, name: str | None = None) -> list[str]:
     row = rows.get(name) or results.scores[name]
     sentences = [
         _skill(name, row),
+        _off_scale(results.scores[name]),
         _distance(row, rows),
         _effects(results.scores[name]),
         _gain(results, name),
@@ -51,6 +54,17 @@ def _over(skill: Estimate) -> str:
     return f" over {studies}" if skill.over == "studies" else f" over the people of {studies}"
 
 
+def _off_scale(scores: Scores) -> str:
+    """A warning where most of a model's probability is no answer at all."""
+    mass = scores.parsing.off_scale_mass
+    if mass is None or mass <= MUCH:
+        return ""
+    return (
+        f"But {percent(mass, 1)} of its probability lies off the answer scales: it mostly doesn't answer as "
+        "asked, and only the rest is scored."
+    )
+
+
 def _distance(row: TableRow | Scores, rows: dict[str, TableRow]) -> str:
     distance = _main(row)
     if distance is None:
@@ -71,7 +85,7 @@ def _effects(scores: Scores) -> str:
         return ""
     model, half = scores.effects.model, scores.effects.half_sample
     sign, control = (_value(who.get("sign_agreement_clear")) for who in (model, half))
-    if sign is None:
+    if sign is None or scores.effects.clear < FEWEST_CLEAR:
         return ""
     text = f"Where a treatment clearly moves people, it gets the direction right {percent(sign)} of the time"
     if control is not None:

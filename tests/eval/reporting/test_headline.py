@@ -58,3 +58,22 @@ def test_a_model_outside_the_comparison_is_in_the_table_and_is_said_to(results):
     compared = results.comparison.model_copy(update={"table": table})
     rows, basis = leaders(replace(results, comparison=compared))
     assert "tiny-dpo" in [row.name for row in rows] and "tiny-dpo: on the answers that it" in basis
+
+
+def changed(results: Results, **update) -> Results:
+    """The closest model alone, with other parts of its scores."""
+    best = results.best
+    return replace(results, scores={best.name: best.model_copy(update=update)}, comparison=None)
+
+
+def test_a_model_that_mostly_does_not_answer_is_said_to(results):
+    parsing = results.best.parsing.model_copy(update={"off_scale_mass": 0.997})
+    sentence = headline(changed(results, parsing=parsing))[1]
+    assert sentence.startswith("But 99.7% of its probability lies off the answer scales")
+    assert not any("off the answer" in sentence for sentence in headline(results))
+
+
+def test_effects_of_a_few_clear_contrasts_are_not_put_into_a_sentence(results):
+    few, many = (results.best.effects.model_copy(update={"clear": number}) for number in (1, 20))
+    assert not any("direction" in sentence for sentence in headline(changed(results, effects=few)))
+    assert any("direction" in sentence for sentence in headline(changed(results, effects=many)))
