@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import Refusal
 from common.runs import base_model, finished_runs, recipe_models
-from eval.settings import Settings
+from eval.settings import Settings, refuse_secret
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
     doesn't exist and a server that doesn't say what it serves.
     """
     if model.startswith(("http://", "https://")):
+        refuse_secret(model)
         path = served or _served(model)
         return Model(path, path.rpartition("/")[2], model)
     folder = Path(model)

@@ -113,3 +113,12 @@ def test_a_servers_address_stands_for_the_one_model_that_it_serves(served: tuple
     with pytest.raises(Refusal, match="name one"):
         find_model(url, "sample", "study")
     assert find_model(url, "sample", "study", served="other").path == "other"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:canary@host/v1", "https://host/v1?api_key=canary", "http://canary@h/v1"]
+)
+def test_an_address_that_holds_a_key_is_refused_without_showing_it(home: Path, url: str) -> None:
+    with pytest.raises(Refusal, match="set OPENAI_API_KEY") as refused:
+        find_model(url, "sample", "study")
+    assert "canary" not in str(refused.value)

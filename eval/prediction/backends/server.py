@@ -21,7 +21,7 @@ import openai
 
 from common.errors import Refusal
 from eval.prediction.asking import Masses, Reply, Request, Sampling
-from eval.settings import ExactSettings, ServerSettings, Settings
+from eval.settings import ExactSettings, ServerSettings, Settings, refuse_secret
 
 KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
@@ -41,6 +41,7 @@ class ServerBackend:
         self.url = self.settings.url or os.environ.get(URL)
         if not self.url:
             raise Refusal(f"no server is named; give --url http://host:port/v1, or set {URL}")
+        refuse_secret(self.url)
         if settings.sampled.constrained and settings.mode != "verbalised":
             raise Refusal(
                 "a server can't constrain replies; set sampled.constrained to false, or use --backend vllm"
