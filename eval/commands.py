@@ -62,7 +62,7 @@ def evaluate(
     if predictions:
         import_predictions(predictions, data, split, name=name)
     else:
-        for predicted in predict_all(model, data, split, settings, pay=yes).values():
+        for predicted in predict_all(model, data, split, settings, pay=yes, processes=gpus).values():
             print(predicted)
     print(score_models(data, split, settings=settings))
 

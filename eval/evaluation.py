@@ -1,11 +1,4 @@
-"""Predict with models, to be scored together.
-
-    evaluate("tiny", "sample", "study")
-
-A folder of configs/ stands for its base model and each finished run (a folder with run.json) under
-`outputs/<dataset>/<split>/<model>/`; a checkpoint folder or a hub id stands for itself; several are
-separated by commas. Every part that is done already is skipped.
-"""
+"""Predict with every model that a name stands for; `socrates eval` calls it before it scores."""
 
 import sys
 
@@ -18,22 +11,38 @@ from eval.settings import Settings
 
 
 def evaluate(
-    model: str, data: str, split: str, settings: Settings | None = None, *, pay: bool = False
+    model: str,
+    data: str,
+    split: str,
+    settings: Settings | None = None,
+    *,
+    pay: bool = False,
+    processes: int | None = None,
 ) -> dict[str, Predictions]:
-    """Predict the evaluation rows of a split with every model that `model` stands for; to be scored together.
+    """Predict the evaluation rows of a split with every model that `model` stands for.
 
-    model: names separated by commas, see `eval.models.find_models`. Predictions and scores lie in
-    `outputs/<dataset>/<split>/eval/`. Returns the predictions by model name.
+    model: names separated by commas, see `eval.models.find_models`. pay, processes: as for `predict`; by
+    default as many processes as there are GPUs.
+    Predictions are kept in `outputs/<dataset>/<split>/eval/`, from where `score_models` scores them.
+    Returns them by model name; what is done already isn't repeated.
     """
     rows = split_dir(data, split) / "eval.parquet"
     if not rows.is_file():
         raise Refusal(f"no evaluation rows; run `make data DATA={data} SPLIT={split}` first")
     folder = output_dir(data, split) / "eval"
+    processes = _gpus() if processes is None else processes
     predictions = {}
     for each in find_models(model, data, split):
         print(f"predicting with {each.name}", file=sys.stderr)
         chosen = each.adapt(settings or Settings())
         predictions[each.name] = predict(
-            rows, each.path, chosen, folder=folder / each.name, name=each.name, pay=pay
+            rows, each.path, chosen, folder=folder / each.name, name=each.name, pay=pay, processes=processes
         )
     return predictions
+
+
+def _gpus() -> int:
+    """The number of GPUs, at least 1."""
+    import torch
+
+    return max(1, torch.cuda.device_count())

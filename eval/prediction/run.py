@@ -1,20 +1,16 @@
-"""Predict the answer distribution of every evaluation row.
+"""Predict the answer distribution of every evaluation row: `predict`, which `socrates predict` calls.
 
-    python -m eval.prediction.run --model outputs/sample/study/tiny/sft --name tiny-sft --split study
-
-writes outputs/<data>/<split>/eval/<name>/predictions.parquet and, last, predictions.json. A killed run
-goes on where it stopped; a finished one isn't repeated. Modes: `exact` (every admissible answer's
-probability, from the token probabilities), `sampled` (k answers a row), `verbalised` (the model states
-a distribution). Back ends: `transformers` (in this process), `vllm` (offline), `server` (any
-OpenAI-compatible one; its key is read from the environment variable OPENAI_API_KEY).
+With a folder it writes predictions.parquet and, last, predictions.json; a killed run goes on where it
+stopped, a finished one isn't repeated. Modes: `exact` (every admissible answer's probability, from the
+token probabilities), `sampled` (k answers a row), `verbalised` (the model states a distribution). Back
+ends: `transformers` (in this process), `vllm` (offline), `server` (any OpenAI-compatible one; its key is
+read from the environment variable OPENAI_API_KEY).
 """
 
-import argparse
 import hashlib
 import platform
 import sys
 import time
-from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,19 +19,18 @@ import polars as pl
 from tqdm import tqdm
 
 from common.contract import PredictionsRecord, read_record, write_record
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import atomic_path, file_stamp, fingerprint, sha256_file
-from common.paths import output_dir, safe_name, split_dir
 from common.step import Step, describe
+from eval.prediction.blocks import SAVE_S, predict_into, stream
 from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
 from eval.prediction.result import Counts, Predictions
+from eval.prediction.share import share_out
 from eval.prediction.store import RECORD, TABLE, Store
 from eval.rows import PREDICTED, check_rows, read_rows, select_rows
-from eval.settings import DEFAULT, Settings, load_settings
+from eval.settings import Settings
 
 FORMAT = 2  # raised when the same inputs would give other predictions than before
-BLOCK = 512  # rows that are planned together; a server's have nothing to gain from it
-SAVE_S = 30.0  # seconds between two saves: what a kill may lose
 MODEL_FILES = (
     "*.safetensors",
     "*.jinja",
@@ -54,6 +49,7 @@ def predict(
     folder: str | Path | None = None,
     name: str | None = None,
     pay: bool = False,
+    processes: int = 1,
 ) -> Predictions:
     """Predict the answer distribution of each row.
 
@@ -61,9 +57,13 @@ def predict(
     the name by which a server knows it. folder: where predictions are kept as they come, so that the
     same call goes on after a kill and has nothing to do when all is there; in memory only when left
     out. name: what to call the model. pay: a run that costs money (a server with prices) may start.
+    processes: how many share the work, each with a GPU of its own (a part of the cores without); needs a
+    folder. The predictions are the same whatever their number, and a run may go on with another one.
     Raises `Refusal` for broken rows, a model that can't be loaded or asked, a run that costs money
     without `pay`, and when no row at all gets a prediction.
     """
+    if processes < 1 or (processes > 1 and folder is None):
+        raise Refusal(f"{processes} processes can't share a prediction; give 1 or more, and a folder")
     settings, model = settings or Settings(), str(model)
     name = name or Path(model).name
     if folder is None:
@@ -81,7 +81,7 @@ def predict(
             counts = Counts.model_validate(record.counts.model_dump())
             return Predictions(name, counts, folder, inputs, up_to_date=True)
         chosen = _select(rows, settings)
-        more = _in_folder(chosen, model, settings, store, pay)
+        more = _in_folder(chosen, model, settings, store, pay, processes)
         table = store.read(len(chosen))
         counts = Counts.of(table)
         _refuse_nothing(counts, store)
@@ -130,7 +130,9 @@ def _in_memory(
     return table, {"usage": getattr(predictor.backend, "usage", None)}
 
 
-def _in_folder(rows: pl.DataFrame, model: str, settings: Settings, store: Store, pay: bool) -> dict[str, Any]:
+def _in_folder(
+    rows: pl.DataFrame, model: str, settings: Settings, store: Store, pay: bool, processes: int
+) -> dict[str, Any]:
     """Predict what the store doesn't hold yet; how many rows it had, and tokens paid."""
     done = store.done()
     more: dict[str, Any] = {"resumed": len(done), "usage": None}
@@ -139,47 +141,17 @@ def _in_folder(rows: pl.DataFrame, model: str, settings: Settings, store: Store,
     _agree_on_cost(rows[sorted(set(range(len(rows))).difference(done))], settings, pay)
     if done:
         print(f"going on: {len(done):,} of {len(rows):,} rows were already predicted", file=sys.stderr)
-    predictor = Predictor(model, settings)
     bar = _progress(len(rows), len(done), settings.mode)
-    unsaved: dict[int, dict[str, Any]] = {}
-    saved_at = time.monotonic()
     try:
-        for row, record in stream(rows, predictor, done):
-            unsaved[row] = record
-            bar.update()
-            if time.monotonic() - saved_at > SAVE_S:
-                _save(store, rows, unsaved)
-                saved_at = time.monotonic()
-    finally:  # what was predicted before a failure isn't predicted (or paid) again
+        if processes > 1 and settings.backend == "transformers":
+            share_out(rows, model, settings, store, processes, bar.update)
+        else:
+            predictor = Predictor(model, settings)
+            predict_into(store, rows, predictor, bar.update)
+            more["usage"] = getattr(predictor.backend, "usage", None)
+    finally:
         bar.close()
-        _save(store, rows, unsaved)
-    return more | {"usage": getattr(predictor.backend, "usage", None)}
-
-
-def _save(store: Store, rows: pl.DataFrame, records: dict[int, dict[str, Any]]) -> None:
-    if records:
-        store.write(as_table(rows, records).with_columns(row=pl.Series(sorted(records), dtype=pl.Int64)))
-        records.clear()
-
-
-def stream(
-    rows: pl.DataFrame, predictor: Predictor, done: Collection[int] = ()
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number, record) of each row that isn't in `done`, block by block.
-
-    Blocks are cut from the sorted prompts, which puts rows that begin alike into one block, where their
-    beginnings are read once. They don't depend on `done`: so neither do the predictions.
-    """
-    order = rows.select("system", "prompt").with_row_index("row").sort("system", "prompt", "row")["row"]
-    size = BLOCK if predictor.settings.backend == "transformers" else len(rows)
-    for start in range(0, len(rows), size):
-        block = order[start : start + size].to_list()
-        known = {number for number, row in enumerate(block) if row in done}
-        if len(known) == len(block):
-            continue
-        for number, record in predictor.stream(rows[block], known):
-            if number not in known:
-                yield block[number], record
+    return more
 
 
 def _progress(total: int, done: int, mode: str) -> Any:
@@ -266,46 +238,3 @@ def _content(rows: pl.DataFrame | str | Path) -> dict[str, str]:
 def _versions() -> dict[str, str]:
     names = ("torch", "transformers", "tokenizers", "polars", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, predict, say what came out."""
-    args = _parser().parse_args(arguments)
-    settings = load_settings(args.config, mode=args.mode, backend=args.backend, max_rows=args.max_rows)
-    if args.url:
-        settings = settings.model_copy(
-            update={"backend": "server", "server": settings.server.model_copy(update={"url": args.url})}
-        )
-    name = safe_name(args.name or Path(args.model).name, "the name")
-    rows = Path(args.rows) if args.rows else split_dir(args.data, args.split) / "eval.parquet"
-    folder = Path(args.out) if args.out else output_dir(args.data, args.split) / "eval" / name
-    done = predict(rows, args.model, settings, folder=folder, name=name, pay=args.yes)
-    if done.up_to_date:
-        print(f"nothing to do: {folder / TABLE} is up to date")
-    else:
-        print(f"{folder / TABLE}: {done.counts}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", required=True, help="checkpoint folder, hub id, or a server's model name")
-    parser.add_argument("--name", help="names the output folder; default: the model's last part")
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", default="study")
-    parser.add_argument("--rows", help="evaluation rows other than data/<data>/<split>/eval.parquet")
-    parser.add_argument("--config", help=f"evaluation settings, default {DEFAULT}")
-    parser.add_argument("--mode", choices=["exact", "sampled", "verbalised"], help="wins over the settings")
-    parser.add_argument(
-        "--backend", choices=["transformers", "vllm", "server"], help="wins over the settings"
-    )
-    parser.add_argument("--url", help="a server's address, such as http://localhost:8000/v1")
-    parser.add_argument("--max-rows", type=int, help="predict only that many rows, spread over all items")
-    parser.add_argument("--out", help="output folder; default: outputs/<data>/<split>/eval/<name>")
-    parser.add_argument("--yes", action="store_true", help="don't ask before a run that costs money")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main)

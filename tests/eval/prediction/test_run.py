@@ -14,11 +14,12 @@ import pytest
 
 from common.errors import Refusal
 from common.step import Step
+from eval.prediction import blocks
 from eval.prediction import run as predict
 from eval.prediction.predictor import Predictor
 from eval.prediction.result import Counts
-from eval.prediction.run import main
 from eval.settings import ExactSettings, LocalSettings, ServerSettings, Settings
+from socrates import app
 from tests.helpers import tiny_models
 from tests.helpers.rows import make_rows
 
@@ -35,6 +36,11 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "settings.yaml"
     path.write_text("mode: exact\n")
     return path
+
+
+def main(words: list[str]) -> None:
+    """Run `socrates predict`."""
+    app(["predict", *words], standalone_mode=False)
 
 
 def arguments(model: Path, rows: Path, config: Path, out: Path) -> list[str]:
@@ -64,8 +70,8 @@ def test_a_finished_run_has_nothing_to_do_and_a_changed_one_runs_again(
 def test_a_torn_part_is_predicted_again_and_the_whole_ones_are_kept(
     model_folder: Path, rows_file: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "BLOCK", 16)
-    monkeypatch.setattr(predict, "SAVE_S", 0)
+    monkeypatch.setattr(blocks, "BLOCK", 16)
+    monkeypatch.setattr(blocks, "SAVE_S", 0)
     main(arguments(model_folder, rows_file, config, tmp_path / "whole"))
 
     class Killed(Exception):
@@ -101,9 +107,9 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(config: Path, 
     model = tiny_models.make("llama", tmp_path / "model")
     rows = tmp_path / "eval.parquet"
     make_rows(3000).write_parquet(rows)
-    often = "from eval.prediction import run; run.SAVE_S = 0.5; run.main()"  # not every half minute
+    often = "from eval.prediction import blocks; blocks.SAVE_S = 0.5; import socrates; socrates.main()"
     whole, call = (
-        [sys.executable, "-c", often, *arguments(model, rows, config, tmp_path / name)]
+        [sys.executable, "-c", often, "predict", *arguments(model, rows, config, tmp_path / name)]
         for name in ("whole", "killed")
     )
     subprocess.run(whole, check=True)

@@ -21,8 +21,9 @@ from common.errors import Refusal
 from eval.prediction.asking import Request, Sampling
 from eval.prediction.backends.server import ServerBackend, estimate
 from eval.prediction.predictor import Predictor
-from eval.prediction.run import main, predict
+from eval.prediction.run import predict
 from eval.settings import ExactSettings, SampledSettings, ServerSettings, Settings
+from socrates import app
 from tests.helpers import tiny_models
 from tests.helpers.rows import make_rows
 
@@ -233,9 +234,9 @@ def test_a_paid_run_shows_its_cost_and_needs_a_yes(server: FakeServer, tmp_path:
     call = ["--model", "m", "--url", server.url, "--rows", str(tmp_path / "rows.parquet")]
     call += ["--config", str(config), "--out", str(tmp_path / "out")]
     with pytest.raises(Refusal, match="--yes"):
-        main(call)
+        app(["predict", *call], standalone_mode=False)
     assert server.seen == []
-    main([*call, "--yes"])
+    app(["predict", *call, "--yes"], standalone_mode=False)
     assert "at most about" in capsys.readouterr().err
     record = json.loads((tmp_path / "out/predictions.json").read_text())
     assert record["usage"] == {"prompt_tokens": 300, "completion_tokens": 30}
