@@ -94,7 +94,10 @@ class Predictions:
         return pl.read_parquet(self.folder / TABLE)
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.name}: {self.counts}", *map("warning: {}".format, self.counts.warnings())])
+        first = f"{self.name}: {self.counts}"
+        if self.up_to_date and self.folder:
+            first = f"nothing to do, {self.folder / TABLE} is up to date: {first}"
+        return "\n".join([first, *map("warning: {}".format, self.counts.warnings())])
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p><b>{html.escape(text)}</b></p>" for text in self.counts.warnings())
