@@ -157,13 +157,26 @@ def read_gpu(name: str) -> tuple[dict[str, float], dict[str, float]]:
     return figures["gpus"][name], figures["assumptions"]
 
 
+def offload_seconds(
+    arch: memory.Architecture, assumed: dict[str, float], gpus: int, steps: int, forwards: float
+) -> float:
+    """Seconds that ZeRO-3 offload adds to `steps` steps of together `forwards` batches on each GPU.
+
+    Each batch moves a GPU's share of the 16-bit weights in three times (forward, recomputed, backward)
+    and of the gradients out once; each step the processors update the weights (arXiv 2101.06840,
+    section 4).
+    """
+    moved = forwards * 8.0 * arch.parameters / gpus / (assumed["transfer_gb_s"] * 1e9)
+    return moved + steps * arch.parameters / assumed["cpu_adam_per_s"]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will take. Printing it gives the plan as text; `table` is the memory by part.
 
-    hours and dollars follow from `assumed` and from configs/gpus.yaml. fits: the first (ZeRO setting, rows a
-    GPU) that fits in `room` bytes, None if nothing does. table: GiB on one GPU for `rows_a_gpu` rows of
-    the longest row's tokens.
+    hours and dollars follow from `assumed` and from configs/gpus.yaml, for the setting of `fits`.
+    fits: the first (ZeRO setting, rows a GPU) that fits in `room` bytes, None if nothing does.
+    table: GiB on one GPU for the rows of `layout`, each as long as the longest row.
     """
 
     title: str
@@ -180,6 +193,8 @@ class Plan:
     room: float
     fits: tuple[str, int] | None
     table: pl.DataFrame
+    checkpointing: str = "gradient checkpointing"
+    not_modelled: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -203,7 +218,7 @@ class Plan:
             f"{shutil.disk_usage(root()).free / 1e9:,.0f} GB are free here",
             f"time    {_hours(self.hours)}, {_dollars(self.dollars)}; assumed: {self.assumed}",
             "",
-            f"one GPU with {size} rows of {tokens.longest} tokens and gradient checkpointing; "
+            f"one GPU with {size} rows of {tokens.longest} tokens and {self.checkpointing}; "
             f"room: {self.room / GIB:.0f} GiB",
             f"{'GiB a GPU':<16}{titles}{'sum':>9}{'host RAM':>10}",
             *(
@@ -211,6 +226,7 @@ class Plan:
                 + f"{row['sum']:>9.1f}{row['host_ram']:>10.0f}"
                 for row in self.table.iter_rows(named=True)
             ),
+            *(f"not modelled: {text}" for text in self.not_modelled),
             "",
             self.verdict,
         ])  # fmt: skip
@@ -248,18 +264,28 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
     refuse_problems(recipe, request.path)
     gpu, assumed = read_gpu(gpu_name)
     gpus = (request.machines.gpus or 1) * request.machines.nnodes
-    lora = recipe.get("finetuning_type", "lora") == "lora"
+    lora = memory.is_lora(recipe)
     figures = architecture or memory.find_architecture(recipe, request.model)
-    arch = memory.architecture(figures, int(recipe.get("lora_rank", 8)) if lora else 0)
+    rank = int(recipe.get("lora_rank", 8)) if lora else 0
+    arch = memory.architecture(figures, rank, recipe.get("lora_target", "all"))
     batch = global_batch(recipe)
     size, accumulation = divide_batch(recipe, gpus)
     tokens = count_tokens(recipe, base_model(request.model), size, assumed)
     epochs = float(recipe.get("num_train_epochs", 3.0))
     steps = math.ceil(math.ceil(tokens.rows / batch) * epochs)
     work = memory.flops(arch, recipe, tokens.padded * epochs, tokens.padded / max(tokens.rows, 1))
-    hours = work / (gpus * gpu["bf16_tflops"] * 1e12 * assumed["flops_utilisation"]) / 3600
+    speed = assumed["flops_utilisation"] * (
+        assumed["quantised_speed"] if recipe.get("quantization_bit") else 1
+    )
+    hours = work / (gpus * gpu["bf16_tflops"] * 1e12 * speed) / 3600
     kept = int(recipe.get("save_total_limit") or steps // max(int(recipe.get("save_steps", 500)), 1)) + 1
     room = gpu["memory_gb"] * 1e9 * assumed["free_share"]
+    fits = first_fit(arch, recipe, gpus, tokens.longest, room)
+    moved = ""
+    if fits and fits[0].endswith("offload"):
+        forwards = steps * batch / (fits[1] * gpus)
+        hours += offload_seconds(arch, assumed, gpus, steps, forwards) / 3600
+        moved = f", {assumed['transfer_gb_s']} GB/s to main memory"
     name = f"{request.model} {request.stage}"
     return Plan(
         title=f"{name}: {arch.parameters / 1e9:.2f} B parameters, {gpus} x {gpu_name}",
@@ -267,8 +293,9 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
         cutoff=recipe.get("cutoff_len", 2048), checkpoints=kept,
         disk=memory.checkpoint_bytes(arch, recipe) * kept,
         hours=hours, dollars=hours * gpus * gpu["dollars_per_hour"],
-        assumed=f"{assumed['flops_utilisation']:.0%} of {gpu['bf16_tflops']} TFLOPS, "
-        f"{gpu['dollars_per_hour']} $ a GPU and hour",
-        room=room, fits=first_fit(arch, recipe, gpus, tokens.longest, room),
-        table=memory_table(arch, recipe, gpus, size, tokens.longest),
+        assumed=f"{speed:.0%} of {gpu['bf16_tflops']} TFLOPS, "
+        f"{gpu['dollars_per_hour']} $ a GPU and hour{moved}",
+        room=room, fits=fits, table=memory_table(arch, recipe, gpus, size, tokens.longest),
+        checkpointing="no " * bool(recipe.get("disable_gradient_checkpointing")) + "gradient checkpointing",
+        not_modelled=tuple(memory.not_modelled(recipe)),
     )  # fmt: skip

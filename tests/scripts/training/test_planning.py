@@ -60,8 +60,8 @@ def peak_allocation(run):
     return top
 
 
-@pytest.mark.parametrize("sizes", [(64, 256, 4, 100), (128, 128, 2, 4000), (64, 128, 8, 1000)])
-def test_activations_and_logits_agree_with_what_a_small_model_allocates(sizes):
+def small_model(sizes, checkpointing):
+    """(a Llama of (hidden, mlp, layers, vocabulary) with gradients in place, its architecture)."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -72,28 +72,116 @@ def test_activations_and_logits_agree_with_what_a_small_model_allocates(sizes):
             num_attention_heads=4, num_key_value_heads=2, use_cache=False,
         )
     ).train()  # fmt: skip
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
-    model.enable_input_require_grads()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        model.enable_input_require_grads()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
+    arch = memory.Architecture(
+        parameters=0, largest=0, embeddings=0, hidden=hidden, layers=layers, mlp=mlp, heads=4,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+    return model, arch
+
+
+def planned_activations(arch, **settings):
+    recipe = {"stage": "sft", "finetuning_type": "full"} | settings
+    parts = memory.memory(arch, recipe, "no ZeRO", 1, 4 if recipe["stage"] == "sft" else 2, 128)
+    return parts["activations"] + parts["logits"]
+
+
+def short_answers(vocabulary):
+    """(ids, labels) of four rows of 128 tokens, the last two of which are answers."""
+    import torch
+
     ids = torch.randint(0, vocabulary, (4, 128))
     labels = torch.full_like(ids, -100)
     labels[:, -2:] = ids[:, -2:]
+    return ids, labels
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("sizes", [(64, 256, 4, 100), (128, 128, 2, 4000), (64, 128, 8, 1000)])
+def test_activations_and_logits_agree_with_what_a_small_model_allocates(sizes, checkpointing):
+    model, arch = small_model(sizes, checkpointing)
+    ids, labels = short_answers(sizes[-1])
     measured = peak_allocation(
-        lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss.backward()
+        lambda: model(
+            input_ids=ids, attention_mask=ids.new_ones(ids.shape), labels=labels
+        ).loss.backward()
+    )  # fmt: skip
+    planned = planned_activations(arch, disable_gradient_checkpointing=not checkpointing)
+    assert planned == pytest.approx(measured, rel=0.1 if checkpointing else 0.25)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "simpo"])
+def test_a_preferences_logits_agree_with_what_llamafactorys_loss_allocates(loss):
+    """LLaMA-Factory computes the reference's logits while those of the policy are held."""
+    import torch
+    from llamafactory.train.trainer_utils import get_batch_logps
+
+    model, arch = small_model((128, 128, 2, 4000), True)
+    ids, labels = short_answers(4000)
+
+    def log_probabilities():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.to(torch.float32)
+        return logits, get_batch_logps(logits, labels)[0]
+
+    def step():
+        logits, policy = log_probabilities()
+        reference = torch.zeros(4)
+        if loss == "sigmoid":
+            with torch.no_grad():
+                reference = log_probabilities()[1]
+        (policy - reference).sum().backward()
+        del logits
+
+    planned = planned_activations(arch, stage="dpo", pref_loss=loss)
+    assert planned == pytest.approx(peak_allocation(step), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pure_bf16": True},
+        {"optim": "paged_adamw_8bit"},
+        {"optim": "adafactor"},
+        {"enable_liger_kernel": True},
+        {"use_galore": True},
+        {"use_galore": True, "galore_layerwise": True},
+        {"use_apollo": True},
+        {"use_badam": True},
+        {"finetuning_type": "freeze"},
+    ],
+)
+def test_each_setting_that_saves_memory_lowers_the_plan(settings):
+    arch = memory.architecture(LLAMA)
+    usual = sum(memory.memory(arch, FULL, "no ZeRO", 1, 8, 2048).values())
+    assert sum(memory.memory(arch, FULL | settings, "no ZeRO", 1, 8, 2048).values()) < usual
+    assert not memory.not_modelled(FULL | settings)
+
+
+def test_what_the_figures_do_not_count_is_named_in_the_plan():
+    plan = planning.plan("sft", model="llama3-8b", data="socsci210", gpus=8, optim="stable_adamw")
+    assert "not modelled: optim=stable_adamw: counted as AdamW" in str(plan)
+    assert memory.not_modelled({"use_unsloth_gc": True, "use_dora": True})
+
+
+def test_hours_count_offload_dequantising_and_the_reference_model():
+    few, many = (planning.plan("sft", model="llama3-8b", data="socsci210", gpus=n) for n in (1, 8))
+    assert few.fits[0] == "ZeRO-3 offload" and few.hours > 8 * many.hours * 1.2
+    lora, quantised = (
+        planning.plan(
+            "sft", model="llama3-8b", data="socsci210", gpus=1, recipe=f"configs/llama3-8b/{name}.yaml"
+        )
+        for name in ("sft-lora", "sft-qlora")
     )
-    arch = memory.Architecture(
-        parameters=0,
-        largest=0,
-        embeddings=0,
-        hidden=hidden,
-        layers=layers,
-        mlp=mlp,
-        heads=4,
-        vocabulary=vocabulary,
+    assert quantised.hours == pytest.approx(lora.hours / 0.85)
+    arch = memory.architecture(LLAMA)
+    dpo = FULL | {"stage": "dpo"}
+    assert memory.flops(arch, dpo | {"pref_loss": "simpo"}, 1e6, 500) == pytest.approx(
+        memory.flops(arch, dpo, 1e6, 500) * 0.8
     )
-    parts = memory.memory(arch, {"stage": "sft", "finetuning_type": "full"}, "no ZeRO", 1, 4, 128)
-    assert parts["activations"] + parts["logits"] == pytest.approx(measured, rel=0.1)
 
 
 def test_less_is_needed_the_more_is_split():
