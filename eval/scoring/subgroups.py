@@ -134,7 +134,7 @@ def _field(people: People, labels: pl.Series, names: list[str]) -> tuple[FieldSc
     of_row = np.full(len(labels), -1)
     for number, name in enumerate(names):
         of_row[(labels == name).fill_null(False).to_numpy()] = number
-    means, resampled = _means(people, of_row, len(names))
+    means, resampled = group_means(people, of_row, len(names))
     groups = []
     for number, name in enumerate(names):
         mine = of_row == number
@@ -156,7 +156,7 @@ def _field(people: People, labels: pl.Series, names: list[str]) -> tuple[FieldSc
     return FieldScores(groups=groups, reason=None, **record), accuracy
 
 
-def _means(people: People, of_row: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+def group_means(people: People, of_row: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """FIGURES of each study and group (S, G, 4), and of resampled people (R, S, G, 4); NaN below min_group
     rows."""
     studies = len(people.studies.names)
