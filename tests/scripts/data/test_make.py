@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from common.errors import Refusal
 from common.files import sha256_file
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
+from common.step import Step
 from scripts.data.make import make_data
 from scripts.data.register import index_path
 from scripts.data.settings import DataSettings, load_settings
@@ -566,3 +567,24 @@ def test_shortened_vignettes_are_the_same_text_in_training_and_evaluation_rows(t
         part = pl.read_parquet(folder / "sft.parquet").filter(pl.col("task_num") == 1)
         trained = [f"{head}\n{text}" for head, text in part.select("instruction", "input").iter_rows()]
     assert trained and all("[...]\n\nStory" in prompt for prompt in trained)
+
+
+def test_a_file_that_was_edited_with_its_date_set_back_or_deleted_is_made_again():
+    folder = made()
+    before = sums(folder)
+    file = folder / "sft.jsonl"
+    times = file.stat()
+    file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sums(made()) == before
+    (folder / "eval.parquet").unlink()
+    assert sums(made()) == before
+
+
+def test_two_at_once_are_refused_by_name_on_one_split_only():
+    folder = made()
+    file = folder / "sft.jsonl"
+    with Step(folder / "manifest.json", whole=True):
+        with pytest.raises(Refusal, match="another run is writing data/small/study"):
+            made()
+        assert file.is_file()
