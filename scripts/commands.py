@@ -246,11 +246,20 @@ def export(
     split: Split = "study",
     run: Annotated[str | None, Flag(help="a variant's folder, such as sft-lora (default: the stage)")] = None,
     checkpoint: Annotated[int | None, Flag(help="a checkpoint's step (default: the final weights)")] = None,
+    push: Annotated[
+        str | None, Flag(help="upload it as this model of the hub, owner/name, private; needs HF_TOKEN")
+    ] = None,
 ) -> None:
     """A plain Hugging Face folder of a checkpoint, adapters merged, with its model card."""
     from scripts import export as export_run
+    from scripts.training.exporting import check_push
+    from scripts.training.exporting import push as upload
 
+    if push:
+        check_push(push)
     print(export_run(out, stage, model, data, split, run, checkpoint))
+    if push:
+        print(upload(out, push))
 
 
 @app.command()

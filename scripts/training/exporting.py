@@ -3,9 +3,13 @@
     socrates export --model tiny --data sample --stage sft --out my-model
     socrates export --model llama3-8b --data socsci210 --run dpo-soft-start --out my-model
 
+    socrates export --model llama3-8b --data socsci210 --out my-model --push owner/name     # needs HF_TOKEN
+
 Holds safetensors (LoRA adapters merged), tokenizer, chat template and a card. Never overwrites.
 """
 
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,6 +71,39 @@ def export_run(run: Path, out: Path, checkpoint: int | None = None) -> Path:
         if checkpoint is None and card.is_file():  # written by `make report`, with the scores
             shutil.copyfile(card, partial / CARD)
     return out
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload an exported folder to the hub as the private model `repository`; gives its address.
+
+    The token is HF_TOKEN's, never a stored login; HF_ENDPOINT names another hub.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    token = check_push(repository)
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+    try:
+        url = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Exported model")
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise Refusal(
+            f"{folder} is written, but {repository} was not uploaded: {reason}; check the name, the network "
+            f"and that HF_TOKEN may write, then: hf upload {repository} {folder}"
+        ) from None
+    return str(url)
+
+
+def check_push(repository: str) -> str:
+    """The token to push with; refuses a name that isn't `owner/name` and a missing HF_TOKEN."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise Refusal(f"--push {repository}: give owner/name, as in my-lab/my-model")
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token:
+        raise Refusal("--push needs a token that may write: export HF_TOKEN=hf_...")
+    return token
 
 
 def _merge(source: Path, arguments: dict[str, Any], out: Path) -> None:
