@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from tokenizers import Tokenizer
 
 from common.contract import Manifest
 from common.errors import Refusal
+from common.page.render import render
 from common.prompts import SYSTEM_PROMPT
 from common.scale import KINDS
 from scripts.data.facts import Rows, first_rows
@@ -29,10 +29,6 @@ CUTOFFS = (512, 1024, 2048, 4096)
 
 def write_card(path: Path, manifest: Manifest, rows: Rows, chosen: Selection, tokens: Any) -> None:
     """Write the card. `tokens`: what `token_lengths` found, or None."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
     plots, hidden = histograms(rows, chosen)
     odd, left = items_to_look_at(rows, chosen.off_scale), unfilled_items(rows)
     tables = {
@@ -42,10 +38,16 @@ def write_card(path: Path, manifest: Manifest, rows: Rows, chosen: Selection, to
         "more_items": len(odd) - MOST_ITEMS,
         "unfilled": left.head(MOST_ITEMS).to_dicts(),
     }
-    text = page.get_template("card.html").render(
-        m=manifest, **tables, plots=plots, hidden=hidden, tokens=tokens
+    render(
+        path,
+        Path(__file__).parent / "card.html.j2",
+        title=f"{manifest.dataset}, {manifest.split} split: data card",
+        m=manifest,
+        **tables,
+        plots=plots,
+        hidden=hidden,
+        tokens=tokens,
     )
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def by_kind(rows: Rows, chosen: Selection) -> list[tuple[Any, ...]]:
