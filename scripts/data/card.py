@@ -31,7 +31,7 @@ def write_card(path: Path, manifest: Manifest, rows: Rows, chosen: Selection, to
     """Write the card. `tokens`: what `token_lengths` found, or None."""
     plots, hidden = histograms(rows, chosen)
     odd, left = items_to_look_at(rows, chosen.off_scale), unfilled_items(rows)
-    tables = {
+    tables: dict[str, Any] = {
         "kinds": by_kind(rows, chosen),
         "studies": by_study(rows, chosen),
         "items": odd.head(MOST_ITEMS).to_dicts(),
