@@ -68,6 +68,24 @@ def evaluate(
 
 
 @app.command()
+def chat(
+    question: Annotated[str, typer.Argument(help="the question, without its answer format")],
+    scale: Annotated[str, Flag(help="lowest and highest answer: 1-7, -3..3")],
+    model: Model = "tiny",
+    persona: Annotated[str, Flag(help="age=34, gender=Female, party_id=Democrat, ...")] = "",
+    data: Data = "sample",
+    split: Split = "study",
+) -> None:
+    """One person, one question: the whole distribution of answers as bars."""
+    from eval.models import find_model
+    from eval.prediction.chat import ask, read_persona, read_scale
+    from eval.settings import Settings
+
+    asked = find_model(model, data, split)
+    print(ask(asked.path, question, read_scale(scale), read_persona(persona), asked.adapt(Settings())))
+
+
+@app.command()
 def score(
     data: Data = "sample",
     split: Split = "study",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import Refusal
 from common.runs import base_model, finished_runs, recipe_models
+from eval.released import released_models
 from eval.settings import Settings, refuse_secret
 
 
@@ -32,14 +33,16 @@ class Model:
 def find_model(model: str, data: str, split: str, served: str | None = None) -> Model:
     """The one model that `model` stands for.
 
-    A server's address (`served` says which of its models), a folder, a folder of configs/ (its SFT run,
-    else its base), an evaluated name such as tiny-dpo, or a hub id. Raises `Refusal` for a run that
-    doesn't exist and a server that doesn't say what it serves.
+    A server's address (`served` says which of its models), a released model, a folder, a folder of
+    configs/ (its SFT run, else its base), an evaluated name such as tiny-dpo, or a hub id. Raises
+    `Refusal` for a run that doesn't exist and a server that doesn't say what it serves.
     """
     if model.startswith(("http://", "https://")):
         refuse_secret(model)
         path = served or _served(model)
         return Model(path, path.rpartition("/")[2], model)
+    if model in (released := released_models()):
+        return Model(released[model].path, model)
     folder = Path(model)
     if folder.is_dir():
         is_run = (folder / "run.json").is_file()

@@ -78,12 +78,17 @@ def load(path: str, settings: LocalSettings, revision: str | None = None) -> tup
 
 
 def locate(path: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: itself, or what the hub has under that name (downloaded or cached)."""
+    """The folder of a checkpoint: itself, or what the hub has under that name (downloaded or cached).
+
+    A hub id may carry a revision: `owner/name@commit`.
+    """
     for folder in (Path(path).expanduser(), root() / path):
         if folder.is_dir():
             return folder
         if folder.exists():
             raise Refusal(f"{path} is a file; give the folder of a checkpoint, or a hub id")
+    path, _, named = path.partition("@")
+    revision = named or revision
     if path.startswith((".", "/", "~", "outputs/")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise Refusal(
             f"the model folder {path} is missing; {how_to_get(root() / path)} makes it, or give another model"
