@@ -214,7 +214,7 @@ def _mass(tokenizer: Any, model: Any, row: dict[str, Any], answer: int) -> float
     return float(np.exp(way + float(logprobs[-1, encoder.stop_ids].logsumexp(0))))
 
 
-@pytest.mark.parametrize(("run", "stage"), [("sft-lora", "sft")])
+@pytest.mark.parametrize(("run", "stage"), [("sft-lora", "sft"), ("dpo-lora", "dpo")])
 def test_an_adapter_evaluates_as_its_merged_export_does(
     trained: Path,
     rows: pl.DataFrame,
