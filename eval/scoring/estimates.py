@@ -39,15 +39,20 @@ class Studies:
 
 
 def study_means(values: np.ndarray, study: np.ndarray, studies: int) -> np.ndarray:
-    """Mean over each study's cells that have a value: (..., C) to (..., studies); NaN where none has."""
+    """Mean over each study's cells that have a value: (..., C) to (..., studies); NaN where none has.
+
+    study: each cell's study number, ascending.
+    """
     flat = np.atleast_2d(values)
     known = np.isfinite(flat)
     filled = np.where(known, flat, 0.0)
-    starts = np.searchsorted(study, np.arange(studies))
-    sums = np.add.reduceat(filled, starts, axis=-1, dtype=np.float64)
-    counts = np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    means = np.full((len(flat), studies), np.nan)
+    if len(study):
+        # A study without any cell has no mean: only those that have one are added up.
+        present, starts = np.unique(study, return_index=True)
+        sums = np.add.reduceat(filled, starts, axis=-1, dtype=np.float64)
+        counts = np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
+        means[:, present] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return means.reshape(*values.shape[:-1], studies)
 
 

@@ -159,8 +159,8 @@ OTHER = {
     ),
     "p_holm": Term(
         "Corrected p-value",
-        "Chance of a difference at least as large if the two were equally good, by flipping studies at "
-        "random; Holm's correction allows for the number of comparisons.",
+        "Chance of a difference at least as large if the two were equally good, by a studentised bootstrap "
+        "of studies; Holm's correction allows for the number of comparisons.",
     ),
 }
 

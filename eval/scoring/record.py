@@ -105,8 +105,6 @@ class Scores(Record):
     controls: dict[str, Estimates]
     ceiling: Ceilings
     skill: dict[str, Skill]
-    skill_by_scale: dict[str, Estimate] = Field(default_factory=dict)
-    """Corrected skill (observed range) of the cells of each scale kind."""
     studies: dict[str, StudyScores]
     calibration: Calibration
     effects: Effects | None = None

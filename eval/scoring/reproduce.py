@@ -1,6 +1,6 @@
 """Do our scores come out where published ones, or the known truth, say they must?
 
-    python -m eval.scoring.reproduce [--data socsci210] [--predictions FILE --published 0.151]
+    socrates reproduce -- [--data socsci210] [--predictions FILE --published 0.151]
 
 With SocSci210 converted (split `study`): the uniform guess on the unseen studies must come out at the
 published 0.203 by the observed range (arXiv 2509.05830), within 0.005; --predictions checks those of a

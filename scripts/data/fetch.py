@@ -1,6 +1,6 @@
 """Fetch SocSci210 from the Hugging Face hub at a pinned revision, with its mapping files.
 
-    python -m scripts.data.fetch [--repo socratesft/SocSci210] [--revision SHA] [--out data/socsci210/source]
+    socrates data fetch [--repo socratesft/SocSci210] [--revision SHA] [--out data/socsci210/source]
 
 Streams to disk, so memory stays small whatever a shard's size; goes on where a broken download
 stopped; verifies every file against the sums that the hub states for the revision; writes
@@ -8,9 +8,7 @@ stopped; verifies every file against the sums that the hub states for the revisi
 hub (a mirror), HF_TOKEN is used if it is set.
 """
 
-import argparse
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,7 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import fingerprint, sha256_file, write_json
 from common.paths import source_dir
 from common.readers import read_json
@@ -140,19 +138,3 @@ def _git_blob_id(path: Path) -> str:
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
-
-
-def main() -> None:
-    """Read the command line and fetch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repo", default=REPO)
-    parser.add_argument("--revision", default=os.environ.get("REVISION") or REVISION)
-    parser.add_argument("--out", type=Path, help="default data/socsci210/source")
-    args = parser.parse_args()
-    print(fetch(args.repo, args.revision, args.out))
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -39,7 +39,9 @@ def fetch(hub_url: str, out: Path, *options: str, **environment: str) -> subproc
     command = [
         sys.executable,
         "-m",
-        "scripts.data.fetch",
+        "socrates",
+        "data",
+        "fetch",
         "--out",
         str(out),
         "--revision",
