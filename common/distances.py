@@ -115,7 +115,7 @@ def distances(
     """
     out = np.empty((len(offsets) - 1, len(DISTANCES)))
     weights = human.astype(np.float64), predicted.astype(np.float64)
-    in_threads(_all_pairs, len(out), offsets, support, *weights, ranges, out)
+    in_threads(_all_pairs, len(out), offsets, support, weights, ranges, out)
     return out
 
 
@@ -143,10 +143,11 @@ def _writable(part: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _all_pairs(first_group, last_group, offsets, support, human, predicted, ranges, out):
+def _all_pairs(first_group, last_group, offsets, support, weights, ranges, out):
     for group in range(first_group, last_group):
         start, end = offsets[group], offsets[group + 1]
-        pair(support[start:end], human[start:end], predicted[start:end], ranges[group], out[group])
+        human, predicted = weights[0][start:end], weights[1][start:end]
+        pair(support[start:end], human, predicted, ranges[group], out[group])
 
 
 @njit(cache=True)

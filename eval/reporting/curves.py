@@ -73,11 +73,11 @@ def _rows(values: Values, folder: Path, metrics: Sequence[str]) -> list[dict[str
     scores = read_scores(folder)
     if unknown := [metric for metric in metrics if metric not in scores.metrics]:
         raise Refusal(f"scores have no metric {unknown[0]}; there are {', '.join(sorted(scores.metrics))}")
-    found = []
+    rows = []
     for metric in metrics:
         estimate = scores.metrics[metric]
         few = estimate.low is None  # one study: the interval over people
-        found.append(
+        rows.append(
             {
                 **values,
                 "metric": metric,
@@ -86,7 +86,7 @@ def _rows(values: Values, folder: Path, metrics: Sequence[str]) -> list[dict[str
                 "conf_high": estimate.high_people if few else estimate.high,
             }
         )
-    return found
+    return rows
 
 
 def _lines(table: pl.DataFrame, metric: str, along: str, others: list[str]) -> list[Line]:

@@ -55,9 +55,9 @@ def entry(folder: str, name: str, settings: DataSettings) -> dict[str, Any]:
         columns |= {"chosen": "chosen", "rejected": "rejected"}
     if name == "kto":
         columns |= {"kto_tag": "kto_tag"}
-    found: dict[str, Any] = {"file_name": f"{folder}/{name}.{settings.format}", "columns": columns}
+    described: dict[str, Any] = {"file_name": f"{folder}/{name}.{settings.format}", "columns": columns}
     if settings.form == "sharegpt":
-        found["formatting"] = "sharegpt"
+        described["formatting"] = "sharegpt"
     if name == "dpo":
-        found["ranking"] = True
-    return found
+        described["ranking"] = True
+    return described
