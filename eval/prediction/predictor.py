@@ -96,7 +96,12 @@ def connect(model: str, settings: Settings) -> Backend:
         return VllmBackend(model, settings)
     from eval.prediction.backends.server import ServerBackend
 
-    return ServerBackend(model, settings)
+    server = ServerBackend(model, settings)
+    if settings.mode == "exact":
+        from eval.prediction.backends.token_server import tokens_of
+
+        server.tokens = tokens_of(server)
+    return server
 
 
 def reply_sampling(settings: Settings) -> Sampling:

@@ -9,10 +9,8 @@ import asyncio
 import os
 import queue
 import ssl
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,9 +58,9 @@ class ServerBackend:
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         self._slots = asyncio.Semaphore(self.settings.concurrency)
-        served = self._served()
-        self.free_sampling = FREE_SAMPLING if served.get("owned_by") == "vllm" else {}
-        self.tokens: Any = self._token_server(served) if settings.mode == "exact" else None
+        self.served = self._served()
+        self.free_sampling = FREE_SAMPLING if self.served.get("owned_by") == "vllm" else {}
+        self.tokens: Any = None  # exact mode by token ids, see token_server.py
 
     def replies(
         self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
@@ -215,21 +213,6 @@ class ServerBackend:
         except (openai.OpenAIError, TimeoutError, ValueError, AttributeError, TypeError):
             return {}  # whoever can't list models may still answer
         return listed.get(self.model, {})
-
-    def _token_server(self, served: Mapping[str, Any]) -> Any:
-        """Exact mode by token ids, or None (and a line why) where the tokenizer can't be known."""
-        root = str(served.get("root") or self.model)
-        name = self.settings.tokenizer or (root if Path(root).is_dir() else None)
-        if name is None:
-            print(
-                "exact mode through this server covers one-digit answers only; "
-                "name the model's tokenizer in server.tokenizer for every scale",
-                file=sys.stderr,
-            )
-            return None
-        from eval.prediction.backends.token_server import TokenServer
-
-        return TokenServer(self, name)
 
     def _too_slow(self) -> str:
         return (

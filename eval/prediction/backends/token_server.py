@@ -5,6 +5,7 @@ request asks for many prompts' next tokens by name (`logprob_token_ids`, of the 
 server without that shows its likeliest tokens, and what they leave open is bounded and reported.
 """
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,20 @@ class TokenServer:
         except Refusal:
             return False
         return bool(answer) and {f"token_id:{token}" for token in ids} <= set(answer[0])
+
+
+def tokens_of(server: ServerBackend) -> TokenServer | None:
+    """Exact mode by token ids, or None (and a line why) where the tokenizer can't be known."""
+    root = str(server.served.get("root") or server.model)
+    name = server.settings.tokenizer or (root if Path(root).is_dir() else None)
+    if name is None:
+        print(
+            "exact mode through this server covers one-digit answers only; "
+            "name the model's tokenizer in server.tokenizer for every scale",
+            file=sys.stderr,
+        )
+        return None
+    return TokenServer(server, name)
 
 
 def _seen(shown: dict[str, float], tokens: Sequence[int]) -> Seen:

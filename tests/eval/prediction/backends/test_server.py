@@ -175,6 +175,31 @@ def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
     assert table["answers"].to_list()[3] == []
 
 
+@pytest.mark.parametrize("body", [{"error": {"message": "overloaded"}}, [], None, "busy", {"choices": None}])
+def test_an_answer_that_is_no_completion_is_refused(server: FakeServer, body: Any) -> None:
+    server.behave = lambda asked, number: (200, body)
+    with pytest.raises(Refusal, match="no completion"):
+        predict(make_rows(2), "m", settings(server.url, retries=0))
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_row_that_is_too_much_for_the_server_costs_itself_alone(server: FakeServer, status: int) -> None:
+    def picky(body: dict[str, Any], number: int) -> Answer:
+        wrong = "Question 3" in body["messages"][1]["content"]
+        return (status, {"error": "too long"}) if wrong else completion("5")
+
+    server.behave = picky
+    table = predict(make_rows(7), "m", settings(server.url, retries=0)).table
+    assert table["n_parsed"].to_list() == [1, 1, 1, 0, 1, 1, 1]
+
+
+def test_prompts_are_not_sent_on_to_another_address(server: FakeServer) -> None:
+    server.behave = lambda body, number: (307, {"error": "elsewhere"})
+    with pytest.raises(Refusal, match="sends requests on"):
+        predict(make_rows(1), "m", settings(server.url, retries=0))
+    assert len(server.seen) == 1
+
+
 def test_cut_off_and_empty_replies_are_not_parsed(server: FakeServer) -> None:
     replies = [completion("5", reason="length"), completion("five"), (200, completion()[1]), completion("5")]
     server.behave = lambda body, number: replies[(number - 1) % 4]
