@@ -58,7 +58,10 @@ def test_help_lists_every_step_and_the_values_of_the_variables(project: Path):
     [
         (["train-sft", "MODEL=tinny"], "did you mean tiny"),
         (["eval", "MODEL=nothing", "SPLIT=task"], "make data"),
-        (["data", "DATA=/nowhere/at/all"], "neither sample nor socsci210 nor a folder"),
+        (
+            ["data", "DATA=/nowhere/at/all"],
+            "neither sample nor socsci210 nor an imported survey nor a folder",
+        ),
         (["train-sft", "SPLIT=task"], "make data"),
         (["report", "SPLIT=task"], "make eval"),
     ],
@@ -98,9 +101,10 @@ def test_the_whole_way_ends_with_a_report_and_a_second_run_has_nothing_to_do(pro
     recipe = project / "configs/tiny/sft.yaml"
     recipe.write_text(re.sub(r"^seed:.*$", "seed: 43", recipe.read_text(), flags=re.MULTILINE))
     third = make(project, *way[:2], "SPLIT=condition")
-    assert third.returncode == 0 and "training in" in third.stdout
+    assert third.returncode == 0 and "training in" in third.stdout + third.stderr
     fourth = make(project, "train-dpo", "SPLIT=condition")
-    assert fourth.returncode == 0 and "training in" in fourth.stdout, "DPO must follow a new SFT"
+    said = fourth.stdout + fourth.stderr
+    assert fourth.returncode == 0 and "training in" in said, "DPO must follow a new SFT"
 
 
 HOSTILE = (
