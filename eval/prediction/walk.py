@@ -7,13 +7,15 @@ more as long as the ends seen differ so much that leaving the rest at their mean
 distribution by more than TOLERANCE. A fine-tuned model ends all answers alike; a base model doesn't.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from eval.prediction.trie import AnswerTrie
+from common.chat import PromptEncoder
+from eval.prediction.asking import Masses, Request
+from eval.prediction.trie import AnswerTrie, TrieBuilder
 
 EPSILON = 1e-6  # ways less likely than this aren't followed; what they hold is bounded and reported
 TOLERANCE = 2e-5  # how much of a distribution the unasked ends of the turn may shift
@@ -36,6 +38,13 @@ class Reader(Protocol):
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
         """What the model says of each prompt's wanted tokens; None where it can't read the prompt."""
+
+
+class RequestReader(Reader, Protocol):
+    """A reader with its model's encoder and tries."""
+
+    encoder: PromptEncoder
+    tries: TrieBuilder
 
 
 @dataclass
@@ -93,6 +102,24 @@ def walk(
     while _ask_ends(reader, rows, stop_ids):
         pass
     return [None if row.failed else _weigh(row) for row in rows]
+
+
+def walk_requests(
+    reader: RequestReader, requests: Sequence[Request], at_once: int, done: Collection[int] = ()
+) -> Iterator[tuple[int, Masses | None]]:
+    """(number, masses) of each request whose `answers` are enumerated, `at_once` of them walked together.
+
+    None where the reader can't read the prompt. Requests in `done` are left out.
+    """
+    rows = [row for row in range(len(requests)) if row not in done]
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        chosen = [requests[row] for row in part]
+        prompts = reader.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
+        tries = [reader.tries.build(request.answers or ()) for request in chosen]
+        walked = walk(reader, prompts, tries, reader.encoder.stop_ids)
+        for row, masses in zip(part, walked, strict=True):
+            yield row, Masses(*masses) if masses else None
 
 
 def _follow(reader: Reader, rows: list[_Row], depth: int, stop_ids: Sequence[int], epsilon: float) -> None:

@@ -35,12 +35,13 @@ from common.errors import Refusal
 from common.files import write_json
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from common.readers import read_yaml
+from common.runs import configs
 from common.scale import Scale, to_columns
 from common.tables import text_table
 from scripts.bench.train import REPOSITORY, base_recipe, train, write_rows
 from scripts.sample.models import FAMILIES, make_model
 from scripts.training import memory
-from scripts.training.recipe import Recipe, configs
+from scripts.training.recipe import Recipe
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
          "num_key_value_heads": 1, "vocab_size": 2304, "max_position_embeddings": 2048}  # fmt: skip

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from common.errors import Refusal
 from common.readers import read_json
-from scripts.training.recipe import Recipe, configs
+from common.runs import configs
+from scripts.training.recipe import Recipe
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")
 PARTS = ("weights", "gradients", "optimizer", "reference", "activations", "logits", "buffers")

@@ -4,7 +4,6 @@ A recipe is plain LLaMA-Factory YAML, written for ONE process: `per_device_train
 `gradient_accumulation_steps` is the global batch. `rules.py` says what is wrong with one.
 """
 
-import difflib
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ import polars as pl
 from common.errors import Refusal
 from common.paths import root, safe_name
 from common.readers import parse_yaml, read_json, read_yaml
+from common.runs import configs, recipe_path
 
 Recipe = dict[str, Any]
 STAGES = ("sft", "dpo", "kto", "pt")
@@ -24,11 +24,6 @@ DATASET = re.compile(
 RUN = re.compile(r"^outputs/[^/]+/[^/]+/([^/]+)/([^/]+)/?$")
 # Keys that name models and files
 PATHS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "deepspeed")
-
-
-def configs() -> Path:
-    """The folder of all recipes and settings."""
-    return root() / "configs"
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -52,20 +47,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def find_recipe(model: str, stage: str, recipe: str | Path | None) -> Path:
     """The recipe's path: the given one, or `configs/<model>/<stage>.yaml`."""
-    if recipe:
-        return Path(recipe)
-    models = sorted(path.parent.name for path in configs().glob("*/sft.yaml"))
-    if model not in models:
-        near = difflib.get_close_matches(model, models, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(models)}"
-        raise Refusal(f"unknown MODEL={model}; {hint}")
-    path = configs() / model / f"{stage}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise Refusal(
-            f"configs/{model}/ has no recipe {stage}.yaml; there are {names}. RECIPE=file takes any other"
-        )
-    return path
+    return Path(recipe) if recipe else recipe_path(model, stage)
 
 
 def global_batch(recipe: Recipe) -> int:

@@ -18,7 +18,7 @@ from common.errors import Refusal
 from eval.prediction.asking import Masses, Request
 from eval.prediction.backends.server import ServerBackend
 from eval.prediction.trie import TrieBuilder
-from eval.prediction.walk import Seen, walk
+from eval.prediction.walk import Seen, walk_requests
 
 TOGETHER = 32  # prompts in one request
 AT_ONCE = 256  # rows that are walked together, and saved together
@@ -39,15 +39,7 @@ class TokenServer:
         self, requests: Sequence[Request], done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
         """(row, masses) of each request whose answers are enumerated; None where it can't be read."""
-        rows = [row for row in range(len(requests)) if row not in done]
-        for start in range(0, len(rows), AT_ONCE):
-            part = rows[start : start + AT_ONCE]
-            chosen = [requests[row] for row in part]
-            prompts = self.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
-            tries = [self.tries.build(request.answers or ()) for request in chosen]
-            walked = walk(self, prompts, tries, self.encoder.stop_ids)
-            for row, masses in zip(part, walked, strict=True):
-                yield row, Masses(*masses) if masses else None
+        yield from walk_requests(self, requests, AT_ONCE, done)
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
         """See `walk.Reader`. Prompts that want the same tokens share requests."""

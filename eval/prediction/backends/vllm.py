@@ -14,7 +14,7 @@ from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.asking import Masses, Reply, Request, Sampling
 from eval.prediction.trie import TrieBuilder
-from eval.prediction.walk import Seen, walk
+from eval.prediction.walk import Seen, walk_requests
 from eval.settings import ExactSettings, Settings
 
 AT_ONCE = 1024  # requests between two saves; the engine makes its own batches of them
@@ -55,14 +55,7 @@ class VllmBackend:
         self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
         """See `Backend`. None where prompt and answer are longer than the model can read."""
-        rows = [row for row in range(len(requests)) if row not in done]
-        for start in range(0, len(rows), AT_ONCE):
-            part = rows[start : start + AT_ONCE]
-            chosen = [requests[row] for row in part]
-            prompts = self.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
-            tries = [self.tries.build(request.answers or ()) for request in chosen]
-            for row, found in zip(part, walk(self, prompts, tries, self.encoder.stop_ids), strict=True):
-                yield row, Masses(*found) if found else None
+        yield from walk_requests(self, requests, AT_ONCE, done)
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
         """See `walk.Reader`."""
