@@ -80,14 +80,14 @@ def push(folder: Path, repository: str) -> str:
     """
     import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     token = check_push(repository)
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     try:
         url = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Exported model")
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:  # ValueError: names, addresses
         reason = str(error).strip().splitlines()[-1]
         raise Refusal(
             f"{folder} is written, but {repository} was not uploaded: {reason}; check the name, the network "

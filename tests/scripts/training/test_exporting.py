@@ -108,10 +108,16 @@ def exported(tmp_path):
     return folder
 
 
+def use_hub(monkeypatch, address):
+    """Make `address` the hub, also where the client was imported before: it reads HF_ENDPOINT once."""
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+
+
 def test_a_push_uploads_the_folder_with_its_card_under_the_token_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     with upload_server() as (address, files, tokens):
-        monkeypatch.setenv("HF_ENDPOINT", address)
+        use_hub(monkeypatch, address)
         exporting.push(exported(tmp_path), "my-lab/fair")
     assert files == {"README.md": b"# The card", "model.safetensors": b"weights"}
     assert tokens == {"Bearer hf_mine"}
@@ -125,7 +131,7 @@ def test_a_push_that_cannot_work_is_refused_in_one_line(tmp_path, monkeypatch):
         exporting.push(tmp_path, "fair")
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     with upload_server(403) as (address, _, _):
-        monkeypatch.setenv("HF_ENDPOINT", address)
+        use_hub(monkeypatch, address)
         with pytest.raises(Refusal, match="may write") as refusal:
             exporting.push(exported(tmp_path), "my-lab/fair")
     assert "\n" not in str(refusal.value)
