@@ -85,10 +85,10 @@ _TOLD = words(
 
 def _is_imperative(tokens: Sequence[Token], index: int, begin: int) -> bool:
     """True if the verb at `index` tells the reader to do something."""
-    place = index - 1
-    while place >= begin and tokens[place].text in _LEADS:
-        place -= 1
-    if place < begin or tokens[place].kind == SIGN:
+    position = index - 1
+    while position >= begin and tokens[position].text in _LEADS:
+        position -= 1
+    if position < begin or tokens[position].kind == SIGN:
         return True
     if tokens[index - 1].text == "and" and tokens[begin].text in TASKS | {
         "please",
@@ -97,9 +97,9 @@ def _is_imperative(tokens: Sequence[Token], index: int, begin: int) -> bool:
         "consider",
     }:
         return True
-    if tokens[place].text == "you":
-        return at(tokens, place - 1) not in ("told", "asked", "that", "which", "if", "when")
-    return tokens[place].text == "is" and tokens[place + 1].text == "to"
+    if tokens[position].text == "you":
+        return at(tokens, position - 1) not in ("told", "asked", "that", "which", "if", "when")
+    return tokens[position].text == "is" and tokens[position + 1].text == "to"
 
 
 def ask_of(tokens: Sequence[Token], part: Segment) -> tuple[str, int]:
@@ -131,11 +131,15 @@ def ask_of(tokens: Sequence[Token], part: Segment) -> tuple[str, int]:
 
 def _only(tokens: Sequence[Token], index: int, part: Segment) -> int | None:
     """Where a strong ask with the verb at `index` begins; None if the verb makes none."""
-    for place in range(max(part.begin, index - 2), min(index + 6, part.end)):
-        if tokens[place].text in ("only", "just", "solely", "exclusively"):
-            return min(place, index)
-    for place in range(index, part.end - 1):
-        if tokens[place].text in ("nothing", "no") and tokens[place + 1].text in ("else", "more", "other"):
+    for position in range(max(part.begin, index - 2), min(index + 6, part.end)):
+        if tokens[position].text in ("only", "just", "solely", "exclusively"):
+            return min(position, index)
+    for position in range(index, part.end - 1):
+        if tokens[position].text in ("nothing", "no") and tokens[position + 1].text in (
+            "else",
+            "more",
+            "other",
+        ):
             return index
     return None
 
@@ -143,12 +147,12 @@ def _only(tokens: Sequence[Token], index: int, part: Segment) -> int | None:
 def _is_nominal(tokens: Sequence[Token], part: Segment) -> bool:
     """True for `Scale: 1 to 7`, `Response options: ...`, `On a scale from ...`, but not in a story."""
     words = [token.text for token in tokens[part.begin : part.end]]
-    place = 0
-    while place < len(words) and words[place] not in _NOMINALS:
-        if words[place] not in _OWNERS and words[place] not in QUOTES and words[place] != "(":
+    position = 0
+    while position < len(words) and words[position] not in _NOMINALS:
+        if words[position] not in _OWNERS and words[position] not in QUOTES and words[position] != "(":
             break
-        place += 1
-    starts = place < len(words) and words[place] in _NOMINALS
+        position += 1
+    starts = position < len(words) and words[position] in _NOMINALS
     scaled = any(
         word in ("scale", "thermometer", "ladder") and any(lead in words[:at] for lead in _SCALE_LEADS)
         for at, word in enumerate(words)

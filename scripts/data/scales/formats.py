@@ -58,11 +58,11 @@ def find_points(tokens: Sequence[Token]) -> tuple[int, int] | None:
             continue
         after = index + 1 + (at(tokens, index + 1) == "-")
         if at(tokens, after) in ("point", "points", "pt"):
-            for place in range(after + 1, min(after + 9, len(tokens))):
-                if tokens[place].kind in (END, LINE):
+            for position in range(after + 1, min(after + 9, len(tokens))):
+                if tokens[position].kind in (END, LINE):
                     break
-                if tokens[place].text in ("scale", "likert", "scales"):
-                    return token.value, place + 1
+                if tokens[position].text in ("scale", "likert", "scales"):
+                    return token.value, position + 1
     return None
 
 

@@ -49,22 +49,22 @@ def find_marks(tokens: Sequence[Token], text: str, void: frozenset[int] = frozen
     `void` holds the indices of numbers that are only examples.
     """
     closing = _closing(tokens)
-    found: dict[str, list[tuple[int, int, int]]] = {}  # style: (number, label start, label end or -1)
+    by_style: dict[str, list[tuple[int, int, int]]] = {}  # style: (number, label start, label end or -1)
     for index, token in enumerate(tokens):
         if token.kind != NUMBER or index in void:
             continue
         for style, begin, end in _styles(tokens, index, closing):
-            found.setdefault(style, []).append((index, begin, end))
+            by_style.setdefault(style, []).append((index, begin, end))
     best: list[tuple[int, int, int]] = []
     best_style = ""
-    for style, places in found.items():
-        places = _distinct(tokens, places)
-        if style in _LISTS and not _counts([tokens[place[0]].value for place in places]):
+    for style, pairings in by_style.items():
+        pairings = _distinct(tokens, pairings)
+        if style in _LISTS and not _counts([tokens[pairing[0]].value for pairing in pairings]):
             continue
-        if style == "p" and not _is_label_first(tokens, places):
+        if style == "p" and not _is_label_first(tokens, pairings):
             continue
-        if (len(places), _PRIORITY.get(style, 0)) > (len(best), _PRIORITY.get(best_style, 0)):
-            best, best_style = places, style
+        if (len(pairings), _PRIORITY.get(style, 0)) > (len(best), _PRIORITY.get(best_style, 0)):
+            best, best_style = pairings, style
     paired = slashed(tokens, text, void) or row_pair(tokens, text)
     if paired and len(paired) > len(best):
         return Marks(paired, "list", "")
@@ -181,15 +181,15 @@ def _starts_number(tokens: Sequence[Token], index: int) -> bool:
     return tokens[index + 1].kind == WORD or tokens[index + 1].text == "-" or tokens[index].priced
 
 
-def _distinct(tokens: Sequence[Token], places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The places up to the first value that comes again: there another list begins."""
+def _distinct(tokens: Sequence[Token], pairings: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The pairings up to the first value that comes again: there another list begins."""
     seen: set[int] = set()
-    for number, place in enumerate(places):
-        value = tokens[place[0]].value
+    for number, pairing in enumerate(pairings):
+        value = tokens[pairing[0]].value
         if value in seen:
-            return places[:number]
+            return pairings[:number]
         seen.add(value)
-    return places
+    return pairings
 
 
 def _counts(values: list[int]) -> bool:
@@ -201,29 +201,29 @@ def _counts(values: list[int]) -> bool:
     return not others or (others[0] >= len(steps) - 2 and len(steps) > 2)
 
 
-def _is_label_first(tokens: Sequence[Token], places: list[tuple[int, int, int]]) -> bool:
+def _is_label_first(tokens: Sequence[Token], pairings: list[tuple[int, int, int]]) -> bool:
     """Of numbers in parentheses: True if each ends a label, False if each begins one."""
     closed = sum(
         at(tokens, end) in _SEPARATORS or end >= len(tokens) or tokens[end].kind in (LINE, END)
-        for _, _, end in places
+        for _, _, end in pairings
     )
-    ahead = places[0][1] - 1
-    return 2 * closed > len(places) or (
-        2 * closed == len(places) and ahead >= 0 and tokens[ahead].kind == WORD
+    ahead = pairings[0][1] - 1
+    return 2 * closed > len(pairings) or (
+        2 * closed == len(pairings) and ahead >= 0 and tokens[ahead].kind == WORD
     )
 
 
 def _read_value_first(
-    tokens: Sequence[Token], places: list[tuple[int, int, int]], style: str, text: str
+    tokens: Sequence[Token], pairings: list[tuple[int, int, int]], style: str, text: str
 ) -> Marks:
     pairs = []
     joint = ""
-    for number, (index, begin, end) in enumerate(places):
-        following = places[number + 1][0] if number + 1 < len(places) else len(tokens)
+    for number, (index, begin, end) in enumerate(pairings):
+        following = pairings[number + 1][0] if number + 1 < len(pairings) else len(tokens)
         stop = end if end >= 0 else following
-        label, last = clean(tokens, begin, stop, text, number + 1 == len(places), end >= 0)
+        label, last = clean(tokens, begin, stop, text, number + 1 == len(pairings), end >= 0)
         pairs.append(Mark(tokens[index].value, label, index, last + (end >= 0)))
-        if number + 1 < len(places):
+        if number + 1 < len(pairings):
             joint = _joint(tokens, last + (end >= 0), following)
     return Marks(pairs, {"E": "means", "P": "aside"}.get(style, "list"), joint)
 
@@ -236,11 +236,11 @@ def _joint(tokens: Sequence[Token], begin: int, end: int) -> str:
     return "or" if "or" in between else ""
 
 
-def _read_label_first(tokens: Sequence[Token], places: list[tuple[int, int, int]], text: str) -> Marks:
+def _read_label_first(tokens: Sequence[Token], pairings: list[tuple[int, int, int]], text: str) -> Marks:
     pairs: list[Mark] = []
     joint = ""
     floor = 0
-    for number, (index, stop, end) in enumerate(places):
+    for number, (index, stop, end) in enumerate(pairings):
         begin = stop
         while begin > floor and tokens[begin - 1].kind not in (LINE, END):
             begin -= 1
@@ -248,8 +248,8 @@ def _read_label_first(tokens: Sequence[Token], places: list[tuple[int, int, int]
         if number:
             joint = _joint(tokens, floor, min(stop, floor + 2))
         label = label_before(tokens, begin, stop, number == 0)
-        if number == 0 and len(places) > 1:
-            label = _after_auxiliary(tokens, label, stop, places)
+        if number == 0 and len(pairings) > 1:
+            label = _after_auxiliary(tokens, label, stop, pairings)
         shown = show(tokens, label, stop, text)
         pairs.append(Mark(tokens[index].value, shown, label, end))
         floor = end
@@ -257,14 +257,14 @@ def _read_label_first(tokens: Sequence[Token], places: list[tuple[int, int, int]
 
 
 def _after_auxiliary(
-    tokens: Sequence[Token], begin: int, stop: int, places: list[tuple[int, int, int]]
+    tokens: Sequence[Token], begin: int, stop: int, pairings: list[tuple[int, int, int]]
 ) -> int:
     """Where the first label begins in `Did sales rise (1), fall (2)`: after the question that leads to it."""
-    place = 0
+    first = 0
     for index in range(max(0, begin - 1), stop - 1):
         if tokens[index].text in _AUXILIARIES:
-            place = index + 1
-    if place == 0:
+            first = index + 1
+    if first == 0:
         return begin
-    second = label_before(tokens, places[0][2], places[1][1], False)
-    return max(place, stop - max(1, places[1][1] - second))
+    second = label_before(tokens, pairings[0][2], pairings[1][1], False)
+    return max(first, stop - max(1, pairings[1][1] - second))

@@ -72,9 +72,9 @@ def _parse_tail(text: str) -> Scale:
 
 
 def _after_space(text: str, begin: int) -> int:
-    """The first place from `begin` on where no word is cut."""
-    found = _SPACE.search(text, max(0, begin)) if begin > 0 else None
-    return found.start() if found else max(0, begin)
+    """the first index from `begin` on where no word is cut."""
+    space = _SPACE.search(text, max(0, begin)) if begin > 0 else None
+    return space.start() if space else max(0, begin)
 
 
 _DIGIT = re.compile(r"\d")
@@ -91,8 +91,8 @@ def _parse_ending(ending: str) -> Scale | None:
     """The scale that an ending states by itself: many texts share one."""
     tokens = tokenize(ending)
     parts = segments(tokens)
-    found = _last_ask(tokens, parts, ending)
-    scale = found[1] if found else None
+    ask = _last_ask(tokens, parts, ending)
+    scale = ask[1] if ask else None
     if scale and scale.span and len(ending) == LONGEST and scale.span[1] > LONGEST - 100:
         return Scale("unstated")
     return scale
@@ -111,8 +111,8 @@ def _parse(text: str, cut: bool) -> Scale | None:
     """The scale of a text, or of the end of one if it was `cut`."""
     tokens = tokenize(text)
     parts = segments(tokens)
-    found = _last_ask(tokens, parts, text)
-    ask, scale = found or (len(parts), None)
+    last_ask = _last_ask(tokens, parts, text)
+    ask, scale = last_ask or (len(parts), None)
     if scale is not None and _is_complete(scale):
         return scale
     if scale is None and ask < len(parts) and names_question(tokens, parts[ask]):

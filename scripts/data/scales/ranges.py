@@ -96,12 +96,12 @@ def find_ranges(tokens: Sequence[Token], void: frozenset[int]) -> list[Range]:
     ranges = []
     index = 0
     while index < len(tokens):
-        found = None
+        stated = None
         if tokens[index].kind in (NUMBER, BROKEN) and index not in void:
-            found = _range_at(tokens, index)
-        if found:
-            ranges.append(found)
-        index = found.last if found else index + 1
+            stated = _range_at(tokens, index)
+        if stated:
+            ranges.append(stated)
+        index = stated.last if stated else index + 1
     return ranges
 
 
@@ -151,11 +151,11 @@ def _joint(tokens: Sequence[Token], begin: int, lead: str) -> int:
     if (joint == "and" and lead in ("between", "range")) or (joint in (",", ";") and lead == "["):
         return after
     second = {"from": "to", "between": "and"}.get(lead)
-    for place in range(after, min(after + 7, len(tokens) - 1)):  # from 0 at the bottom to 10 at the top
-        if tokens[place].kind != WORD and tokens[place].text != ",":
+    for position in range(after, min(after + 7, len(tokens) - 1)):  # from 0 at the bottom to 10 at the top
+        if tokens[position].kind != WORD and tokens[position].text != ",":
             break
-        if tokens[place].text == second and tokens[place + 1].kind == NUMBER:
-            return place
+        if tokens[position].text == second and tokens[position + 1].kind == NUMBER:
+            return position
     return -1
 
 
@@ -236,16 +236,18 @@ def _run(tokens: Sequence[Token], index: int, void: frozenset[int]) -> tuple[lis
     after = index + 1
     while True:
         joint = []
-        place = after
-        while place < len(tokens) and (tokens[place].text in _JOINTS or tokens[place].text in _PASSED):
-            if tokens[place].text not in _PASSED:
-                joint.append(tokens[place].text)
-            place += 1
-        if kind_at(tokens, place) != NUMBER or place in void:
+        position = after
+        while position < len(tokens) and (
+            tokens[position].text in _JOINTS or tokens[position].text in _PASSED
+        ):
+            if tokens[position].text not in _PASSED:
+                joint.append(tokens[position].text)
+            position += 1
+        if kind_at(tokens, position) != NUMBER or position in void:
             return run, joints, after
-        run.append(place)
+        run.append(position)
         joints.append(" ".join(joint))
-        after = place + 1
+        after = position + 1
 
 
 def _listed(tokens: Sequence[Token], run: list[int], joints: list[str], after: int) -> list[int]:
@@ -364,5 +366,5 @@ def find_limits(tokens: Sequence[Token], void: frozenset[int]) -> Range | None:
             negated = negated and word in ("any", "be")
     if len(ends) < 2 or ends["low"][0] >= ends["high"][0]:
         return None
-    places = [place for _, place in ends.values()]
-    return Range(ends["low"][0], ends["high"][0], min(places), max(places) + 1, 3)
+    indices = [index for _, index in ends.values()]
+    return Range(ends["low"][0], ends["high"][0], min(indices), max(indices) + 1, 3)

@@ -86,13 +86,13 @@ def read_legend(tokens: Sequence[Token], text: str, asks: bool) -> Scale | None:
             if ends.pairs or listing.first < 2
             else None
         )
-    for found in find_ranges(tokens, void):
-        ahead = [token.text for token in tokens[max(0, found.first - 2) : found.first]]
-        following = tokens[found.last].text if found.last < len(tokens) else ""
+    for stated in find_ranges(tokens, void):
+        ahead = [token.text for token in tokens[max(0, stated.first - 2) : stated.first]]
+        following = tokens[stated.last].text if stated.last < len(tokens) else ""
         aside = following in (")", "]") and ("(" in ahead or "[" in ahead)
-        final = found.last == len(tokens) and found.low in (0, 1) and "from" in ahead
-        if asks and found.whole and (aside or final or (ahead == ["from"] and following == ",")):
-            return ranged(found, tokens)
+        final = stated.last == len(tokens) and stated.low in (0, 1) and "from" in ahead
+        if asks and stated.whole and (aside or final or (ahead == ["from"] and following == ",")):
+            return ranged(stated, tokens)
     return None
 
 
@@ -134,17 +134,17 @@ def _best_range(tokens: Sequence[Token], marks: Marks, void: frozenset[int]) -> 
     paired = len(marks.pairs) > 1
     candidates = []
     bands = find_bands(tokens, void)
-    for found in find_ranges(tokens, void):
-        if found in bands:
+    for stated in find_ranges(tokens, void):
+        if stated in bands:
             continue
-        within = paired and any(pair.first <= found.first < pair.last for pair in marks.pairs)
-        if within and not {found.low, found.high} <= values:
+        within = paired and any(pair.first <= stated.first < pair.last for pair in marks.pairs)
+        if within and not {stated.low, stated.high} <= values:
             continue
-        if paired and found.first >= marks.pairs[0].first and not {found.low, found.high} <= values:
+        if paired and stated.first >= marks.pairs[0].first and not {stated.low, stated.high} <= values:
             continue
-        if found.sure:
-            candidates.append(found)
-    bare = [found for found in candidates if found.sure == 1]
+        if stated.sure:
+            candidates.append(stated)
+    bare = [stated for stated in candidates if stated.sure == 1]
     if len(bare) > 1 and len(bare) == len(candidates) and len({(part.low, part.high) for part in bare}) > 1:
         return None  # 1-5, 6-10, 11-20: ranges as answers
     return max(candidates, key=lambda part: part.sure, default=None)
@@ -219,10 +219,10 @@ def _means(tokens: Sequence[Token], pair: Mark) -> bool:
 
 def _stepped(tokens: Sequence[Token], low: int, high: int) -> tuple[int, int, int]:
     """(step, low, high): the ends moved to the multiples, even or odd numbers that are asked for."""
-    found = find_step(tokens)
-    if found is None:
+    stated = find_step(tokens)
+    if stated is None:
         return 1, low, high
-    step, anchor = found
+    step, anchor = stated
     first, last = low, high
     if anchor is not None:
         first, last = low + (anchor - low) % step, high - (high - anchor) % step

@@ -28,8 +28,8 @@ def slashed(tokens: Sequence[Token], text: str, void: frozenset[int]) -> list[Ma
             labels.append(labels[-1] - 2)
         if len(labels) == len(values) > 1:
             return [
-                Mark(tokens[value].value, show(tokens, place, place + 1, text), labels[-1], values[-1] + 1)
-                for value, place in zip(values, reversed(labels), strict=True)
+                Mark(tokens[value].value, show(tokens, label, label + 1, text), labels[-1], values[-1] + 1)
+                for value, label in zip(values, reversed(labels), strict=True)
             ]
     return []
 

@@ -87,15 +87,15 @@ def skip_quotes(tokens: Sequence[Token], index: int) -> int:
 
 
 def tokenize(text: str, begin: int = 0) -> list[Token]:
-    """The tokens of `text` from `begin` on; their places count from the start of `text`."""
+    """The tokens of `text` from `begin` on; their positions count from the start of `text`."""
     return _sentences(_numbers(_raw(text, begin), text), text)
 
 
 def _raw(text: str, begin: int) -> list[Token]:
     tokens: list[Token] = []
-    for found in _RAW.finditer(text, begin):
-        kind, shown = found.lastgroup, found[0]
-        start, end = found.span()
+    for match in _RAW.finditer(text, begin):
+        kind, shown = match.lastgroup, match[0]
+        start, end = match.span()
         if kind == "word":
             if shown == "o" and text[end : end + 1].isspace():  # a bullet of a list exported from Qualtrics
                 if tokens and tokens[-1].text == ")":
@@ -132,12 +132,12 @@ def _digits(tokens: list[Token], shown: str, start: int) -> None:
     if thousands and len(separators) == 1 and (separators != {"."} or len(groups) > 2) and len(groups) < 7:
         tokens.append(Token(NUMBER, shown, int("".join(groups)), start, end))
     elif separators == {","}:
-        place = start
+        begin = start
         for group in groups:
-            if place > start:
-                tokens.append(Token(SIGN, ",", 0, place - 1, place))
-            _digits(tokens, group, place)
-            place += len(group) + 1
+            if begin > start:
+                tokens.append(Token(SIGN, ",", 0, begin - 1, begin))
+            _digits(tokens, group, begin)
+            begin += len(group) + 1
     else:
         tokens.append(Token(BROKEN, shown, 0, start, end))
 
@@ -361,18 +361,18 @@ def _labels(token: Token) -> bool:
 
 def _closing_quote(tokens: list[Token], index: int) -> int:
     """The index of the mark that closes the quotation at `index`; 0 if none does soon."""
-    for place in range(index + 2, min(index + 80, len(tokens))):
-        token = tokens[place]
+    for closing in range(index + 2, min(index + 80, len(tokens))):
+        token = tokens[closing]
         if (
             token.text in QUOTES
-            and tokens[place - 1].end == token.start
+            and tokens[closing - 1].end == token.start
             and (
-                place + 1 == len(tokens)
-                or tokens[place + 1].start > token.end
-                or tokens[place + 1].kind != WORD
+                closing + 1 == len(tokens)
+                or tokens[closing + 1].start > token.end
+                or tokens[closing + 1].kind != WORD
             )
         ):
-            return place
+            return closing
     return 0
 
 
