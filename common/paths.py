@@ -33,9 +33,10 @@ def root() -> Path:
 def dataset_name(data: str) -> str:
     """The data set's name: `sample`, `socsci210`, an imported survey, or the name of a folder.
 
-    The folder is in the hub's layout. Raises `Refusal` for one that doesn't exist or can't name outputs.
+    The folder is in the hub's layout; once `make data` has made its data sets, its name stands for it in all
+    that reads them. Raises `Refusal` for a folder that doesn't exist or can't name outputs.
     """
-    if data in BUILT_IN or _is_imported(data):
+    if data in BUILT_IN or _is_imported(data) or _is_converted(data):
         return data
     folder = Path(data)
     if not folder.is_dir():
@@ -54,14 +55,29 @@ def dataset_name(data: str) -> str:
 
 def source_dir(data: str) -> Path:
     """The folder in the hub's layout (`data/*.parquet`, `metadata/*.json`) that `DATA` stands for."""
-    named = data in BUILT_IN or _is_imported(data)
-    return root() / "data" / data / "source" if named else Path(data)
+    if data in BUILT_IN or _is_imported(data):
+        return root() / "data" / data / "source"
+    if _is_converted(data):
+        raise Refusal(
+            f"DATA={data} is the name of a folder's data sets; to read its answers, give the folder"
+        )
+    return Path(data)
 
 
 def _is_imported(data: str) -> bool:
     """Whether `socrates data import` wrote a data set of this name."""
-    plain = _SAFE.fullmatch(data) and not Path(data).is_dir()
-    return bool(plain) and (root() / "data" / data / "source" / "data").is_dir()
+    return _is_plain(data) and (root() / "data" / data / "source" / "data").is_dir()
+
+
+def _is_converted(data: str) -> bool:
+    """Whether `make data` made data sets of this name, from a folder that lies elsewhere."""
+    return _is_plain(data) and any(
+        (root() / "data" / data / split / "manifest.json").is_file() for split in SPLITS
+    )
+
+
+def _is_plain(data: str) -> bool:
+    return bool(_SAFE.fullmatch(data)) and not Path(data).is_dir()
 
 
 def split_dir(data: str, split: str) -> Path:

@@ -21,6 +21,20 @@ def test_a_folder_in_the_hubs_layout_gives_its_own_name(tmp_path: Path):
     assert source_dir(str(folder)) == folder
 
 
+def test_a_folders_name_stands_for_its_data_sets_once_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    with pytest.raises(Refusal, match="neither sample"):
+        dataset_name("my-survey")
+    task = tmp_path / "data/my-survey/task"
+    task.mkdir(parents=True)
+    (task / "manifest.json").write_text("{}")
+    assert split_dir("my-survey", "study") == tmp_path / "data/my-survey/study"
+    with pytest.raises(Refusal, match="give the folder"):
+        source_dir("my-survey")
+
+
 def test_a_folder_that_is_not_there_is_refused_with_the_choices(tmp_path: Path):
     with pytest.raises(Refusal, match=r"neither sample nor socsci210 nor an imported survey nor a folder"):
         dataset_name(str(tmp_path / "nowhere"))
