@@ -4,7 +4,8 @@ Of an ordered scale the difference is that of the arms' mean answers. An unorder
 its options is an outcome of its own, and the difference is that of the shares of people who chose it.
 
 Standard errors are those of people, with survey weights (linearised); where the same people are in both arms
-their covariance is taken off. Their degrees of freedom are Welch's, or the number of pairs less one.
+their covariance is taken off. Their degrees of freedom are Welch's, or, where most people are in both arms,
+the number of those less one.
 """
 
 from dataclasses import dataclass
@@ -229,7 +230,8 @@ def contrasts(design: Design, counted: np.ndarray | None = None) -> pl.DataFrame
         welch = (variance[a] + variance[b]) ** 2 / (
             variance[a] ** 2 / (n[a] - 1)[:, None] + variance[b] ** 2 / (n[b] - 1)[:, None]
         )
-        df = np.where((shared > 1)[:, None], (shared - 1.0)[:, None], welch)
+        paired = (shared > 1) & (2 * shared >= np.minimum(n[a], n[b]))
+        df = np.where(paired[:, None], (shared - 1.0)[:, None], welch)
         observed = mean[b, 0] - mean[a, 0]
         z = np.where(error[:, 0] > 0, observed / error[:, 0], np.nan)
         clear = 2 * stats.t.sf(np.abs(z), df[:, 0]) <= CLEAR_P

@@ -6,10 +6,13 @@ sizes), the error of having simulated only so many people, and the model's own d
 (`eval/simulation/trust.py`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 from common.experiment import Contrast
 from common.experiment_file import Design
@@ -158,20 +161,43 @@ def contrast_weights(contrast: Contrast, arms: Sequence[str]) -> np.ndarray:
     return np.array([contrast.weights.get(arm, 0.0) for arm in arms])
 
 
-def observed_effect(real: Observed, weights: np.ndarray) -> tuple[float, float] | None:
-    """A contrast of real answers and its standard error, clustered by person.
+class RealEffect(NamedTuple):
+    """A contrast of real answers, its standard error, and its 95% interval by Student's t."""
 
-    real.answer: the measure's values. None if an arm has fewer than two answers.
+    value: float
+    se: float
+    low: float
+    high: float
+
+
+def observed_effect(real: Observed, weights: np.ndarray) -> RealEffect | None:
+    """A contrast of real answers, clustered by person.
+
+    real.answer: the measure's values. None if an arm has fewer than two people. An arm of n people has
+    n - 1 degrees of freedom (together: Welch 1947); arms of mostly the same people have as many as people in
+    several arms, less 1.
     """
+    used = np.flatnonzero(weights)
     arm, answer, person = real
+    asked = np.unique(person * len(weights) + arm)
+    people = np.bincount(asked % len(weights), minlength=len(weights)).astype(float)
     count = np.bincount(arm, minlength=len(weights))
-    if (count[np.flatnonzero(weights)] < 2).any():
+    if (people[used] < 2).any():
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(arm, answer, minlength=len(weights)) / count
-    influence = weights[arm] * (answer - mean[arm]) / np.maximum(count[arm], 1)
-    by_person = np.bincount(person, influence)
-    return float(np.nansum(weights * np.nan_to_num(mean))), float(np.sqrt((by_person**2).sum()))
+    mean = np.bincount(arm, answer, minlength=len(weights)) / np.maximum(count, 1)
+    part = weights[arm] * (answer - mean[arm]) / np.maximum(count, 1)[arm]
+    part *= np.sqrt(people / np.maximum(people - 1, 1))[arm]
+    size = int(person.max()) + 1
+    variance = float((np.bincount(person, part) ** 2).sum())
+    of_arm = np.array([(np.bincount(person, part * (arm == one), size) ** 2).sum() for one in used])
+    apart = float((of_arm**2 / (people[used] - 1)).sum())
+    of_used = asked[np.isin(asked % len(weights), used)] // len(weights)
+    in_several = int((np.bincount(of_used) > 1).sum())
+    welch = float(of_arm.sum() ** 2 / apart) if apart > 0 else np.inf
+    free = in_several - 1.0 if 2 * in_several >= people[used].min() > 2 else welch
+    value, se = float(weights @ mean), math.sqrt(variance)
+    reach = float(student.ppf(0.975, free)) * se
+    return RealEffect(value, se, value - reach, value + reach)
 
 
 def order_effects(

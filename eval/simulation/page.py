@@ -13,7 +13,7 @@ from common.page import figures
 from common.page import render as page
 from eval.simulation.power import POWER, power_at
 from eval.simulation.record import CellRow, EffectRow, SimulationRecord, Trust
-from eval.simulation.tables import Z95, planned_people
+from eval.simulation.tables import planned_people
 
 TEMPLATE = Path(__file__).parent / "templates" / "simulation.html.j2"
 MOST_LINES = 24  # in a figure of effects; the table has all
@@ -21,6 +21,7 @@ MOST_PANELS = 8  # arms in a figure of distributions
 MUCH = 0.1  # share of probability off the scale, or of unread answers, from which a warning is due
 LARGE_ORDER = 0.2  # standard deviations that reversing labels may move answers without a warning
 MOST_LABELS = 5  # answers that are drawn with their labels
+OTHER_SPREAD = 0.05  # from 1: a ratio of people's to the model's spread that is told
 TEN_BINS = 21  # scales with more answers are drawn in ten bins
 Json = dict[str, Any]
 
@@ -90,6 +91,11 @@ def trust_sentence(trust: Trust) -> str:
         f"are {page.num(trust.fit.slope, 2)} times the predicted ones, and miss that by a standard deviation "
         f"of {page.num(trust.fit.discrepancy, 2)} (in standard deviations of answers)."
     )
+    if abs(trust.fit.spread_ratio - 1) > OTHER_SPREAD:
+        text += (
+            f" People's answers spread {page.num(trust.fit.spread_ratio, 2)} times as widely as the model's, "
+            "which sampling errors of calibrated effects and sample sizes allow for."
+        )
     coverage = trust.coverage
     if coverage is None:
         return f"{text} There are too few studies to measure the coverage of the intervals."
@@ -181,9 +187,8 @@ def _dots(row: EffectRow) -> Iterator[figures.Dot]:
     yield dot(row.estimate, row.conf_low, row.conf_high, 4)
     if row.calibrated is not None and row.calibrated_low is not None and row.calibrated_high is not None:
         yield dot(row.calibrated, row.calibrated_low, row.calibrated_high, 1)
-    if row.observed is not None and row.observed_std_error is not None:
-        reach = Z95 * row.observed_std_error
-        yield dot(row.observed, row.observed - reach, row.observed + reach, 0)
+    if row.observed is not None and row.observed_low is not None and row.observed_high is not None:
+        yield dot(row.observed, row.observed_low, row.observed_high, 0)
 
 
 def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
@@ -237,7 +242,7 @@ def power_figure(record: SimulationRecord) -> Figure | None:
     grid = np.unique(np.geomspace(10, 20 * planned, 36).astype(int))
     lines = []
     for row in record.effects[:3]:
-        spread = row.std_error_sampling**2 * planned
+        spread = (row.std_error_people or row.std_error_sampling) ** 2 * planned
         for kind, value in (("predicted", row.estimate), ("calibrated", row.calibrated)):
             if spread > 0 and value is not None:
                 power = [power_at(value, spread, int(people), within) or 0.0 for people in grid]

@@ -1,33 +1,74 @@
 """Prediction-powered inference: a pilot's real answers and many predicted ones, in one estimate.
 
-The mean of an arm is estimated by `ppi_py` (PPI++, Angelopoulos, Duchi and Zrnic 2023):
+The mean of an arm, or of each person's own contrast of arms, is estimated by PPI++ (Angelopoulos, Duchi and
+Zrnic 2023):
 
     lambda * mean(predictions for the simulated people) + mean(answer - lambda * prediction in the pilot)
 
 lambda is tuned from the pilot: useless predictions get 0, and the estimate is then the pilot's own mean.
-It is unbiased for the pilot's population only if the simulated people are that population.
+It is unbiased for the pilot's population only if the simulated people are that population. Our own formula,
+because the library `ppi_py` divides by n where small pilots need n - 1, has no t, and adds the spread of
+weights to the error; with equal weights and many answers it gives the same (a test compares them).
+
+Who answered in all arms of a contrast is compared with himself. Otherwise arms are estimated apart, and the
+error of a person who is in two of them counts once, with its sign.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as student
 
-SMALLEST = 10  # answers of an arm below which the normal interval isn't to be trusted
+SMALLEST = 10  # people of an arm (or in all arms), below which there is no estimate
+PAIRED = 0.5  # share of a contrast's people who are in all of its arms, from which pairs alone are compared
+TAIL = 0.025
+
+
+class Answered(NamedTuple):
+    """Means of people's answers to one measure: n people of a pilot, N simulated, A arms; NaN: not asked."""
+
+    real: np.ndarray
+    """float64 (n, A): answers of the pilot's people."""
+    guessed: np.ndarray
+    """float64 (n, A): what was predicted for them."""
+    simulated: np.ndarray
+    """float64 (N, A): what is expected of simulated people."""
+    weight: np.ndarray
+    """float64 (N)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mean, of the combination and of the pilot alone, and each person's part in its error.
+
+    error, pilot_error: float64 (n), 0 for people who aren't asked. simulated: float64 (N). free: degrees of
+    freedom of the pilot's part.
+    """
+
+    mean: float
+    pilot_mean: float
+    error: np.ndarray
+    pilot_error: np.ndarray
+    simulated: np.ndarray
+    free: float
 
 
 @dataclass(frozen=True)
 class Combined:
-    """mean, se: of the combination. pilot_mean, pilot_se: of the pilot alone. n: the pilot's answers.
+    """mean, se: of the combination, with df degrees of freedom. pilot_mean, pilot_se: of the pilot alone.
 
-    effective_n: how many pilot answers alone would be as precise; gain = effective_n / n.
+    n: the pilot's people. paired: whether they are compared with themselves. effective_n: how many pilot
+    people alone would be as precise; gain = effective_n / n.
     """
 
     mean: float
     se: float
+    df: float
     pilot_mean: float
     pilot_se: float
     n: int
+    paired: bool
 
     @property
     def effective_n(self) -> float:
@@ -37,29 +78,65 @@ class Combined:
     def gain(self) -> float:
         return (self.pilot_se / self.se) ** 2 if self.se > 0 else 1.0
 
-
-def combine(
-    answers: np.ndarray, predicted: np.ndarray, simulated: np.ndarray, weight: np.ndarray
-) -> Combined:
-    """One arm's mean. answers, predicted: (n,), the pilot's; simulated, weight: (N,), expected values."""
-    from ppi_py import ppi_mean_ci, ppi_mean_pointestimate  # 1.4 s to import: only when there is a pilot
-
-    answers, predicted = np.asarray(answers, float), np.asarray(predicted, float)
-    pilot_se = float(answers.std() / np.sqrt(len(answers)))
-    if predicted.std() == 0 or pilot_se == 0:  # nothing to learn from: lambda would be 0 / 0
-        return Combined(float(answers.mean()), pilot_se, float(answers.mean()), pilot_se, len(answers))
-    weights = {"w_unlabeled": weight / weight.mean()}
-    mean = ppi_mean_pointestimate(answers, predicted, np.asarray(simulated, float), **weights)
-    low, high = ppi_mean_ci(answers, predicted, np.asarray(simulated, float), alpha=0.05, **weights)
-    se = (float(np.squeeze(high)) - float(np.squeeze(low))) / 2 / norm.ppf(0.975)
-    return Combined(float(np.squeeze(mean)), se, float(answers.mean()), pilot_se, len(answers))
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval, by Student's t."""
+        reach = float(student.isf(TAIL, self.df)) * self.se
+        return self.mean - reach, self.mean + reach
 
 
-def contrast(arms: dict[str, Combined], weights: dict[str, float]) -> Combined:
-    """A treatment effect: the weighted sum of arms that have different people."""
-    parts = [(arms[arm], weight) for arm, weight in weights.items()]
-    spread = [
-        float(np.sqrt(sum((w * getattr(part, se)) ** 2 for part, w in parts))) for se in ("se", "pilot_se")
-    ]
-    total = [float(sum(w * getattr(part, mean) for part, w in parts)) for mean in ("mean", "pilot_mean")]
-    return Combined(total[0], spread[0], total[1], spread[1], sum(part.n for part, _ in parts))
+def part(real: np.ndarray, guessed: np.ndarray, simulated: np.ndarray, weight: np.ndarray) -> Part:
+    """One mean. real, guessed: float64 (n), NaN where not asked; simulated, weight: float64 (N)."""
+    asked, known = np.isfinite(real), np.isfinite(simulated)
+    n, answers, guesses = int(asked.sum()), real[asked], guessed[asked]
+    share = np.where(known, weight, 0.0) / weight[known].sum()
+    away = np.where(known, simulated, 0.0) - share[known] @ simulated[known]
+    size = 1 / (share**2).sum()  # Kish's effective number of simulated people
+    spread = float(share @ away**2 * size / max(size - 1, 1))
+    tuned = 0.0
+    if spread > 0 and guesses.std() > 0:
+        tuned = float(np.cov(answers, guesses)[0, 1] / spread / (1 + n / size))
+        tuned = min(max(tuned, 0.0), 1.0)
+    rest = answers - tuned * guesses
+    pilot_error, error = np.zeros(len(real)), np.zeros(len(real))
+    pilot_error[asked] = (answers - answers.mean()) / np.sqrt(n * (n - 1))
+    free = n - 1 - (tuned > 0)  # tuning takes a degree of freedom, as a regression's slope does
+    error[asked] = (rest - rest.mean()) / np.sqrt(n * free)
+    mean = rest.mean() + tuned * float(share[known] @ simulated[known])
+    return Part(float(mean), float(answers.mean()), error, pilot_error, tuned * share * away * known, free)
+
+
+def contrast(people: Answered, weights: np.ndarray) -> Combined | None:
+    """A contrast of arms; weights: float64 (A). None where an arm has fewer than SMALLEST of the pilot's
+    people."""
+    used = np.flatnonzero(weights)
+    c = weights[used]
+    real, guessed, simulated = people.real[:, used], people.guessed[:, used], people.simulated[:, used]
+    asked = np.isfinite(real)
+    everywhere, somewhere = int(asked.all(1).sum()), int(asked.any(1).sum())
+    paired = len(used) > 1 and everywhere >= PAIRED * somewhere and everywhere >= SMALLEST
+    enough = paired or bool((asked.sum(0) >= SMALLEST).all())
+    if not enough or not np.isfinite(simulated).any(0).all():
+        return None
+    if paired and np.isfinite(simulated).all(1).any():
+        parts = [part(real @ c, guessed @ c, simulated @ c, people.weight)]
+        return _sum(parts, np.ones(1), everywhere, paired=True)
+    columns = zip(real.T, guessed.T, simulated.T, strict=True)
+    return _sum([part(*column, people.weight) for column in columns], c, somewhere, paired=False)
+
+
+def _sum(parts: list[Part], c: np.ndarray, n: int, paired: bool) -> Combined:
+    """The weighted sum of means; people who are in several of them count with all of their errors."""
+    pilot_variance = float((sum(w * one.pilot_error for one, w in zip(parts, c, strict=True)) ** 2).sum())
+    real = float((sum(w * one.error for one, w in zip(parts, c, strict=True)) ** 2).sum())
+    predicted = float((sum(w * one.simulated for one, w in zip(parts, c, strict=True)) ** 2).sum())
+    own = [float(w**2 * (one.error**2).sum()) for one, w in zip(parts, c, strict=True)]
+    apart = sum(variance**2 / one.free for variance, one in zip(own, parts, strict=True))
+    df = (real + predicted) ** 2 / apart if apart > 0 else np.inf
+    fewest = min(one.free for one in parts)
+    return Combined(
+        mean=float(sum(w * one.mean for one, w in zip(parts, c, strict=True))),
+        se=float(np.sqrt(real + predicted)), df=max(float(df), float(fewest)),
+        pilot_mean=float(sum(w * one.pilot_mean for one, w in zip(parts, c, strict=True))),
+        pilot_se=float(np.sqrt(pilot_variance)), n=n, paired=paired,
+    )  # fmt: skip

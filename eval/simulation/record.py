@@ -97,6 +97,8 @@ class EffectRow(Record):
     """of the study as planned"""
     std_error_simulation: float
     """of having simulated only so many people"""
+    std_error_people: float | None = None
+    """of the study as planned, by people's spread of answers as learned: power stands on it"""
     conf_low: float
     """95% interval that holds sampling error alone"""
     conf_high: float
@@ -127,6 +129,10 @@ class EffectRow(Record):
     """effect among real answers (--observed)"""
     observed_std_error: float | None
     """its standard error, clustered by person"""
+    observed_low: float | None = None
+    """its 95% interval, by Student's t"""
+    observed_high: float | None = None
+    """its 95% interval, by Student's t"""
 
 
 class SubgroupRow(Record):
@@ -193,11 +199,13 @@ class PilotRow(Record):
     std_error: float | None = None
     """its standard error"""
     conf_low: float | None = None
-    """its 95% interval"""
+    """its 95% interval, by Student's t"""
     conf_high: float | None = None
-    """its 95% interval"""
+    """its 95% interval, by Student's t"""
     n: int | None = None
-    """people of the pilot in these arms"""
+    """people of the pilot in these arms (paired: in all of them)"""
+    paired: bool | None = None
+    """whether each person is compared with himself, because most saw all of these arms"""
     effective_n: float | None = None
     """how many pilot people alone would be as precise"""
     reason: str | None = None

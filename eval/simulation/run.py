@@ -54,7 +54,7 @@ FORMAT = 2  # raised when the same inputs would give other results than before
 FEWEST_PEOPLE = 10
 LISTED_ARMS = 24  # whose texts are put into the record
 COMPARED_ARMS = 50  # whose texts are compared with those of evaluated studies
-LIBRARIES = ("numpy", "polars", "statsmodels", "ipfn", "ppi-python")
+LIBRARIES = ("numpy", "polars", "statsmodels", "ipfn")
 
 
 class Options(TypedDict, total=False):

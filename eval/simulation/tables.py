@@ -1,18 +1,15 @@
 """All results of one simulation as typed rows: arms, distributions, effects, subgroups, order, pilot."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from common.experiment import Contrast, Experiment
+from common.experiment import Contrast
 from common.experiment_file import Design
-from eval.simulation import ppi
 from eval.simulation.effects import (
-    Answers,
     Effect,
-    Means,
+    RealEffect,
     arm_means,
     contrast_weights,
     effect,
@@ -20,7 +17,9 @@ from eval.simulation.effects import (
     observed_effect,
     order_effects,
 )
-from eval.simulation.population import People, in_category
+from eval.simulation.measured import Measured, Simulated
+from eval.simulation.pilot import pilot_rows
+from eval.simulation.population import in_category
 from eval.simulation.power import (
     Belief,
     assurance,
@@ -29,70 +28,12 @@ from eval.simulation.power import (
     power_at,
     smallest_effect,
 )
-from eval.simulation.real_answers import Observed, RealAnswers, values_of
-from eval.simulation.record import ArmRow, CellRow, EffectRow, OrderRow, PilotRow, SubgroupRow, Tables
+from eval.simulation.record import ArmRow, CellRow, EffectRow, OrderRow, SubgroupRow, Tables
 from eval.simulation.trust import Fit
 
 LONGEST = 1001  # an outcome with more answers (an open one) has no table of distributions
 SMALLEST_GROUP = 30  # a subgroup with fewer simulated people gets no effect
 Z95 = 1.96
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What there is to analyse: the experiment, its people, their answers, and real ones where given.
-
-    answers: {outcome: simulated answers}. pilot_answers: {outcome: predictions for the pilot's rows}.
-    """
-
-    experiment: Experiment
-    people: People
-    answers: dict[str, Answers]
-    observed: RealAnswers | None = None
-    pilot: RealAnswers | None = None
-    pilot_answers: dict[str, Answers] | None = None
-
-    @property
-    def arms(self) -> list[str]:
-        """Names of the arms."""
-        return [arm.name for arm in self.experiment.arms]
-
-    @property
-    def weight(self) -> np.ndarray:
-        """float64 (N,), of the people."""
-        return self.people.frame["weight"].to_numpy()
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One measure of one outcome: its value of each answer of the support, and its means by arm."""
-
-    simulated: Simulated
-    outcome: str
-    measure: str
-    value: np.ndarray
-    means: Means
-
-    @property
-    def answers(self) -> Answers:
-        """The outcome's simulated answers."""
-        return self.simulated.answers[self.outcome]
-
-    @property
-    def observed(self) -> Observed | None:
-        """The real answers to the outcome, as values of the measure."""
-        real = self.simulated.observed
-        return None if real is None else self.valued(real.of(self.outcome))
-
-    def valued(self, real: Observed) -> Observed:
-        """Real answers as values of the measure."""
-        scale = self.simulated.experiment.scales[self.outcome]
-        return real._replace(answer=values_of(scale, self.answers.support, self.value, real.answer))
-
-    def weights(self, contrast: Contrast) -> np.ndarray | None:
-        """The contrast's weights; None if one of its arms has no simulated answers."""
-        weights = contrast_weights(contrast, self.simulated.arms)
-        return None if np.isnan(self.means.mean[np.flatnonzero(weights)]).any() else weights
 
 
 def analyse(simulated: Simulated, fit: Fit | None) -> Tables:
@@ -107,7 +48,7 @@ def analyse(simulated: Simulated, fit: Fit | None) -> Tables:
             effects += list(_effects(measured, fit))
             subgroups += list(_subgroups(measured))
             order += list(_order(measured))
-            pilot += list(_pilot(measured))
+            pilot += list(pilot_rows(measured))
     return Tables(
         arms=arms, cells=cells, effects=effects, subgroups=subgroups, order_effects=order, pilot=pilot
     )
@@ -178,18 +119,19 @@ def effect_row(
     contrast: Contrast,
     estimate: Effect,
     fit: Fit | None,
-    observed: tuple[float, float] | None = None,
+    observed: RealEffect | None = None,
 ) -> EffectRow:
     """An effect's row: estimate, errors, calibrated interval (or why not), power, and the real effect."""
     design = measured.simulated.experiment.file.design
     within, people = design.kind == "within", planned_people(design)
     reason = _uncalibrated(measured.measure, contrast, fit)
     calibrated = low = high = belief = None
+    ratio = fit.spread_ratio if fit is not None and measured.measure == "mean" else None
     if fit is not None and reason is None:
-        error = float(np.hypot(estimate.se_sampling, fit.slope * estimate.se_simulation))
+        error = fit.error(estimate.se_sampling, estimate.se_simulation)
         calibrated, low, high = (float(end) for end in fit.interval(estimate.value, estimate.sd, error))
         belief = Belief(calibrated, float(fit.spread(estimate.value, estimate.sd)), fit.df)
-    spread = estimate.spread
+    spread = estimate.spread * (ratio or 1.0) ** 2
     return EffectRow(
         outcome=measured.outcome,
         measure=measured.measure,
@@ -199,6 +141,7 @@ def effect_row(
         std_error=estimate.se,
         std_error_sampling=estimate.se_sampling,
         std_error_simulation=estimate.se_simulation,
+        std_error_people=None if ratio is None else ratio * estimate.se_sampling,
         conf_low=estimate.value - Z95 * estimate.se,
         conf_high=estimate.value + Z95 * estimate.se,
         sd=estimate.sd,
@@ -212,8 +155,10 @@ def effect_row(
         assurance=assurance(belief, spread, people) if belief else None,
         people_assured=people_assured(belief, spread) if belief else None,
         smallest_effect=smallest_effect(spread, people, within),
-        observed=observed[0] if observed else None,
-        observed_std_error=observed[1] if observed else None,
+        observed=observed.value if observed else None,
+        observed_std_error=observed.se if observed else None,
+        observed_low=observed.low if observed else None,
+        observed_high=observed.high if observed else None,
     )
 
 
@@ -311,56 +256,3 @@ def _order(measured: Measured) -> Iterator[OrderRow]:
             std_error=order[1],
             estimate_sd=order[0] / sd if sd > 0 else None,
         )
-
-
-def _pilot(measured: Measured) -> Iterator[PilotRow]:
-    """Treatment effects of pilot and predictions together, for contrasts whose arms the pilot covers."""
-    simulated = measured.simulated
-    if simulated.pilot is None or measured.outcome not in (simulated.pilot_answers or {}):
-        return
-    arms = _combined_arms(measured)
-    for contrast in simulated.experiment.contrasts:
-        row = PilotRow(outcome=measured.outcome, measure=measured.measure, contrast=contrast.name)
-        absent = [arm for arm in contrast.weights if arm not in arms]
-        if absent:
-            reason = f"fewer than {ppi.SMALLEST} people of the pilot in arm {absent[0]}"
-            yield row.model_copy(update={"reason": reason})
-            continue
-        combined = ppi.contrast(arms, contrast.weights)
-        yield row.model_copy(
-            update={
-                "pilot": combined.pilot_mean,
-                "pilot_std_error": combined.pilot_se,
-                "estimate": combined.mean,
-                "std_error": combined.se,
-                "conf_low": combined.mean - Z95 * combined.se,
-                "conf_high": combined.mean + Z95 * combined.se,
-                "n": combined.n,
-                "effective_n": combined.effective_n,
-            }
-        )
-
-
-def _combined_arms(measured: Measured) -> dict[str, ppi.Combined]:
-    """Each arm's mean from pilot and predictions, where the pilot has people enough."""
-    simulated, means = measured.simulated, measured.means
-    assert simulated.pilot is not None and simulated.pilot_answers is not None
-    real = measured.valued(simulated.pilot.of(measured.outcome))
-    predicted = simulated.pilot_answers[measured.outcome]
-    scale = simulated.experiment.scales[measured.outcome]
-    value = values_of(scale, measured.answers.support, measured.value, predicted.support)
-    guess, _ = predicted.moments(value)
-    combined = {}
-    for index, name in enumerate(simulated.arms):
-        asked, expected = real.arm == index, means.expected[:, index]
-        answers, guesses = (_by_person(part[asked], real.person[asked]) for part in (real.answer, guess))
-        finite = np.isfinite(expected)
-        if len(answers) >= ppi.SMALLEST and finite.any():
-            combined[name] = ppi.combine(answers, guesses, expected[finite], means.weight[finite])
-    return combined
-
-
-def _by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Each person's mean: several answers of one person are no independent evidence."""
-    _, index, count = np.unique(person, return_inverse=True, return_counts=True)
-    return np.bincount(index, values) / count

@@ -7,14 +7,20 @@ an observed effect. In units of the predicted standard deviation of answers the 
 
 slope through the origin (which arm comes first is arbitrary), discrepancy variance by the method of
 moments, as in a random-effects meta-regression (DerSimonian and Laird 1986); every study counts once,
-its pairs by their precision. The slope's error is a jackknife over studies. Intervals use Student's t
-with the degrees of freedom that the spread of the studies' own errors implies (Satterthwaite 1946),
-between the number of studies and that of pairs. The coverage of the intervals is measured with each
-study in turn left out.
+its pairs by their precision. All pairs take part: choosing clear ones would choose large errors. Predicted
+effects have noise of their own (sampled answers, the draw of people), which alone would pull the slope
+towards zero: it is taken off the sums (Fuller 1987, section 1.2). Predictions are of the people who answered,
+so the two errors are correlated, and the error of their difference is what the discrepancy is judged against.
+
+A simulation knows only the model's spread of answers. Its sampling errors are multiplied by `spread_ratio`,
+people's spread over the model's, learned from the same pairs. The slope's error is a jackknife over studies.
+Intervals use Student's t with the degrees of freedom that the spread of the studies' own errors implies
+(Satterthwaite 1946), between the number of studies and that of pairs. The coverage of the intervals is
+measured with each study in turn left out, with the errors that a simulation of it would have stated.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -26,22 +32,27 @@ from eval.scoring.record import Scores
 LEVEL = 0.95
 FEWEST_STUDIES = 3  # fewer can't tell a model's discrepancy from one study's peculiarity
 ROUNDS = 50
-VALUES = ("observed", "observed_se", "predicted")
+BEYOND_NOISE = 1.645  # standard errors that the spread of predicted effects must exceed its noise by
+VALUES = ("observed", "predicted", "observed_se", "predicted_se", "difference_se")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of arms of evaluated studies: study names, and effects in answer units.
+    """P pairs of arms of evaluated studies: study names, and effects and errors in answer units.
 
-    observed, observed_se, predicted: float64 (P,). sd: the predicted standard deviation of answers, the
-    root mean square of the two arms: the one unit that a simulation knows, too.
+    observed, predicted, observed_se, predicted_se, difference_se, sd, spread: float64 (P). sd: the predicted
+    standard deviation of answers, the root mean square of the two arms: the one unit that a simulation
+    knows, too. spread: people's standard deviation over the predicted one.
     """
 
     study: np.ndarray
     observed: np.ndarray
-    observed_se: np.ndarray
     predicted: np.ndarray
+    observed_se: np.ndarray
+    predicted_se: np.ndarray
+    difference_se: np.ndarray
     sd: np.ndarray
+    spread: np.ndarray
 
     def __len__(self) -> int:
         return len(self.study)
@@ -51,18 +62,38 @@ class Pairs:
         return sorted(set(self.study))
 
     def where(self, chosen: np.ndarray) -> "Pairs":
-        parts = (self.study, self.observed, self.observed_se, self.predicted, self.sd)
-        return Pairs(*(part[chosen] for part in parts))
+        return Pairs(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """float64 (P): of the errors of observed and predicted effect."""
+        return (self.observed_se**2 + self.predicted_se**2 - self.difference_se**2) / 2
+
+    def error(self, slope: float, ratio: np.ndarray | float) -> np.ndarray:
+        """Standard error of observed minus slope times predicted effect: float64 (P).
+
+        ratio: what the model's spread is multiplied by to get people's; `spread` gives the error that people
+        had.
+        """
+        people = ratio * self.observed_se / self.spread
+        square = people**2 + (slope * self.predicted_se) ** 2 - 2 * slope * self.covariance
+        return np.sqrt(np.maximum(square, 0))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """slope, slope_se; discrepancy: its standard deviation in answer sds; df: degrees of freedom."""
+    """What a model's errors were. slope, slope_se; discrepancy: its standard deviation in answer sds; df:
+    degrees of freedom; spread_ratio: people's spread of answers over the model's."""
 
     slope: float
     slope_se: float
     discrepancy: float
     df: float
+    spread_ratio: float = 1.0
+
+    def error(self, se_sampling: float, se_simulation: float) -> float:
+        """Sampling error of a calibrated effect, from the two that a simulation states."""
+        return math.hypot(self.spread_ratio * se_sampling, self.slope * se_simulation)
 
     def interval(
         self, effect: np.ndarray | float, sd: np.ndarray | float, sampling_se: np.ndarray | float
@@ -97,34 +128,51 @@ def pairs_of(scores: Scores) -> Pairs:
 
     A choice's codes have no mean, so their differences teach nothing.
     """
+    numbers = [*VALUES, "sd", "spread"]
     if scores.contrasts.is_empty():
-        return Pairs(np.array([], dtype=str), *(np.empty(0) for _ in range(4)))
+        return Pairs(np.array([], dtype=str), *(np.empty(0) for _ in numbers))
     keys = ["study_id", "task_num", "condition_num"]
     ordered = scores.cells.filter(pl.col("scale_kind").ne_missing("choice"))
-    spread = ordered.select(*keys, sd=pl.col("predicted_sd").cast(pl.Float64))
+    spread = ordered.select(*keys, *(pl.col(name).cast(pl.Float64) for name in ("predicted_sd", "human_sd")))
     pairs = scores.contrasts.select("study_id", "task_num", "condition_a", "condition_b", *VALUES)
     for arm in ("a", "b"):
+        renamed = {
+            "condition_num": f"condition_{arm}",
+            "predicted_sd": f"sd_{arm}",
+            "human_sd": f"human_{arm}",
+        }
         pairs = pairs.join(
-            spread.rename({"condition_num": f"condition_{arm}", "sd": f"sd_{arm}"}),
-            on=["study_id", "task_num", f"condition_{arm}"], how="left", maintain_order="left",
+            spread.rename(renamed), on=["study_id", "task_num", f"condition_{arm}"], how="left",
+            maintain_order="left",
         )  # fmt: skip
-    pairs = pairs.with_columns(sd=((pl.col("sd_a") ** 2 + pl.col("sd_b") ** 2) / 2).sqrt())
-    numbers = [*VALUES, "sd"]
-    usable = pl.all_horizontal(pl.col(*numbers).is_finite()) & (pl.min_horizontal("sd", "observed_se") > 0)
+    sd, human = (
+        ((pl.col(f"{name}_a") ** 2 + pl.col(f"{name}_b") ** 2) / 2).sqrt() for name in ("sd", "human")
+    )
+    pairs = pairs.with_columns(sd=sd, spread=human / sd)
+    positive = pl.min_horizontal("sd", "spread", "observed_se") > 0
+    usable = pl.all_horizontal(pl.col(*numbers).is_finite()) & positive
     pairs = pairs.drop_nulls(numbers).filter(usable)
     return Pairs(np.array(pairs["study_id"], dtype=str), *(pairs[name].to_numpy() for name in numbers))
 
 
 def fit(pairs: Pairs) -> Fit | None:
-    """Slope and discrepancy; None with fewer than FEWEST_STUDIES studies or no predicted effect."""
+    """What is learned from pairs; None with fewer than FEWEST_STUDIES studies or no predicted effect."""
     studies = pairs.studies
     if len(studies) < FEWEST_STUDIES or not np.any(pairs.predicted):
         return None
-    slope, discrepancy = _slope(pairs)
-    without = np.array([_slope(pairs.where(pairs.study != study))[0] for study in studies])
-    count = len(studies)
-    slope_se = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
-    return Fit(slope, slope_se, discrepancy, _degrees(pairs, slope))
+    slope, slope_se, discrepancy = _slope(pairs)
+    return Fit(slope, slope_se, discrepancy, _degrees(pairs, slope), _spread_ratio(pairs))
+
+
+def _spread_ratio(pairs: Pairs) -> float:
+    """People's spread over the model's, studies weighted equally.
+
+    The mean share of people's variance in the sum of both, as a ratio again: a study whose predictions
+    hardly vary has a ratio without bound, but a share of at most 1.
+    """
+    share = pairs.spread**2 / (1 + pairs.spread**2)
+    mean = float(np.mean([share[pairs.study == study].mean() for study in pairs.studies]))
+    return math.sqrt(mean / (1 - mean))
 
 
 def _degrees(pairs: Pairs, slope: float) -> float:
@@ -136,21 +184,33 @@ def _degrees(pairs: Pairs, slope: float) -> float:
     return min(max(free, len(means) - 1.0), len(pairs) - 1.0)
 
 
-def _slope(pairs: Pairs) -> tuple[float, float]:
-    """Slope (at least 0: a negative one says that nothing is to be learned) and discrepancy sd."""
-    x, y, se = pairs.predicted / pairs.sd, pairs.observed / pairs.sd, pairs.observed_se / pairs.sd
+def _slope(pairs: Pairs) -> tuple[float, float, float]:
+    """Slope, its standard error, and discrepancy sd.
+
+    The slope is at least 0: a negative one says that nothing is to be learned. It is 0, too, where predicted
+    effects aren't larger than their own noise: calibrated effects are 0 then, give or take what effects are.
+    """
+    x, y, noise = pairs.predicted / pairs.sd, pairs.observed / pairs.sd, (pairs.predicted_se / pairs.sd) ** 2
     _, study, sizes = np.unique(pairs.study, return_inverse=True, return_counts=True)
-    share = 1 / sizes[study]
-    variance, slope = float(np.mean(se**2)), 0.0
+    share, covariance = 1 / sizes[study], pairs.covariance / pairs.sd**2
+    variance, slope = float(np.mean((pairs.observed_se / pairs.sd) ** 2)), 0.0
     for _ in range(ROUNDS):
-        weight = share / (variance + se**2)
-        square = float((weight * x * x).sum())
-        slope = max(0.0, float((weight * x * y).sum()) / square) if square > 0 else 0.0
-        residual = (y - slope * x) ** 2 - se**2
+        error = (pairs.error(slope, pairs.spread) / pairs.sd) ** 2
+        weight = share / np.maximum(variance + error, 1e-12)
+        top, bottom, by_chance = (
+            np.bincount(study, weight * part) for part in (x * y - covariance, x * x - noise, noise)
+        )
+        clear = bottom.sum() > BEYOND_NOISE * math.sqrt(2 * float((by_chance**2).sum()))
+        slope = max(0.0, float(top.sum() / bottom.sum())) if clear else 0.0
+        residual = (y - slope * x) ** 2 - error
         before, variance = variance, max(0.0, float((weight * residual).sum() / weight.sum()))
         if abs(variance - before) < 1e-12:
             break
-    return slope, math.sqrt(variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = np.maximum((top.sum() - top) / (bottom.sum() - bottom), 0) if clear else np.zeros(len(top))
+    known = without[np.isfinite(without)]
+    error_of_slope = math.sqrt((len(known) - 1) / len(known) * float(((known - known.mean()) ** 2).sum()))
+    return slope, error_of_slope, math.sqrt(variance)
 
 
 def measure_coverage(pairs: Pairs) -> Coverage | None:
@@ -160,9 +220,10 @@ def measure_coverage(pairs: Pairs) -> Coverage | None:
         held, learned = pairs.where(pairs.study == study), fit(pairs.where(pairs.study != study))
         if learned is None:
             return None
-        _, low, high = learned.interval(held.predicted, held.sd, held.observed_se)
+        error = held.error(learned.slope, learned.spread_ratio)
+        _, low, high = learned.interval(held.predicted, held.sd, error)
         calibrated.append(np.mean((held.observed >= low) & (held.observed <= high)))
-        sampling.append(np.mean(np.abs(held.observed - held.predicted) <= 1.96 * held.observed_se))
+        sampling.append(np.mean(np.abs(held.observed - held.predicted) <= 1.96 * held.error(1.0, 1.0)))
         tried += len(held)
     if not calibrated:
         return None

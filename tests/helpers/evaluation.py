@@ -38,9 +38,10 @@ def overstating(folder: Path, studies: int = 6) -> Path:
         for task in range(5):
             cell = {"study_id": f"e{study}", "task_num": task}
             true = rng.normal(0, 0.5)
-            effect = {"observed": 0.5 * true + rng.normal(0, 0.2), "predicted": true, "observed_se": 0.1}
-            contrasts.append(cell | {"condition_a": 0, "condition_b": 1} | effect)
+            effect = {"observed": 0.5 * true + rng.normal(0, 0.2), "predicted": true}
+            errors = {"observed_se": 0.1, "predicted_se": 0.0, "difference_se": 0.1}
+            contrasts.append(cell | {"condition_a": 0, "condition_b": 1} | effect | errors)
             for arm in (0, 1):
-                about = {"condition_num": arm, "predicted_sd": 1.5, "scale_kind": "ordinal"}
+                about = {"condition_num": arm, "predicted_sd": 1.5, "human_sd": 1.5, "scale_kind": "ordinal"}
                 cells.append(cell | about | {"stimuli": "A tax question? Only return an integer."})
     return write(folder, pl.DataFrame(cells), pl.DataFrame(contrasts))

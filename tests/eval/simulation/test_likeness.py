@@ -23,7 +23,7 @@ CELLS = pl.DataFrame(
 )
 
 
-NONE = Pairs(np.array([], dtype=str), *(np.empty(0) for _ in range(4)))
+NONE = Pairs(np.array([], dtype=str), *(np.empty(0) for _ in range(7)))
 
 
 def test_the_nearest_study_is_the_one_about_the_same_thing():

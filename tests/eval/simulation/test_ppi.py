@@ -1,9 +1,18 @@
-"""Pilot and predictions combined."""
+"""Pilot and predictions combined, against simulated pilots and the library for large ones."""
 
 import numpy as np
 import pytest
 
-from eval.simulation.ppi import combine, contrast
+from eval.simulation.ppi import Answered, contrast
+
+ONE, EFFECT = np.ones(1), np.array([-1.0, 1.0])
+
+
+def answered(real, guessed, simulated, weight=None) -> Answered:
+    simulated = np.asarray(simulated, float)
+    weight = np.ones(len(simulated)) if weight is None else weight
+    columns = (np.reshape(part, (len(part), -1)).astype(float) for part in (real, guessed, simulated))
+    return Answered(*columns, weight)
 
 
 def made(rng, n, noise):
@@ -12,10 +21,29 @@ def made(rng, n, noise):
     return expected, expected + rng.normal(0, noise, n)
 
 
+def between(rng, n, noise=0.7, effect=0.5):
+    """A pilot of two arms of n people each, the second higher, and 2,000 simulated people in both."""
+    guess, answers = made(rng, 2 * n, noise)
+    real, guessed = np.full((2 * n, 2), np.nan), np.full((2 * n, 2), np.nan)
+    for arm, rows in enumerate((slice(0, n), slice(n, None))):
+        real[rows, arm], guessed[rows, arm] = answers[rows] + effect * arm, guess[rows] + 2 * effect * arm
+    level = rng.normal(0, 1, 2000)
+    return answered(real, guessed, np.stack([level, level + 2 * effect], 1))
+
+
+def within(rng, n, effect=0.5, level_sd=2.0):
+    """A pilot of n people who answer in both arms, alike."""
+    level = rng.normal(0, level_sd, n)
+    real = np.stack([level, level + effect], 1) + rng.normal(0, 1, (n, 2))
+    guessed = np.stack([level, level + 2 * effect], 1) + rng.normal(0, 0.5, (n, 2))
+    simulated = rng.normal(0, level_sd, (2000, 1)) + np.array([0, 2 * effect]) + rng.normal(0, 0.5, (2000, 2))
+    return answered(real, guessed, simulated)
+
+
 def test_good_predictions_make_a_pilot_count_for_more_people():
     rng = np.random.default_rng(0)
     guess, answers = made(rng, 100, 0.5)
-    found = combine(answers, guess, rng.normal(0, 1, 5000), np.ones(5000))
+    found = contrast(answered(answers, guess, rng.normal(0, 1, 5000)), ONE)
     assert found.effective_n > 300  # variance 1.25 of answers, 0.25 of what predictions leave
     assert abs(found.mean) < 4 * found.se
 
@@ -23,43 +51,73 @@ def test_good_predictions_make_a_pilot_count_for_more_people():
 def test_useless_predictions_leave_the_pilot_as_it_was():
     rng = np.random.default_rng(1)
     answers = rng.normal(3, 1, 200)
-    found = combine(answers, rng.normal(0, 1, 200), rng.normal(0, 1, 5000), np.ones(5000))
+    found = contrast(answered(answers, rng.normal(0, 1, 200), rng.normal(0, 1, 5000)), ONE)
     assert found.mean == pytest.approx(found.pilot_mean, abs=0.05)
     assert 0.9 < found.gain < 1.15
 
 
-def test_biased_predictions_do_not_bias_the_combination_and_its_intervals_cover():
-    rng = np.random.default_rng(2)
+@pytest.mark.parametrize("pilot", [between, within])
+@pytest.mark.parametrize("people", [10, 15, 40])
+def test_intervals_of_effects_cover_in_small_pilots_of_either_design(pilot, people):
+    """Predicted effects are twice too large, which biases nothing. 0.02: three standard errors of 1,200."""
     covered = []
-    for _ in range(300):
-        guess, answers = made(rng, 60, 0.7)
-        found = combine(answers, guess + 5, rng.normal(0, 1, 2000) + 5, np.ones(2000))
-        covered.append(abs(found.mean) <= 1.96 * found.se)
-    assert 0.9 <= np.mean(covered) <= 0.99
+    for seed in range(1200):
+        found = contrast(pilot(np.random.default_rng([seed, people]), people), EFFECT)
+        low, high = found.interval
+        covered.append(low <= 0.5 <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
 
-def test_weights_of_simulated_people_count():
+def test_who_saw_both_arms_is_compared_with_himself():
+    """A person's level is twice as wide as the rest of the answer: it would double an unpaired error."""
+    errors = [contrast(within(np.random.default_rng(seed), 40), EFFECT) for seed in range(30)]
+    assert all(one.paired and one.n == 40 for one in errors)
+    assert np.mean([one.pilot_se for one in errors]) == pytest.approx(np.sqrt(2 / 40), rel=0.05)
+
+
+def test_few_people_in_both_arms_leave_the_comparison_between_people_and_count_once():
+    people = between(np.random.default_rng(0), 30)
+    people.real[0, 1], people.guessed[0, 1] = people.real[0, 0] + 0.5, people.guessed[0, 0] + 0.5
+    found = contrast(people, EFFECT)
+    assert (found.paired, found.n) == (False, 60)
+
+
+def test_simulated_people_who_are_in_both_arms_blur_the_effect_less_than_strangers():
+    people = between(np.random.default_rng(0), 30)
+    shuffled = people.simulated.copy()
+    shuffled[:, 1] = np.random.default_rng(1).permutation(shuffled[:, 1])
+    assert contrast(people, EFFECT).se < contrast(people._replace(simulated=shuffled), EFFECT).se
+
+
+def test_weights_of_simulated_people_count_and_their_spread_is_no_error():
     rng = np.random.default_rng(3)
     guess, answers = made(rng, 400, 0.1)
     simulated = np.concatenate([np.full(500, -1.0), np.full(500, 1.0)]) + rng.normal(0, 0.1, 1000)
     heavy = np.concatenate([np.full(500, 1.0), np.full(500, 3.0)])
-    equal = combine(answers, guess, simulated, np.ones(1000)).mean
-    assert combine(answers, guess, simulated, heavy).mean > equal + 0.3
+    equal, weighted = (contrast(answered(answers, guess, simulated, weight), ONE) for weight in (None, heavy))
+    assert weighted.mean > equal.mean + 0.3
+    moved = contrast(answered(answers + 50, guess + 50, simulated + 50, heavy), ONE)
+    assert (moved.mean - 50, moved.se) == pytest.approx((weighted.mean, weighted.se))
 
 
 def test_predictions_that_never_vary_give_the_pilot_itself():
-    answers = np.array([1.0, 2.0, 3.0, 4.0])
-    found = combine(answers, np.ones(4), np.ones(10), np.ones(10))
-    assert (found.mean, found.gain) == (2.5, 1.0)
+    answers = np.arange(10.0)
+    found = contrast(answered(answers, np.ones(10), np.ones(10)), ONE)
+    assert (found.mean, found.gain, found.df) == (4.5, 1.0, 9)
+    assert found.se == pytest.approx(answers.std(ddof=1) / np.sqrt(10))
 
 
-def test_an_effect_adds_the_variances_of_its_arms():
-    rng = np.random.default_rng(4)
-    arms = {}
-    for name in ("a", "b"):
-        guess, answers = made(rng, 50, 1)
-        arms[name] = combine(answers, guess, rng.normal(0, 1, 500), np.ones(500))
-    found = contrast(arms, {"a": -1, "b": 1})
-    assert found.se == pytest.approx(np.hypot(arms["a"].se, arms["b"].se))
-    assert found.mean == pytest.approx(arms["b"].mean - arms["a"].mean)
-    assert found.n == 100
+def test_a_large_pilot_gets_what_the_library_gives():
+    ppi_py = pytest.importorskip("ppi_py")
+    rng = np.random.default_rng(5)
+    guess, answers = made(rng, 3000, 0.7)
+    simulated = rng.normal(0, 1, 9000)
+    found = contrast(answered(answers, guess, simulated), ONE)
+    mean = ppi_py.ppi_mean_pointestimate(answers, guess, simulated)
+    assert found.mean == pytest.approx(float(np.squeeze(mean)), abs=2e-3)
+    ends = ppi_py.ppi_mean_ci(answers, guess, simulated, alpha=0.05)
+    assert found.interval == pytest.approx(tuple(float(np.squeeze(end)) for end in ends), abs=2e-3)
+
+
+def test_an_arm_with_too_few_people_has_no_estimate():
+    assert contrast(between(np.random.default_rng(0), 9), EFFECT) is None
