@@ -159,7 +159,7 @@ simulate-check: setup ## simulate the held-out experiments and compare with what
 
 .PHONY: reproduce-check
 reproduce-check: setup ## the published control figures come out of this evaluator
-	$(SOCRATES) reproduce -- $(MORE)
+	$(SOCRATES) reproduce $(MORE)
 
 ##@ For developers
 .PHONY: test
@@ -192,11 +192,11 @@ check: .venv/.ready-dev ## ruff, mypy, import rules, and every recipe against LL
 .PHONY: bench bench-gpu bench-convert bench-train bench-eval
 bench: bench-convert bench-train bench-eval ## every benchmark
 bench-convert: setup ## conversion: rows/s, memory, ratio to the floor and to the plain ways
-	$(SOCRATES) bench convert -- $(MORE)
+	$(SOCRATES) bench convert $(MORE)
 bench-gpu: setup ## what only a GPU shows: full-size training and prediction (ARGS=--small: also on a CPU)
-	$(SOCRATES) bench gpu -- $(MORE)
+	$(SOCRATES) bench gpu $(MORE)
 bench-train: setup ## training: packing, tokenising, processes
-	$(SOCRATES) bench train -- $(MORE)
+	$(SOCRATES) bench train $(MORE)
 bench-eval: setup ## scores and predictions: seconds, memory, ratio to a scipy loop
 	$(SOCRATES) bench score
 	$(SOCRATES) bench predict

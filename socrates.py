@@ -1,7 +1,8 @@
 """The one command line: `socrates <command>`. `make` is its short form, with variables.
 
-The commands stand in `scripts/commands.py` and `eval/commands.py`. Each parses, calls one function and
-prints what it returns; what it needs is imported only when it runs, so `socrates --help` takes no time.
+The commands stand in `scripts/commands.py`, `eval/commands.py` and `bench/commands.py` below both. Each
+parses, calls one function and prints what it returns; what it needs is imported only when it runs, so
+`socrates --help` takes no time.
 """
 
 import shlex
@@ -12,8 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import Refusal, run_cli
-from common.options import Data, Flag, Words, run_module
+from common.options import Data, Flag, group
+from eval.bench.commands import app as eval_bench_app
 from eval.commands import app as eval_app
+from scripts.bench.commands import app as scripts_bench_app
 from scripts.commands import app as scripts_app
 
 usage: Any = sys.modules[
@@ -26,9 +29,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-BENCHES = {"scripts": ("convert", "train", "gpu"), "eval": ("score", "predict", "full")}
+bench_app = group("Benchmarks of this machine.")
+bench_app.add_typer(scripts_bench_app)
+bench_app.add_typer(eval_bench_app)
 app.add_typer(scripts_app)
 app.add_typer(eval_app)
+app.add_typer(bench_app, name="bench")
 
 
 @app.command()
@@ -68,18 +74,6 @@ def paper(
         small = all(name.startswith("tiny") for name in models)
         run_commands(commands(described, models, data, small if train is None else train))
     print(paper_table(described, models, data))
-
-
-@app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="convert, train, gpu, score, predict or full")],
-    arguments: Words = None,
-) -> None:
-    """A benchmark of this machine (`socrates bench convert -- --help`)."""
-    package = {name: package for package, names in BENCHES.items() for name in names}
-    if name not in package:
-        raise Refusal(f"unknown benchmark {name}; choose one of {', '.join(package)}")
-    run_module(f"{package[name]}.bench.{name}", arguments)
 
 
 INTERRUPTED = 130  # what typer returns for a Ctrl-C inside a command

@@ -1,7 +1,5 @@
 """Options that commands of both packages share, each described once."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +14,7 @@ Recipe = Annotated[Path | None, Flag(help="a recipe other than configs/<model>/<
 Gpus = Annotated[int | None, Flag(help="processes on this machine; default: all its GPUs, one on a CPU")]
 Stage = Annotated[str, Flag(help="sft, dpo, kto or pt")]
 Mode = Annotated[str | None, Flag(help="exact, sampled or verbalised; wins over the settings")]
-Words = Annotated[list[str] | None, typer.Argument(help="its own options, after --")]
 Yes = Annotated[bool, Flag("--yes", help="don't ask before a run that costs money")]
-
-
-def run_module(module: str, arguments: list[str] | None) -> None:
-    """Run a developer's module that reads its own command line."""
-    sys.argv = [module, *(arguments or [])]
-    importlib.import_module(module).main()
 
 
 def group(words: str) -> typer.Typer:

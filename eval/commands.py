@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from common.errors import Refusal
-from common.options import Config, Data, Flag, Gpus, Mode, Model, Split, Words, Yes, group, run_module
+from common.options import Config, Data, Flag, Gpus, Mode, Model, Split, Yes, group
 
 app = group("Predictions, scores, reports and simulations.")
 simulate_app = group("Experiments nobody has run yet.")
@@ -175,6 +175,16 @@ def simulate_check(
 
 
 @app.command()
-def reproduce(arguments: Words = None) -> None:
-    """The published control figures come out of this evaluator (`socrates reproduce -- --help`)."""
-    run_module("eval.scoring.reproduce", arguments)
+def reproduce(
+    data: Annotated[str | None, Flag(help="default: socsci210 if it is converted, else sample")] = None,
+    predictions: Annotated[Path | None, Flag(help="predictions of a released model")] = None,
+    published: Annotated[float | None, Flag(help="their published Wasserstein distance")] = None,
+    config: Config = None,
+) -> None:
+    """The published figures, or the sample's known truth, come out of this evaluator."""
+    from eval.scoring.reproduce import reproduce as check_figures
+    from eval.settings import load_settings
+
+    result = check_figures(data, predictions, published, load_settings(config))
+    print(result)
+    result.enforce()

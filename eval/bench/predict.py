@@ -1,6 +1,6 @@
 """What exact mode costs: against sampled answers, and with and without reading shared beginnings once.
 
-    socrates bench predict -- [--model outputs/models/tiny] [--people 64] [--repeats 3]
+    socrates bench predict [--model outputs/models/tiny] [--people 64] [--repeats 3]
 
 Seven questions a person, on a scale of 1-7 and on one of 0-100, persona first and stimulus first. A
 sampled answer is two tokens (a number and the end of the turn), the least that it can be; the prompt is
@@ -8,14 +8,15 @@ read once however many answers are drawn from it. Each figure is the fastest of 
 turns. Prints seconds, rows a second, and what exact mode costs in sampled answers a row.
 """
 
-import argparse
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
+from common.paths import root
 from common.prompts import SYSTEM_PROMPT, Order, user_prompt
 from common.scale import Scale
 from eval.prediction.asking import Request, Sampling
@@ -43,12 +44,12 @@ def requests(people: int, order: Order, scale: Scale) -> list[Request]:
         f"Here is proposal number {task}. " + "Economists expect it to create many jobs in the region. " * 4
         for task in range(TASKS)
     ]
-    asked = []
+    rows = []
     for n, persona in enumerate(personas):
         for task, story in enumerate(stories):
             text = f"{story}How much do you support it? {scale.sentence()}"
-            asked.append(Request(SYSTEM_PROMPT, user_prompt(persona, text, order), (n, task)))
-    return asked
+            rows.append(Request(SYSTEM_PROMPT, user_prompt(persona, text, order), (n, task)))
+    return rows
 
 
 def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -62,10 +63,12 @@ def seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return best
 
 
-def bench(model: LocalModel, people: int, repeats: int, order: Order, scale_name: str) -> bool:
-    """Measure one prompt order and scale; True if exact mode costs less than the limit."""
-    asked = requests(people, order, SCALES[scale_name])
-    prompts = model.encoder.encode([r.system for r in asked], [r.prompt for r in asked])
+def _measure_scale(
+    model: LocalModel, people: int, repeats: int, order: Order, scale_name: str
+) -> tuple[bool, str]:
+    """One prompt order and scale: (whether exact mode costs less than the limit, the lines to show)."""
+    rows = requests(people, order, SCALES[scale_name])
+    prompts = model.encoder.encode([r.system for r in rows], [r.prompt for r in rows])
     trie = TrieBuilder(model.tokenizer).build(SCALES[scale_name].answers() or ())
     backend = LocalBackend(model)
     shared, apart = model.settings, model.settings.model_copy(update={"reuse_prefixes": False})
@@ -80,38 +83,41 @@ def bench(model: LocalModel, people: int, repeats: int, order: Order, scale_name
         "exact, nothing shared": lambda: exact(apart),
     }
     for samples in (1, 2, 20):
-        works[f"{samples} sampled"] = lambda k=samples: list(backend.replies(asked, Sampling(k, 1.0, 1.0, 2)))  # type: ignore[misc]
-    found = seconds(works, repeats)
+        works[f"{samples} sampled"] = lambda k=samples: list(backend.replies(rows, Sampling(k, 1.0, 1.0, 2)))  # type: ignore[misc]
+    took = seconds(works, repeats)
     length = sum(map(len, prompts)) / len(prompts)
-    print(f"\n{order}, {scale_name}: {len(asked)} rows of {length:.0f} tokens, {len(trie)} nodes in the trie")
-    for name, took in found.items():
-        relative = took / found["1 sampled"]
-        print(f"  {name:22} {took:7.2f} s  {len(asked) / took:7.0f} rows/s  {relative:6.2f} x one sampled")
-    ratio, limit = found["exact"] / found["1 sampled"], LIMITS[scale_name]
-    gain = found["exact, nothing shared"] / found["exact"]
+    lines = [
+        f"\n{order}, {scale_name}: {len(rows)} rows of {length:.0f} tokens, {len(trie)} nodes in the trie"
+    ]
+    for name, second in took.items():
+        relative = second / took["1 sampled"]
+        lines.append(
+            f"  {name:22} {second:7.2f} s  {len(rows) / second:7.0f} rows/s  {relative:6.2f} x one sampled"
+        )
+    ratio, limit = took["exact"] / took["1 sampled"], LIMITS[scale_name]
+    gain = took["exact, nothing shared"] / took["exact"]
     verdict = "ok" if ratio < limit else "MISSED"
-    print(f"  sharing beginnings makes exact mode {gain:.2f} times as fast")
-    print(f"  exact costs {ratio:.2f} sampled answers a row; the limit is {limit:g}: {verdict}")
-    return ratio < limit
+    lines.append(f"  sharing beginnings makes exact mode {gain:.2f} times as fast")
+    lines.append(f"  exact costs {ratio:.2f} sampled answers a row; the limit is {limit:g}: {verdict}")
+    return ratio < limit, "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="outputs/models/tiny")
-    parser.add_argument("--people", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    if not Path(args.model).is_dir():
-        raise Refusal(f"the model {args.model} is missing; `socrates data tiny` makes the tiny ones")
-    model = LocalModel(args.model, LocalSettings())
-    print(f"{args.model} on {model.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+def measure_prediction(model: Path | None = None, people: int = 64, repeats: int = 3) -> Iterator[str]:
+    """Yield what exact mode costs in each prompt order and on each scale, as it is measured.
+
+    model: its folder, default the tiny model. repeats: of so many the fastest counts. Raises `Refusal` at the
+    end if exact mode costs more than its limit.
+    """
+    folder = model or root() / "outputs/models/tiny"
+    if not folder.is_dir():
+        raise Refusal(f"the model {folder} is missing; `socrates data tiny` makes the tiny ones")
+    local = LocalModel(str(folder), LocalSettings())
+    yield f"{folder} on {local.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     orders: tuple[Order, ...] = ("persona-first", "stimulus-first")
-    kept = [bench(model, args.people, args.repeats, order, scale) for order in orders for scale in SCALES]
-    if not all(kept):
+    missed = False
+    for order, scale in itertools.product(orders, SCALES):
+        within, lines = _measure_scale(local, people, repeats, order, scale)
+        missed = missed or not within
+        yield lines
+    if missed:
         raise Refusal("exact mode costs more than its limit; the figures are above")
-
-
-if __name__ == "__main__":
-    run_cli(main)

@@ -1,19 +1,18 @@
 """Time scoring on a large synthetic data set, and compare with a plain scipy loop.
 
-    socrates bench score -- [--predictions 3000000] [--cells 6000] [--replicates 1000]
+    socrates bench score [--predictions 3000000] [--cells 6000] [--replicates 1000]
 
 Answers on 1-7, 0-1 and 0-100 scales in 200 studies; each person answers six questions, and a model
 predicts each answer with one sampled answer. Measured: the distances alone, and the whole of scoring but
 the writing of files: cells, controls, ceilings and the bootstrap of people and of studies. Printed: seconds,
 peak memory, and how much longer a loop over scipy takes (timed on a part). The limit,
-60 s and 2 GB on 2 cores, stands for the default size; a slower run ends with exit code 1.
+60 s and 2 GB on 2 cores, stands for the default size; a slower run is refused.
 """
 
-import argparse
 import os
 import resource
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from scipy.stats import wasserstein_distance
 
 from common.contract import KEY
 from common.distances import distances, histograms
-from common.errors import run_cli
+from common.errors import Refusal
 from eval.scoring.align import Evaluated, align
 from eval.scoring.groups import group_ranges
 from eval.scoring.model import cell_scores, work_on
@@ -80,36 +79,6 @@ def synthetic(predictions: int, cells: int, seed: int = 0) -> tuple[pl.DataFrame
     )
 
 
-def main() -> None:
-    """Run the benchmark and print what was measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--predictions", type=int, default=3_000_000)
-    parser.add_argument("--cells", type=int, default=6000)
-    parser.add_argument("--replicates", type=int, default=1000)
-    args = parser.parse_args()
-    settings = ScoreSettings(replicates=args.replicates)
-    _warm_up()
-    rows, predictions = synthetic(args.predictions, args.cells)
-    clock = _Clock()
-    aligned = align(rows, predictions, "bench")
-    joined = clock.lap()
-    cell_scores(work_on(aligned, None, settings, seed=0))
-    scored = clock.lap()
-    cores = len(os.sched_getaffinity(0))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    size = f"{len(rows):,} predictions, {len(aligned.cells):,} cells, {args.replicates:,} replicates"
-    print(f"{size}, {cores} cores")
-    print(f"  joining by key {joined}, scoring {scored}, peak memory {peak:.2f} GB")
-    _against_scipy(aligned, scored, args.replicates)
-    seconds = joined.wall + scored.wall
-    if args.predictions <= 3_000_000 and (seconds > LIMIT_SECONDS or peak > LIMIT_GB):
-        sys.exit(
-            f"over the limit of {LIMIT_SECONDS} s and {LIMIT_GB} GB (a busy machine? compare the CPU seconds)"
-        )
-
-
 @dataclass(frozen=True)
 class _Time:
     """Seconds on the wall, and of the processor: other work on the machine lengthens the first alone."""
@@ -130,9 +99,9 @@ class _Clock:
     def lap(self) -> _Time:
         """The time since the last lap."""
         now = time.perf_counter(), time.process_time()
-        found = _Time(now[0] - self._start[0], now[1] - self._start[1])
+        lap = _Time(now[0] - self._start[0], now[1] - self._start[1])
         self._start = now
-        return found
+        return lap
 
 
 def _warm_up() -> None:
@@ -142,7 +111,7 @@ def _warm_up() -> None:
     cell_scores(work_on(align(rows, predictions, "bench"), None, quick, 0))
 
 
-def _against_scipy(aligned: Evaluated, scored: _Time, replicates: int) -> None:
+def _against_scipy(aligned: Evaluated, scored: _Time, replicates: int) -> Iterator[str]:
     """Wasserstein distances from scipy, cell after cell, in CPU seconds; extrapolated from some cells."""
     ranges = group_ranges(aligned.cells)
     cell, response = aligned.rows["cell"].to_numpy(), aligned.rows["response"].to_numpy()
@@ -152,16 +121,18 @@ def _against_scipy(aligned: Evaluated, scored: _Time, replicates: int) -> None:
     offsets, answers, weights = aligned.predicted
     table = histograms(response, starts, answers, offsets[starts], ones, weights)
     built = clock.lap().cpu
-    found = distances(table.offsets, table.support, table.human, table.predicted, ranges)[:, 0]
+    distance = distances(table.offsets, table.support, table.human, table.predicted, ranges)[:, 0]
     ours = clock.lap().cpu
     chosen = np.linspace(0, len(aligned.cells) - 1, min(LOOP_CELLS, len(aligned.cells))).astype(int)
     share = len(chosen) / len(aligned.cells)
     worst = 0.0
     clock.lap()
     for c in chosen:
-        mine, (low, high) = slice(starts[c], starts[c + 1]), ranges[c, :2]
-        theirs = wasserstein_distance(response[mine], np.clip(aligned.predicted.answers[mine], low, high))
-        worst = max(worst, abs(theirs / (high - low) - found[c]))
+        of_cell, (low, high) = slice(starts[c], starts[c + 1]), ranges[c, :2]
+        theirs = wasserstein_distance(
+            response[of_cell], np.clip(aligned.predicted.answers[of_cell], low, high)
+        )
+        worst = max(worst, abs(theirs / (high - low) - distance[c]))
     loop = clock.lap().cpu / share
     rng = np.random.default_rng(0)
     for _ in range(LOOP_REPLICATES):
@@ -169,16 +140,35 @@ def _against_scipy(aligned: Evaluated, scored: _Time, replicates: int) -> None:
             drawn = rng.integers(starts[c], starts[c + 1], starts[c + 1] - starts[c])
             wasserstein_distance(response[drawn], np.clip(aligned.predicted.answers[drawn], *ranges[c, :2]))
     bootstrap = clock.lap().cpu / LOOP_REPLICATES / share * replicates
-    print(f"  against a loop over scipy's Wasserstein distance (timed on {len(chosen)} cells; CPU seconds):")
-    print(
-        f"  all five of ours: histograms {built:.2f} s, distances {ours:.4f} s; one of scipy's {loop:.2f} s,"
-    )
+    yield f"  against a loop over scipy's Wasserstein distance (timed on {len(chosen)} cells; CPU seconds):"
+    yield f"  all five of ours: histograms {built:.2f} s, distances {ours:.4f} s; one of scipy's {loop:.2f} s"
     with_them, without = loop / (built + ours), loop / ours
-    print(f"  {with_them:.1f} times with and {without:,.0f} times without building the histograms")
-    print(f"  all of scoring {scored.cpu:.0f} s; a scipy bootstrap of one figure {bootstrap:,.0f} s,")
-    print(f"  {bootstrap / scored.cpu:.0f} times")
-    print(f"  largest difference {worst:.1e}")
+    yield f"  that is {with_them:.1f} times with and {without:,.0f} times without building the histograms"
+    yield (
+        f"  all of scoring {scored.cpu:.0f} s; a scipy bootstrap of one figure {bootstrap:,.0f} s: "
+        f"{bootstrap / scored.cpu:.0f} times"
+    )
+    yield f"  largest difference {worst:.1e}"
 
 
-if __name__ == "__main__":
-    run_cli(main)
+def measure_scoring(predictions: int = 3_000_000, cells: int = 6000, replicates: int = 1000) -> Iterator[str]:
+    """Score synthetic predictions; yield what was measured. Raises `Refusal` at the end if over the limit."""
+    settings = ScoreSettings(replicates=replicates)
+    _warm_up()
+    rows, sampled = synthetic(predictions, cells)
+    clock = _Clock()
+    aligned = align(rows, sampled, "bench")
+    joined = clock.lap()
+    cell_scores(work_on(aligned, None, settings, seed=0))
+    scored = clock.lap()
+    cores = len(os.sched_getaffinity(0))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    size = f"{len(rows):,} predictions, {len(aligned.cells):,} cells, {replicates:,} replicates"
+    yield f"{size}, {cores} cores"
+    yield f"  joining by key {joined}, scoring {scored}, peak memory {peak:.2f} GB"
+    yield from _against_scipy(aligned, scored, replicates)
+    seconds = joined.wall + scored.wall
+    if predictions <= 3_000_000 and (seconds > LIMIT_SECONDS or peak > LIMIT_GB):
+        raise Refusal(
+            f"over the limit of {LIMIT_SECONDS} s, {LIMIT_GB} GB; on a busy machine compare the CPU seconds"
+        )

@@ -1,6 +1,6 @@
 """Do our scores come out where published ones, or the known truth, say they must?
 
-    socrates reproduce -- [--data socsci210] [--predictions FILE --published 0.151]
+    socrates reproduce [--data socsci210] [--predictions FILE --published 0.151]
 
 With SocSci210 converted (split `study`): the uniform guess on the unseen studies must come out at the
 published 0.203 by the observed range (arXiv 2509.05830), within 0.005; --predictions checks those of a
@@ -9,22 +9,21 @@ released model against its published figure (Qwen2.5-14B SFT 0.151, LLaMA3-8B SF
 Without it, or with --data sample: the same code on the synthetic sample, whose truth is known. The uniform
 guess must equal a plain loop over scipy, and lie as far from the true distributions as from people's
 answers, within 0.02; a perfect model, exact and sampled, must have a corrected skill of 1 within its
-interval over people. Exit code 1 if a check fails.
+interval over people. Refused if a check fails.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy.stats import wasserstein_distance
 
 from common.contract import CELL, KEY
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.paths import source_dir, split_dir
 from eval.scoring.align import Evaluated, align, read_scored
 from eval.scoring.controls import controls
@@ -32,54 +31,75 @@ from eval.scoring.model import cell_scores, work_on
 from eval.scoring.predictions import Predictions, load_predictions
 from eval.scoring.ragged import Ragged
 from eval.scoring.record import Estimate
-from eval.settings import DEFAULT, Settings, load_settings
+from eval.settings import Settings
 
 PUBLISHED_UNIFORM = 0.203
 TOLERANCE = 0.005
 TRUTH_TOLERANCE = 0.02  # the sampling noise that a cell of some 50 people adds to a distance
 UNIFORM, METRIC = "uniform_observed", "wasserstein_observed"
-Check = tuple[bool, str]
 
 
-def main() -> None:
-    """Run the checks, print each with its figures, and end with exit code 1 if one fails."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", help="default: socsci210 if it is converted, else sample")
-    parser.add_argument("--predictions", help="predictions of a released model, to compare with --published")
-    parser.add_argument("--published", type=float, help="its published Wasserstein distance")
-    parser.add_argument("--config", default=str(DEFAULT))
-    args = parser.parse_args()
-    if (args.predictions is None) != (args.published is None):
+class Check(NamedTuple):
+    """One figure against what it must be."""
+
+    passed: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Every check of one data set; `rows` says what it holds."""
+
+    rows: str
+    checks: tuple[Check, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.rows, *(f"{'ok  ' if c.passed else 'FAIL'} {c.says}" for c in self.checks)])
+
+    def enforce(self) -> None:
+        """Raise `Refusal` if a figure doesn't come out."""
+        failed = sum(not check.passed for check in self.checks)
+        if failed:
+            raise Refusal(
+                f"{failed} of {len(self.checks)} figures don't come out; compare the data and the settings "
+                "with those of data/README.md and configs/eval/default.yaml"
+            )
+
+
+def reproduce(
+    data: str | None = None,
+    predictions: Path | None = None,
+    published: float | None = None,
+    settings: Settings | None = None,
+) -> Reproduction:
+    """Check this evaluator's figures.
+
+    data: a data set's name, default socsci210 if it is converted, else sample. predictions, published: those
+    of a released model, and its published distance, 0 to 1. Raises `Refusal` if the data are missing.
+    """
+    if (predictions is None) != (published is None):
         raise Refusal("give --predictions and --published together")
+    settings = settings or Settings()
     converted = (split_dir("socsci210", "study") / "eval.parquet").is_file()
-    data = args.data or ("socsci210" if converted else "sample")
-    settings = load_settings(args.config)
+    data = data or ("socsci210" if converted else "sample")
     path = split_dir(data, "study") / "eval.parquet"
     rows = read_scored(path)
     cells, studies = rows.select(CELL).n_unique(), rows["study_id"].n_unique()
-    print(f"{path}: {len(rows):,} rows, {cells} cells, {studies} studies")
     if data == "sample":
         checks = sample_checks(rows, settings)
     else:
-        checks = published_checks(rows, args.predictions, args.published, settings)
-    failed = 0
-    for passed, said in checks:
-        failed += not passed
-        print(f"{'ok  ' if passed else 'FAIL'} {said}", flush=True)
-    if failed:
-        sys.exit(1)
+        checks = published_checks(rows, predictions, published, settings)
+    return Reproduction(f"{path}: {len(rows):,} rows, {cells} cells, {studies} studies", tuple(checks))
 
 
 def published_checks(
-    rows: pl.DataFrame, predictions: str | None, published: float | None, settings: Settings
+    rows: pl.DataFrame, predictions: Path | None, published: float | None, settings: Settings
 ) -> Iterator[Check]:
     """The uniform guess, and one released model's predictions, against published figures."""
     some = _score(rows, _answers_as_predictions(rows), settings)
     yield _near(value_of(some["controls"][UNIFORM][METRIC]), PUBLISHED_UNIFORM, TOLERANCE, "uniform guess")
     if predictions is not None and published is not None:
-        scores = _score(rows, load_predictions(Path(predictions), "give an existing file"), settings)
+        scores = _score(rows, load_predictions(predictions, "give an existing file"), settings)
         value = value_of(scores["metrics"][METRIC])
         counted = f"{predictions} ({scores['row_counts'].scored:,} rows)"
         yield _near(value, published, TOLERANCE, counted)
@@ -96,7 +116,7 @@ def sample_checks(rows: pl.DataFrame, settings: Settings) -> Iterator[Check]:
     scores = _score(rows, exact, settings)
     uniform = value_of(scores["controls"][UNIFORM][METRIC])
     people, true = _uniform_by_scipy(rows, align(rows, exact, "truth"))
-    yield abs(uniform - people) < 1e-12, f"uniform guess {uniform:.6f}, by a loop over scipy {people:.6f}"
+    yield Check(abs(uniform - people) < 1e-12, f"uniform guess {uniform:.6f}, by a scipy loop {people:.6f}")
     yield _near(
         uniform, true, TRUTH_TOLERANCE, "uniform guess against people, and against the true distributions"
     )
@@ -107,21 +127,22 @@ def sample_checks(rows: pl.DataFrame, settings: Settings) -> Iterator[Check]:
 
 
 def _near(value: float, wanted: float, tolerance: float, what: str) -> Check:
-    said = f"{what}: {METRIC} {value:.4f}, expected {wanted:.4f} within {tolerance}"
-    return abs(value - wanted) <= tolerance, said
+    says = f"{what}: {METRIC} {value:.4f}, expected {wanted:.4f} within {tolerance}"
+    return Check(abs(value - wanted) <= tolerance, says)
 
 
 def _skill_is_one(scores: dict[str, Any], what: str) -> Check:
     skill: Estimate = scores["skill"][METRIC].corrected
     distance = value_of(scores["metrics"][METRIC])
     if skill.value is None or skill.over_people is None:
-        return False, f"{what}: {METRIC} {distance:.4f}, no corrected skill: {skill.reason}"
+        return Check(False, f"{what}: {METRIC} {distance:.4f}, no corrected skill: {skill.reason}")
     low, high = skill.over_people  # the sample's studies are the whole truth: people are what is drawn
     ends = skill.over_studies
     over = "no interval over studies" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}] over studies"
-    return low <= 1 <= high, (
+    return Check(
+        low <= 1 <= high,
         f"{what}: {METRIC} {distance:.4f}, corrected skill {skill.value:.3f} {over}, "
-        f"[{low:.3f}, {high:.3f}] over people; must hold 1"
+        f"[{low:.3f}, {high:.3f}] over people; must hold 1",
     )
 
 
@@ -162,20 +183,16 @@ def _uniform_by_scipy(rows: pl.DataFrame, truth: Evaluated) -> tuple[float, floa
     uniform = controls(truth.everyone, truth.cells, None)[UNIFORM]
     cell, response = truth.rows["cell"].to_numpy(), truth.rows["response"].to_numpy()
     starts = np.searchsorted(cell, np.arange(len(truth.cells) + 1))
-    found = []
+    by_cell = []
     for c, (low, high) in enumerate(truth.cells.select("observed_low", "observed_high").iter_rows()):
         guess = uniform.answers[uniform.offsets[c] : uniform.offsets[c + 1]]
-        mine = slice(truth.predicted.offsets[starts[c]], truth.predicted.offsets[starts[c + 1]])
-        true, weights = np.clip(truth.predicted.answers[mine], low, high), truth.predicted.weights[mine]
+        of_cell = slice(truth.predicted.offsets[starts[c]], truth.predicted.offsets[starts[c + 1]])
+        true, weights = np.clip(truth.predicted.answers[of_cell], low, high), truth.predicted.weights[of_cell]
         if high > low:
             people = wasserstein_distance(response[starts[c] : starts[c + 1]], guess) / (high - low)
-            found.append((people, wasserstein_distance(true, guess, u_weights=weights) / (high - low), c))
-    table = pl.DataFrame(found, schema=["people", "true", "cell"], orient="row")
+            by_cell.append((people, wasserstein_distance(true, guess, u_weights=weights) / (high - low), c))
+    table = pl.DataFrame(by_cell, schema=["people", "true", "cell"], orient="row")
     studies = table.with_columns(study=truth.cells["study_id"].gather(table["cell"].cast(pl.UInt32)))
     means = studies.group_by("study").agg(pl.col("people", "true").mean())
     people_mean, true_mean = means.select(pl.col("people", "true").mean()).row(0)
     return float(people_mean), float(true_mean)
-
-
-if __name__ == "__main__":
-    run_cli(main)

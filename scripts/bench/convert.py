@@ -1,27 +1,26 @@
 """Measure the converter on data in the real proportions, against the floor and the plain ways.
 
-    socrates bench convert -- [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
+    socrates bench convert [--rows 2901390] [--folder FOLDER] [--plain-rows 50000] [--runs 2]
 
 Generates 210 studies, 5,998 cells and 400,491 people (fewer people and rows with smaller --rows), then
 runs each way in a process of its own: whole time with start and sync, peak memory of the process (and
 of a quarter of the rows).
 Floor: read the parquet columns that a conversion must read while another thread writes as many bytes.
-The plain ways (`datasets.map` and `to_json`, a pandas loop) run on the first --plain-rows rows and are
-compared by rows per second. Every figure is of this run on this machine; the folder is removed after.
+The plain ways write SFT lines only: a polars script all of them, `datasets.map` with `to_json` and a pandas
+loop the first --plain-rows; they are compared by row with the floor of the lines that polars writes.
+Every figure is of this run on this machine; the folder is removed after.
 """
 
-import argparse
 import json
 import os
 import platform
 import queue
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import run_cli
+from common.errors import Refusal
 from common.files import write_json
 from common.prompts import DEMOGRAPHIC_FIELDS, SYSTEM_PROMPT, user_prompt
 
@@ -204,7 +203,7 @@ def plain_polars(folder: str) -> None:
     lines.sink_ndjson(Path(folder, "polars.jsonl"))
 
 
-def made(folder: str, settings: str, workers: int) -> None:
+def ours(folder: str, settings: str, workers: int) -> None:
     """The converter itself, on the study split."""
     from scripts.data.make import make_data
     from scripts.data.settings import DataSettings
@@ -214,14 +213,15 @@ def made(folder: str, settings: str, workers: int) -> None:
 
 Figures = tuple[float, float, float]  # seconds, CPU seconds, peak MB
 WAYS: dict[str, Callable[..., None]] = {
-    way.__name__: way for way in (floor, plain_datasets, plain_pandas, plain_polars, made)
+    way.__name__: way for way in (floor, plain_datasets, plain_pandas, plain_polars, ours)
 }
 
 
-def measure(way: str, folder: Path, *arguments: Any) -> Figures:
+def time_way(way: str, folder: Path, *arguments: Any) -> Figures:
     """(seconds, CPU seconds, peak MB) of one way, in a process of its own."""
     script = f"from scripts.bench.convert import WAYS; WAYS[{way!r}]({str(folder)!r}, *{arguments!r})"
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "SOCRATES_HOME": str(folder.parent),
+    code = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": code, "SOCRATES_HOME": str(folder.parent),
                                 "HF_DATASETS_CACHE": str(folder / "cache")}  # fmt: skip
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", script], cwd=folder.parent, env=environment,
@@ -230,7 +230,7 @@ def measure(way: str, folder: Path, *arguments: Any) -> Figures:
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
     if process.returncode:
-        raise RuntimeError(f"{way} ended with exit code {process.returncode}")
+        raise Refusal(f"the way `{way}` ended with exit code {process.returncode}; its message is above")
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
@@ -240,73 +240,81 @@ def written(folder: Path) -> int:
     return sum(file.stat().st_size for file in out.iterdir())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=FULL_ROWS)
-    parser.add_argument("--folder", type=Path, help="where to work, default a temporary folder")
-    parser.add_argument("--plain-rows", type=int, default=50_000)
-    parser.add_argument("--runs", type=int, default=2, help="the best of so many runs is printed")
-    parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="bench-convert-", dir=args.folder)).resolve()
-    try:
-        bench(home, args.rows, args.plain_rows, args.runs, args.workers)
-    finally:
-        shutil.rmtree(home)
+def measure_conversion(
+    rows: int = FULL_ROWS,
+    plain_rows: int = 50_000,
+    runs: int = 2,
+    workers: int = 2,
+    folder: Path | None = None,
+) -> Iterator[str]:
+    """Generate rows, convert them, and yield the table's lines as they are measured.
 
-
-def bench(home: Path, rows: int, plain_rows: int, runs: int, workers: int) -> None:
-    """Generate, measure and print; the last line of each block says what it was measured on."""
-    folder, part = home / "bench", home / "quarter"
-    started = time.monotonic()
-    pid = os.fork()  # the generator's memory must not count as the children's
-    if pid == 0:
-        generate(folder, rows)
-        generate(part, rows // 4)
-        os._exit(0)
-    os.waitpid(pid, 0)
-    size = sum(file.stat().st_size for file in (folder / "data").iterdir())
-    print(f"generated {rows:,} rows, {size / 1e6:,.0f} MB of parquet, in {time.monotonic() - started:.0f} s")
-    print(f"{'way':28}{'s':>7}{'CPU s':>7}{'rows/s':>11}{'x floor':>9}{'CPU x':>7}{'peak MB':>9}{'MB':>8}")
-    for form in ("jsonl", "parquet"):
-        best = {}
-        for stage in ("sft", "dpo"):
-            settings = json.dumps({"format": form, "outputs": [stage]})
-            ours, bases = [], []
-            for _ in range(runs):  # by turns, so that other work on the machine meets both
-                ours.append(measure("made", folder, settings, workers))
-                total = written(folder)
-                bases.append(measure("floor", folder, total))
-            best[stage], base = min(ours), min(bases)
-            _line(f"{stage} to {form}", best[stage], rows, base, rows, total)
-            _line("  its floor", base, rows, base, rows, total)
-        print(f"{form}: DPO takes {best['dpo'][0] / best['sft'][0]:.2f} times SFT")
-        most = max(peak for _, _, peak in best.values())
-        less = measure("made", part, json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
-        grown = (most - less) * 1e6 / (rows - rows // 4)
-        sizes = f"{less:.0f} MB at {rows // 4:,} rows, {most:.0f} MB at {rows:,}"
-        print(f"{form}: peak {sizes}: {grown:.0f} bytes a row")
-    polars = [measure("plain_polars", folder) for _ in range(runs)]
-    size = (folder / "polars.jsonl").stat().st_size
-    base = min(measure("floor", folder, size) for _ in range(runs))
-    _line("plain_polars, SFT lines only", min(polars), rows, base, rows, size)
-    for way in ("plain_datasets", "plain_pandas"):
-        count = min(plain_rows, rows // SHARDS)
-        _line(f"{way}, {count:,} rows", measure(way, folder, count), count, base, rows, 0)
-    print(
+    runs: of so many the best is shown. plain_rows: what the slow plain ways get. folder: where to work,
+    default a temporary one. The last line says what it was measured on.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-convert-", dir=folder) as name:
+        home = Path(name).resolve()
+        folder = home / "bench"
+        yield _generate_apart(home, rows)
+        yield f"{'way':28}{'s':>7}{'CPU s':>7}{'rows/s':>11}{'x floor':>9}{'CPU x':>7}{'peak MB':>9}{'MB':>8}"
+        for form in ("jsonl", "parquet"):
+            yield from _measure_form(home, form, rows, runs, workers)
+        yield from _measure_plain_ways(folder, rows, plain_rows, runs)
+    yield (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
         f"{platform.python_version()}, pyarrow {pa.__version__}; best of {runs} whole processes, {workers} "
-        "workers; the plain ways are compared by row with the parquet floor"
+        "workers; the plain ways are compared by row with the floor of their lines"
     )
 
 
-def _line(name: str, figures: Figures, rows: int, base: Figures, base_rows: int, total: int) -> None:
+def _generate_apart(home: Path, rows: int) -> str:
+    """Generate all rows and a quarter of them, in another process: its memory must not count as ours."""
+    started = time.monotonic()
+    process = os.fork()
+    if process == 0:
+        generate(home / "bench", rows)
+        generate(home / "quarter", rows // 4)
+        os._exit(0)
+    os.waitpid(process, 0)
+    size = sum(file.stat().st_size for file in (home / "bench/data").iterdir())
+    return f"generated {rows:,} rows, {size / 1e6:,.0f} MB of parquet, in {time.monotonic() - started:.0f} s"
+
+
+def _measure_form(home: Path, form: str, rows: int, runs: int, workers: int) -> Iterator[str]:
+    """SFT and DPO in one format, each against its floor, and how memory grows with the rows."""
+    folder, best = home / "bench", {}
+    for stage in ("sft", "dpo"):
+        settings = json.dumps({"format": form, "outputs": [stage]})
+        ours, bases = [], []
+        for _ in range(runs):  # by turns, so that other work on the machine meets both
+            ours.append(time_way("ours", folder, settings, workers))
+            total = written(folder)
+            bases.append(time_way("floor", folder, total))
+        best[stage], base = min(ours), min(bases)
+        yield _line(f"{stage} to {form}", best[stage], rows, base, rows, total)
+        yield _line("  its floor", base, rows, base, rows, total)
+    yield f"{form}: DPO takes {best['dpo'][0] / best['sft'][0]:.2f} times SFT"
+    most = max(peak for _, _, peak in best.values())
+    less = time_way("ours", home / "quarter", json.dumps({"format": form, "outputs": ["dpo"]}), workers)[2]
+    grown = (most - less) * 1e6 / (rows - rows // 4)
+    sizes = f"{less:.0f} MB at {rows // 4:,} rows, {most:.0f} MB at {rows:,}"
+    yield f"{form}: peak {sizes}: {grown:.0f} bytes a row"
+
+
+def _measure_plain_ways(folder: Path, rows: int, plain_rows: int, runs: int) -> Iterator[str]:
+    """What a script of one's own would take for SFT lines alone: polars, `datasets.map`, a pandas loop."""
+    polars = [time_way("plain_polars", folder) for _ in range(runs)]
+    size = (folder / "polars.jsonl").stat().st_size
+    base = min(time_way("floor", folder, size) for _ in range(runs))
+    yield _line("plain_polars, SFT lines only", min(polars), rows, base, rows, size)
+    count = min(plain_rows, rows // SHARDS)
+    for way in ("plain_datasets", "plain_pandas"):
+        yield _line(f"{way}, {count:,} rows", time_way(way, folder, count), count, base, rows, 0)
+
+
+def _line(name: str, figures: Figures, rows: int, base: Figures, base_rows: int, total: int) -> str:
     seconds, cpu, peak = figures
     ratio, cpu_ratio = (figures[n] / rows / (base[n] / base_rows) for n in (0, 1))
     size = f"{total / 1e6:8,.0f}" if total else ""
     rate = f"{rows / seconds:11,.0f}"
-    print(f"{name:28}{seconds:7.1f}{cpu:7.1f}{rate}{ratio:9.2f}{cpu_ratio:7.2f}{peak:9.0f}{size}", flush=True)
-
-
-if __name__ == "__main__":
-    run_cli(main)
+    return f"{name:28}{seconds:7.1f}{cpu:7.1f}{rate}{ratio:9.2f}{cpu_ratio:7.2f}{peak:9.0f}{size}"

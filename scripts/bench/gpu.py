@@ -1,7 +1,7 @@
 """What no CPU can show: full-size training and prediction on one GPU, in below 25 minutes, no download.
 
     make bench-gpu                      # random weights in the shape of configs/llama3-8b
-    socrates bench gpu -- --small       # a tiny shape, to see that it runs; also on a CPU
+    socrates bench gpu --small          # a tiny shape, to see that it runs; also on a CPU
 
 A model with random weights is made in place. Each training case runs a few steps through this project's
 own worker: tokens/s, the share of the GPU's peak that they are, and peak memory beside `make plan`'s figure.
@@ -10,7 +10,6 @@ of fewer layers say so. Then exact prediction in rows/s, in process and, where .
 a vLLM server.
 """
 
-import argparse
 import importlib.util
 import json
 import math
@@ -178,13 +177,13 @@ def bench_prediction(model: Path, home: Path, small: bool) -> list[list[Any]]:
     """Rows/s of exact mode, in process and through vLLM: loading is left out by a first run of few rows."""
     rows = 16 if small else PREDICTED
     write_evaluation(home / "rows.parquet", rows)
-    found = [["exact, in process", rows, f"{_rows_per_second(['--model', str(model)], home, rows):.1f}"]]
+    rates = [["exact, in process", rows, f"{_rows_per_second(['--model', str(model)], home, rows):.1f}"]]
     python = Path(REPOSITORY) / ".venv-vllm/bin/python"
     if not python.exists():
-        return [*found, ["exact, vLLM server", "–", ".venv-vllm isn't there; see requirements-vllm.txt"]]
+        return [*rates, ["exact, vLLM server", "–", ".venv-vllm isn't there; see requirements-vllm.txt"]]
     with served(python, model, home / "vllm.log") as url:
         rate = _rows_per_second(["--model", "bench", "--url", url], home, rows)
-    return [*found, ["exact, vLLM server", rows, f"{rate:.1f}"]]
+    return [*rates, ["exact, vLLM server", rows, f"{rate:.1f}"]]
 
 
 def _rows_per_second(words: list[str], home: Path, rows: int) -> float:
@@ -238,30 +237,30 @@ def this_gpu() -> dict[str, Any] | None:
     raise Refusal(f"{name} ({total:.0f} GB) isn't in configs/gpus.yaml; add its memory and bf16 peak there")
 
 
-def main() -> None:
-    """Run every case and print two tables."""
-    parser = argparse.ArgumentParser(prog="socrates bench gpu --", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a tiny shape, to see that it runs")
-    parser.add_argument("--answers", type=int, help="answers of each training case")
-    options = parser.parse_args()
+def measure_gpu(small: bool = False, answers: int | None = None) -> Iterator[str]:
+    """Run every case; yield what it ran on and two tables, of training and of prediction.
+
+    small: a tiny shape, also without a GPU. answers: of each training case, default 256 (small: 16). Works
+    in a temporary folder, which is the project's folder for the rest of the process.
+    """
     gpu = this_gpu()
-    if gpu is None and not options.small:
+    if gpu is None and not small:
         raise Refusal("no GPU is here; --small runs the same on a CPU, with a tiny model")
-    answers = options.answers or (16 if options.small else 256)
+    answers = answers or (16 if small else 256)
     shape = json.loads((configs() / "llama3-8b/architecture.json").read_text())
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as folder:
         home = Path(folder)
         os.chdir(home)
         os.environ["SOCRATES_HOME"] = str(home)
         (home / "data").mkdir()
-        write_json(home / "architecture.json", {**shape, **(SMALL if options.small else {})})
+        write_json(home / "architecture.json", {**shape, **(SMALL if small else {})})
         write_rows(home / "data", answers, "bench")
         write_pairs(home / "data")
         where = gpu["name"] if gpu else "a CPU"
-        print(f"{where}, torch {torch.__version__}, {answers} answers a case, at most {LONGEST} tokens each")
-        rows = [bench_case(case, home, gpu, options.small) for case in CASES]
+        yield f"{where}, torch {torch.__version__}, {answers} answers a case, at most {LONGEST} tokens each"
+        rows = [bench_case(case, home, gpu, small) for case in CASES]
         heads = ("training", "layers", "tokens/s", "of peak", "peak GiB", "planned GiB", "")
-        print(text_table(heads, rows))
+        yield text_table(heads, rows)
         figures = json.loads((home / "architecture.json").read_text())
         model = write_model(figures, figures["num_hidden_layers"], home / "models", "cuda" if gpu else "cpu")
-        print(text_table(("prediction", "rows", "rows/s"), bench_prediction(model, home, options.small)))
+        yield text_table(("prediction", "rows", "rows/s"), bench_prediction(model, home, small))

@@ -1,6 +1,6 @@
 """Measure what training's settings cost, as ratios within one run on this machine.
 
-    socrates bench train --                       # tiny model, on a CPU or a GPU
+    socrates bench train                          # tiny model, on a CPU or a GPU
 
 Prints: tokenising by LLaMA-Factory's own path against ours; batches padded, packed (`neat_packing`)
 and grouped by length; one process against two; and whether packing leaves the loss of every answer
@@ -8,7 +8,6 @@ unchanged. Each figure is the best of `--repeat` runs of the same work. The text
 varied in length as those of SocSci210.
 """
 
-import argparse
 import json
 import os
 import random
@@ -17,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.errors import Refusal, run_cli
+from common.errors import Refusal
 from common.files import write_json
+from common.paths import root
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from scripts.training import llamafactory, worker
 from scripts.training.recipe import Recipe
@@ -75,9 +76,9 @@ def train(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
     Gives LLaMA-Factory's own measure of its seconds and its loss, and rows, tokens and peak memory.
     """
     shutil.rmtree("out", ignore_errors=True)
-    made = tokenise(recipe, 1)
-    counts = json.loads((made / "tokens.json").read_text())["train"]
-    arguments = {**recipe, "tokenized_path": str(made)}
+    tokens = tokenise(recipe, 1)
+    counts = json.loads((tokens / "tokens.json").read_text())["train"]
+    arguments = {**recipe, "tokenized_path": str(tokens)}
     write_json("launch.json", {"arguments": arguments, "tokens": {"train": counts}})
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     line = [sys.executable, *(start if processes > 1 else []), "-m", worker.__name__, "launch.json"]
@@ -97,7 +98,7 @@ def best(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return min(runs, key=lambda run: run["seconds"])
 
 
-def bench_tokenising(recipe: Recipe, count: int, repeat: int) -> dict[str, float]:
+def tokenising_rates(recipe: Recipe, count: int, repeat: int) -> dict[str, float]:
     """Rows a second of LLaMA-Factory's own loading and of ours; the ways take turns."""
     write_rows(Path("data"), count, "tokens")
     workers = len(os.sched_getaffinity(0))
@@ -171,43 +172,7 @@ def losses_packed_and_alone(recipe: Recipe) -> tuple[float, float]:
     return float(together), float(alone)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="outputs/models/tiny", help="a model folder")
-    parser.add_argument("--template", default="llama3")
-    parser.add_argument("--rows", type=int, default=8000, help="rows to tokenise")
-    parser.add_argument("--answers", type=int, default=512, help="answers of each training run")
-    parser.add_argument("--repeat", type=int, default=2)
-    options = parser.parse_args()
-    model = Path(options.model).resolve()
-    if not (model / "config.json").is_file():
-        raise Refusal(f"{model} holds no model; run `make tiny-models` first")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.environ["SOCRATES_HOME"] = folder
-        Path("data").mkdir()
-        write_rows(Path("data"), options.answers, "bench")
-        recipe = base_recipe(str(model), options.template)
-        rates = bench_tokenising(recipe, options.rows, options.repeat)
-        print(f"tokenising {options.rows:,} rows, rows/s (x LLaMA-Factory's default)")
-        first = next(iter(rates.values()))
-        for name, rate in rates.items():
-            print(f"  {name:<40}{rate:>9,.0f}{rate / first:>8.2f}")
-        results = bench_training(recipe, options.repeat)
-        print(f"training on {options.answers} answers, answers/s (x padded)")
-        slow = results["padded, batches at random"]["seconds"]
-        for name, run in results.items():
-            rate = options.answers / run["seconds"]
-            print(f"  {name:<40}{rate:>9,.1f}{slow / run['seconds']:>8.2f}   mean loss {run['loss']:.4f}")
-        together, alone = losses_packed_and_alone(recipe)
-        print(f"loss of one pack's answers: packed {together:.6f}, alone {alone:.6f}")
-        if abs(together - alone) > 1e-3 * alone:
-            raise Refusal("packing changes the losses: packed answers see one another; use packing: false")
-
-
-def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, Any]]:
+def training_runs(recipe: Recipe, repeat: int) -> dict[str, dict[str, Any]]:
     """Seconds and loss of the same answers, batched in several ways; the runs take turns."""
     ways: dict[str, tuple[dict[str, Any], int]] = {
         "padded, batches at random": ({}, 1),
@@ -225,5 +190,36 @@ def bench_training(recipe: Recipe, repeat: int) -> dict[str, dict[str, Any]]:
     return {name: best(repeats) for name, repeats in runs.items()}
 
 
-if __name__ == "__main__":
-    run_cli(main)
+def measure_training(
+    model: Path | None = None, template: str = "llama3", rows: int = 8000, answers: int = 512, repeat: int = 2
+) -> Iterator[str]:
+    """Yield the lines of what tokenising and training cost, as they are measured.
+
+    model: its folder, default the tiny model. rows: that are tokenised. answers: of each training run. Works
+    in a temporary folder, which is the project's folder for the rest of the process. Raises `Refusal` if
+    packing changes an answer's loss.
+    """
+    model = (model or root() / "outputs/models/tiny").resolve()
+    if not (model / "config.json").is_file():
+        raise Refusal(f"{model} holds no model; run `make tiny-models` first")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["SOCRATES_HOME"] = folder
+        Path("data").mkdir()
+        write_rows(Path("data"), answers, "bench")
+        recipe = base_recipe(str(model), template)
+        rates = tokenising_rates(recipe, rows, repeat)
+        yield f"tokenising {rows:,} rows, rows/s (x LLaMA-Factory's default)"
+        first = next(iter(rates.values()))
+        for name, rate in rates.items():
+            yield f"  {name:<40}{rate:>9,.0f}{rate / first:>8.2f}"
+        results = training_runs(recipe, repeat)
+        yield f"training on {answers} answers, answers/s (x padded)"
+        slow = results["padded, batches at random"]["seconds"]
+        for name, run in results.items():
+            rate = answers / run["seconds"]
+            yield f"  {name:<40}{rate:>9,.1f}{slow / run['seconds']:>8.2f}   mean loss {run['loss']:.4f}"
+        together, alone = losses_packed_and_alone(recipe)
+        yield f"loss of one pack's answers: packed {together:.6f}, alone {alone:.6f}"
+        if abs(together - alone) > 1e-3 * alone:
+            raise Refusal("packing changes the losses: packed answers see one another; use packing: false")

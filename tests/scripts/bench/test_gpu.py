@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.whole
 def test_it_runs_to_the_end_on_a_cpu_in_a_small_shape() -> None:
-    line = [sys.executable, "-m", "socrates", "bench", "gpu", "--", "--small", "--answers", "4"]
+    line = [sys.executable, "-m", "socrates", "bench", "gpu", "--small", "--answers", "4"]
     done = subprocess.run(
         line, cwd=ROOT, env=os.environ | {"SOCRATES_HOME": "."}, capture_output=True, text=True
     )
