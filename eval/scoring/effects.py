@@ -2,7 +2,9 @@
 
 Effects are in standard deviations of people's answers. Each study counts the same, however many pairs of arms
 it has. Which arm comes first is arbitrary, so correlation and slope run through the origin (they equal those
-of the pairs listed both ways round).
+of the pairs listed both ways round). The slope is corrected for the noise of the predictions: a perfect model
+that is sampled once a person has slope 1, however few people there are (Fuller 1987, section 1.2). Shrinkage
+(`rmse_std_shrunk`) is of the noisy predictions as they are, so it uses the plain slope.
 """
 
 from collections.abc import Iterator
@@ -64,7 +66,7 @@ def effect_scores(
         model = agreement(product_sums(pairs, studies), len(pairs), studies, people) | _best_arms(
             arms, settings, seed
         )
-        half = agreement(_half_samples(arms, studies, seed), len(pairs), studies)
+        half = agreement(half_samples(arms, studies, seed), len(pairs), studies)
     record = Effects(
         contrasts=len(pairs), outcomes=pairs.select(OUTCOME).n_unique() if len(pairs) else 0,
         studies=pairs["study_id"].n_unique(), clear=int(pairs["clear"].sum()), left_out=arms.left_out,
@@ -185,7 +187,7 @@ def resampled_means(arms: Design, replicates: int, seed: int) -> Iterator[np.nda
             yield sums[..., 1:] / sums[..., :1]
 
 
-def _half_samples(arms: Design, studies: Studies, seed: int) -> Sums:
+def half_samples(arms: Design, studies: Studies, seed: int) -> Sums:
     """`product_sums` when one half of the people predicts the other, the mean of HALF_SAMPLES random splits.
 
     The half that is predicted says which contrasts are clear, as all people do for a model, and it is the
@@ -239,7 +241,7 @@ def _statistics(m: Sums, shrunk: np.ndarray) -> Sums:
             "correlation": m["op"] / root(m["oo"] * m["pp"]),
             "correlation_corrected": shared / (root(true_o) * root(true_p)),
             "correlation_disattenuated": shared / (root(true_o) * root(m["pp"])),
-            "slope": m["op"] / np.where(m["pp"] > 0, m["pp"], np.nan),
+            "slope": shared / np.where(true_p > 0, true_p, np.nan),
             "magnitude_ratio": root(true_p) / root(true_o),
             "sign_agreement": m["agree"],
             "sign_agreement_clear": m["agree_clear"] / np.where(m["clear"] > 0, m["clear"], np.nan),

@@ -39,9 +39,9 @@ EFFECTS = {
         "high",
     ),
     "slope": Term(
-        "Slope: best shrinkage",
-        "The factor by which to multiply a predicted effect before believing it: the slope of observed on "
-        "predicted effects, through the origin.",
+        "Slope",
+        "How much of a predicted effect comes true: the slope of observed on predicted effects, through the "
+        "origin, corrected for the noise of the predictions. Below 1 the model over-reacts.",
         "one",
     ),
     "magnitude_ratio": Term(
@@ -67,7 +67,7 @@ EFFECTS = {
     ),
     "rmse_std_shrunk": Term(
         "Error after shrinkage",
-        "The same after a study's predicted effects were multiplied by the slope of all other studies.",
+        "The same after a study's predictions were shrunken by the factor that suits all other studies.",
         "low",
     ),
     "coverage_90": Term(

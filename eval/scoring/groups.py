@@ -155,10 +155,14 @@ class Groups:
     def scored(self) -> pl.DataFrame:
         """`frame` with SHOWN_MOMENTS, metrics, `reason` and `draws_per_row`; null where not computable."""
         values = self.values
+        ordered = np.where(self.lacks[metrics.ORDER], np.nan, 1.0)  # the codes of a choice have no mean
         shown = {
             "human_mean": values["human_mean"], "human_sd": np.sqrt(values["human_variance"]),
             "predicted_mean": values["predicted_mean"], "predicted_sd": np.sqrt(values["predicted_variance"]),
-        } | {name: values[name] for name in METRICS}  # fmt: skip
+        }  # fmt: skip
+        shown = {name: column * ordered for name, column in shown.items()} | {
+            name: values[name] for name in METRICS
+        }
         draws = self.mean(self.draws.astype(float))
         return self.frame.with_columns(
             *(pl.Series(name, column).fill_nan(None) for name, column in shown.items()),
@@ -230,26 +234,31 @@ def control_groups(people: Groups, control: Ragged) -> Groups:
     return Groups(frame, answers, weight, np.zeros(len(response), np.int64), table)
 
 
-def paired_rows(evaluated: Evaluated, cells: Groups, uniforms: tuple[Ragged, Ragged]) -> PairedRows:
-    """The arrays that people are resampled with; `cells` must have the uniforms' answers as support."""
+def paired_rows(
+    evaluated: Evaluated, cells: Groups, uniforms: tuple[Ragged, ...], level: str = "cell"
+) -> PairedRows:
+    """The arrays that people are resampled with, by cell or by item.
+
+    uniforms: whose answers `cells` must have as support; none for items.
+    """
     table, rows = cells.table, evaluated.rows
-    study = _dense(evaluated.cells["study_id"])
-    cell = rows["cell"].to_numpy()
+    study = _dense(cells.frame["study_id"])
+    cell = rows[level].to_numpy()
     person = rows.select(
         (pl.col("participant").rank("dense").over("study_id").cast(pl.Int32) - 1).alias("person")
     )["person"].to_numpy()
     people = np.zeros(study[-1] + 1, np.int64)
     np.maximum.at(people, study[cell], person + 1)
     references = np.zeros((2, len(table.support)))
-    for reference, uniform in zip(references, uniforms, strict=True):
+    for reference, uniform in zip(references, uniforms, strict=False):
         reference[place(table.offsets, table.support, uniform.answers, uniform.offsets)] = uniform.weights
-    scored = rows.group_by("cell").agg(
+    scored = rows.group_by(level).agg(
         pl.col("response").min().alias("low"), pl.col("response").max().alias("high")
     )
-    ends = scored.sort("cell").select("low", "high").to_numpy()
+    ends = scored.sort(level).select("low", "high").to_numpy()
     return PairedRows(
         study_cells=np.searchsorted(study, np.arange(study[-1] + 2)),
-        cell_rows=np.searchsorted(cell, np.arange(len(evaluated.cells) + 1)),
+        cell_rows=np.searchsorted(cell, np.arange(len(cells.frame) + 1)),
         person=person,
         people=people,
         weight=cells.weight,

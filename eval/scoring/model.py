@@ -27,6 +27,7 @@ SKILLS = ("wasserstein_observed", "wasserstein_stated")
 NO_CONTROL = "no cell has the other answers that this control is made of"
 NO_CEILING = "every cell has one respondent, or too few for each answer that somebody gave"
 CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
+ITEMS, FEWEST = 5, 100  # items are resampled a fifth as often as cells, but a hundred times
 Say = Callable[[str], None]
 
 
@@ -129,11 +130,12 @@ def other_scores(work: Work) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     evaluated, settings, seed = work.evaluated, work.settings, work.seed
     items = model_groups(evaluated, "item")
     of_items = Studies.of(evaluated.items["study_id"].to_list(), settings.replicates, seed)
+    of_people = _people_of_items(work, items, of_items)
     effects, contrasts = effect_scores(evaluated, work.train, settings, seed)
     people = People(evaluated, work.cells, work.paired, work.studies, settings, seed)
     parts = {
         "item_metrics": {
-            name: estimate(items.values[name], of_items, items.reason(name), limits=metric.limits)
+            name: estimate(items.values[name], of_items, items.reason(name), of_people[name], metric.limits)
             for name, metric in METRICS.items()
         },
         "effects": effects,
@@ -145,6 +147,16 @@ def other_scores(work: Work) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         "contrasts": contrasts,
     }
     return parts, frames
+
+
+def _people_of_items(work: Work, items: Groups, of_items: Studies) -> dict[str, np.ndarray]:
+    """{metric: (R, S)}: each study's mean over its items when its people are drawn again."""
+    if len(items.frame) == len(work.cells.frame):  # every cell is one item
+        return work.people.studies
+    paired = paired_rows(work.evaluated, items, (), "item")
+    return resample(
+        items, paired, of_items, max(FEWEST, work.settings.replicates // ITEMS), work.seed
+    ).studies
 
 
 def _control_metrics(cells: Groups, studies: Studies) -> Estimates:

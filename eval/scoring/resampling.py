@@ -162,9 +162,12 @@ def _one_cell(rows, cell, drawn, out):
         uniform = rows.references[r, base:end].copy()
         if r == 0:
             uniform[(points < limits[0]) | (points > limits[1])] = 0
-        out[FIRST_ROW_SCORE + len(sums) + r] = clipped_wasserstein(
-            points, human, uniform, total, uniform.sum(), limits[2 * r], limits[2 * r + 1]
-        )
+        mass = uniform.sum()
+        out[FIRST_ROW_SCORE + len(sums) + r] = np.nan
+        if mass > 0:
+            out[FIRST_ROW_SCORE + len(sums) + r] = clipped_wasserstein(
+                points, human, uniform, total, mass, limits[2 * r], limits[2 * r + 1]
+            )
 
 
 @njit(cache=True)

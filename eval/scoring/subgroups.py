@@ -27,14 +27,15 @@ from eval.scoring.effects import agreement, product_sums
 from eval.scoring.estimates import Studies, estimate, missing, study_estimate
 from eval.scoring.gaps import NO_GAP, Compared, compare_groups, gap, largest_gap, parity
 from eval.scoring.groups import Groups, subset
-from eval.scoring.metrics import METRICS, SHARE
+from eval.scoring.metrics import METRICS, ORDER, SHARE
 from eval.scoring.record import FieldScores, Gap, Group, GroupEffects, Interactions, Subgroups
-from eval.scoring.resampling import PairedRows, SumRows, resample_sums
+from eval.scoring.resampling import PairedRows, SumRows, resample_people, resample_sums
 from eval.settings import ScoreSettings
 
 AGES = ((18, 29), (30, 44), (45, 59), (60, 74), (75, 120))
 MAX_GROUPS = 12  # a field with more values doesn't form groups
 SPLITS = 20  # for each group's ceiling: there are many groups
+GROUP_REPLICATES = 200  # of people, for each group
 GROUP_EFFECTS = ("correlation", "sign_agreement", "magnitude_ratio")
 INTERACTION = ("correlation", "correlation_disattenuated", "slope", "sign_agreement")
 FIGURES = ("accuracy_observed", "predicted", "human", "accuracy_stated")
@@ -62,9 +63,11 @@ class People:
     @cached_property
     def figures(self) -> np.ndarray:
         """float64 (N, 4), FIGURES: what is averaged over a group's rows; answers on the observed range as 0
-        to 1."""
-        low, high = self.cells.ranges[self.evaluated.rows["cell"].to_numpy(), :2].T
-        width = np.where(high > low, high - low, np.nan)
+        to 1, NaN of a choice, whose codes have no mean."""
+        cell = self.evaluated.rows["cell"].to_numpy()
+        low, high = self.cells.ranges[cell, :2].T
+        ordered = ~self.cells.lacks[ORDER][cell]
+        width = np.where((high > low) & ordered, high - low, np.nan)
         return np.stack(
             [
                 self.cells.row("accuracy_observed"),
@@ -199,13 +202,26 @@ def _distances(people: People, mine: np.ndarray) -> dict[str, object]:
     lacking = {name: people.cells.lacking(METRICS[name].needs) for name in DISTANCES}
     draws = people.evaluated.rows["n_draws"].to_numpy()[counted]
     ceiling = ceilings(part, draws, SPLITS, people.seed).paired[:, 0]
+    drawn = _resampled_distances(part, people)
     for k, name in enumerate(DISTANCES):
-        out[name] = estimate(np.where(lacking[name], np.nan, table[:, k]), studies, TOO_FEW, limits=SHARE)
+        value = np.where(lacking[name], np.nan, table[:, k])
+        over_people = studies.means(np.where(np.isfinite(value), drawn[k], np.nan))
+        out[name] = estimate(value, studies, TOO_FEW, over_people, SHARE)
     out["ceiling_observed"] = estimate(ceiling, studies, TOO_FEW, limits=SHARE)
-    out["excess_observed"] = estimate(
-        np.where(lacking[DISTANCES[0]], np.nan, table[:, 0] - ceiling), studies, TOO_FEW
-    )
+    excess = np.where(lacking[DISTANCES[0]], np.nan, table[:, 0] - ceiling)
+    over_people = studies.means(np.where(np.isfinite(excess), drawn[0] - ceiling, np.nan))
+    out["excess_observed"] = estimate(excess, studies, TOO_FEW, over_people)
     return out
+
+
+def _resampled_distances(part: PairedRows, people: People) -> np.ndarray:
+    """float32 (2, R, C): DISTANCES of a group's cells when people are drawn again."""
+    only = part._replace(
+        row_scores=np.empty((len(part.person), 0), np.float32), columns=np.empty(0, np.int64),
+        references=np.zeros_like(part.references),
+    )  # fmt: skip
+    chunks = resample_people(only, min(GROUP_REPLICATES, people.settings.replicates), people.seed)
+    return np.concatenate([np.moveaxis(chunk[..., :2].astype(np.float32), -1, 0) for chunk in chunks], 1)
 
 
 def _group_effects(arms: Design, labels: pl.Series, name: str, people: People) -> GroupEffects:

@@ -10,8 +10,8 @@ It is unbiased for the pilot's population only if the simulated people are that 
 because the library `ppi_py` divides by n where small pilots need n - 1, has no t, and adds the spread of
 weights to the error; with equal weights and many answers it gives the same (a test compares them).
 
-Who answered in all arms of a contrast is compared with himself. Otherwise arms are estimated apart, and the
-error of a person who is in two of them counts once, with its sign.
+People who answered in all arms of a contrast are compared with themselves, if most did. Otherwise arms are
+estimated apart, and the errors of a person who is in two of them are added up.
 """
 
 from dataclasses import dataclass

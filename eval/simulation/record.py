@@ -205,7 +205,7 @@ class PilotRow(Record):
     n: int | None = None
     """people of the pilot in these arms (paired: in all of them)"""
     paired: bool | None = None
-    """whether each person is compared with himself, because most saw all of these arms"""
+    """whether people are compared with themselves, because most saw all of these arms"""
     effective_n: float | None = None
     """how many pilot people alone would be as precise"""
     reason: str | None = None

@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 
 from eval.scoring.contrasts import contrasts, design
-from eval.scoring.effects import effect_scores
+from eval.scoring.effects import effect_scores, half_samples
+from eval.scoring.estimates import Studies
 from eval.settings import ScoreSettings
-from tests.helpers.scored_samples import evaluated, exact, population
+from tests.helpers.scored_samples import evaluated, exact, population, sampled
 
 SETTINGS = ScoreSettings(replicates=200)
 
@@ -74,6 +75,52 @@ def test_a_model_blind_to_conditions_has_no_correlation_and_says_why():
     assert "zero" in model["correlation"].reason
     assert model["sign_agreement"].value == 0.5
     assert model["best_arm_hit"].value == pytest.approx(model["best_arm_chance"].value)
+
+
+@pytest.mark.parametrize(("people", "draws", "tolerance"), [(10, 12, 0.12), (30, 6, 0.06), (100, 3, 0.06)])
+def test_a_perfect_model_sampled_once_does_not_over_react_however_few_people_there_are(
+    people, draws, tolerance
+):
+    """Tolerances: two standard errors of so many draws. Uncorrected, ten people give 0.5, thirty 0.75."""
+    slopes = []
+    for draw in range(draws):
+        rows, true = population(studies=20, arms=3, people=3 * people, seed=3, draw=draw)
+        few = ScoreSettings(replicates=100)
+        record = effect_scores(evaluated(rows, sampled(rows, true, draw)), None, few, 0)[0]
+        slopes.append(record.model["slope"].value)
+    assert np.mean(slopes) == pytest.approx(1, abs=tolerance)
+
+
+def test_one_half_predicts_lucky_contrasts_by_chance_only():
+    """Effects of 0.03 sd, 30 people an arm: contrasts that look clear are lucky. A half that was chosen
+    together with the half that it predicts would get 99.9% of them right; alone it gets a half."""
+    agree, clear = 0.0, 0.0
+    for draw in range(5):
+        rows, true = population(studies=5, arms=3, tasks=40, people=90, seed=3)
+        base = true.mean(0)
+        rng = np.random.default_rng(draw)
+        shift = rng.normal(0, 0.02, (5, 40, 3))[study_of(rows), rows["task_num"], rows["condition_num"]]
+        shares = base * np.exp(shift[:, None] * np.arange(-3, 4))
+        shares /= shares.sum(1, keepdims=True)
+        rows = rows.with_columns(
+            response=pl.Series(1 + (shares.cumsum(1) < rng.random((len(rows), 1))).sum(1).clip(0, 6))
+        )
+        arms = design(evaluated(rows, exact(rows, shares)))
+        sums = half_samples(arms, Studies.of(contrasts(arms)["study_id"].to_list(), 10, 0), draw)
+        agree, clear = agree + sums["agree_clear"].sum(), clear + sums["clear"].sum()
+    assert clear > 0
+    assert agree / clear == pytest.approx(0.5, abs=0.15)
+
+
+def study_of(rows):
+    return rows["study_id"].str.tail(1).cast(pl.Int64).to_numpy()
+
+
+def test_half_of_the_people_are_a_lower_bound_of_a_perfect_model():
+    rows, true = population(studies=20, people=90, seed=3)
+    record = effect_scores(evaluated(rows, exact(rows, true)), None, SETTINGS, 0)[0]
+    for name in ("correlation", "sign_agreement", "sign_agreement_clear"):
+        assert record.half_sample[name].value <= record.model[name].value, name
 
 
 def test_half_of_the_people_predict_the_other_half_well_but_not_perfectly():

@@ -68,7 +68,7 @@ def test_intervals_of_effects_cover_in_small_pilots_of_either_design(pilot, peop
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
 
-def test_who_saw_both_arms_is_compared_with_himself():
+def test_people_who_saw_both_arms_are_compared_with_themselves():
     """A person's level is twice as wide as the rest of the answer: it would double an unpaired error."""
     errors = [contrast(within(np.random.default_rng(seed), 40), EFFECT) for seed in range(30)]
     assert all(one.paired and one.n == 40 for one in errors)
