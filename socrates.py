@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from common.errors import Refusal, run_cli
+from common.signals import leave_on_signals
+
+if Path(sys.argv[0]).stem == "socrates":  # a command, not an import from elsewhere
+    leave_on_signals()
+
 import typer
 
-from common.errors import Refusal, run_cli
 from common.options import Data, Flag, group
 from eval.bench.commands import app as eval_bench_app
 from eval.commands import app as eval_app

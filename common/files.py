@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.errors import NO_ROOM
+
 PARTIAL = ".partial."  # in the names of folders that hold what is half-written
 
 
@@ -22,7 +24,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Works for a file and for a folder (a folder replaces an older one, in one step on Linux). The
     bytes are flushed to disk before the rename, so a kill or a power cut leaves the old content or
-    the new, never a mix. What a killed run left behind is removed by the next one.
+    the new, never a mix. What a killed run left behind is removed by the next one. A full disk is an
+    OSError that names `path`, whichever library wrote.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +42,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             _exchange(partial, target)
         else:
             partial.replace(target)
+    except Exception as error:
+        if reason := _no_room(error):
+            raise OSError(reason, os.strerror(reason), str(target)) from error
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
         os.close(lock)
+
+
+def _no_room(error: BaseException) -> int | None:
+    """The error number if a disk is full: an OSError's, or that in the words of a library's own error."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return error.errno
+    words = {f"(os error {number})": number for number in NO_ROOM}  # Rust's: polars, safetensors, tokenizers
+    words |= {os.strerror(number): number for number in NO_ROOM}
+    return next((number for text, number in words.items() if text in str(error)), None)
 
 
 def _new_holder(target: Path) -> tuple[Path, int]:
@@ -94,7 +110,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented, key-sorted JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_path(path) as partial:
         partial.write_text(
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
         )
 
 

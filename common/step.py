@@ -27,6 +27,8 @@ import fcntl
 import json
 import os
 import socket
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,20 +41,27 @@ class Step:
     """A step that holds its lock inside `with`. Raises `Refusal` on entry if another process holds it.
 
     record: the file that is written last. inputs: fingerprint of all that the step depends on (set it later
-    where it is only known under the lock). whole: the
-    record's folder is replaced as a whole. What killed runs left half-written there is removed on entry.
+    where it is only known under the lock). whole: the record's folder is replaced as a whole. wait: for
+    another process that holds the lock, instead of refusing. What killed runs left half-written there is
+    removed on entry.
     """
 
-    def __init__(self, record: Path, inputs: str = "", whole: bool = False) -> None:
-        self.record, self.inputs = record, inputs
+    def __init__(self, record: Path, inputs: str = "", whole: bool = False, wait: bool = False) -> None:
+        self.record, self.inputs, self.wait = record, inputs, wait
         self.target = record.parent if whole else record
         self._lock: int | None = None
 
     def __enter__(self) -> "Step":
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _hold(lock_path(self.target), fcntl.LOCK_EX, create=True)
-        if self._lock is None:
-            raise _refusal(self.target)
+        said = False
+        while (lock := _hold(lock_path(self.target), fcntl.LOCK_EX, create=True)) is None:
+            if not self.wait:
+                raise _refusal(self.target)
+            if not said:
+                print(f"waiting: {_refusal(self.target)}".rpartition(";")[0], file=sys.stderr, flush=True)
+            said = True
+            time.sleep(0.2)
+        self._lock = lock
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
         # Processes that are started with close_fds=False keep the lock until the last of them ends.

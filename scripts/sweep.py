@@ -122,7 +122,7 @@ def _data_set(sweep: Sweep, folder: Path, changed: Mapping[str, Value]) -> tuple
             link.symlink_to((source_dir(sweep.data) / part).resolve())
     config = home / "settings.yaml"
     with atomic_path(config) as partial:
-        partial.write_text(yaml.safe_dump(settings, sort_keys=False))
+        partial.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return str(home), config
 
 
@@ -151,5 +151,5 @@ def write_slurm(points: list[Point], path: Path) -> Path:
         steps = " && ".join(calls)
         lines.append(f"  {number}) {steps} ;;")
     with atomic_path(path) as partial:
-        partial.write_text("\n".join([*lines, "esac"]) + "\n")
+        partial.write_text("\n".join([*lines, "esac"]) + "\n", encoding="utf-8")
     return path

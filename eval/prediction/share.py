@@ -90,6 +90,7 @@ def _start(folder: Path, number: int, processes: int) -> subprocess.Popen[str]:
         cwd=Path(__file__).parents[2],
         env=environment,
         text=True,
+        errors="replace",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,7 +105,7 @@ def _read(stream: IO[str], into: Callable[[str], object]) -> None:
 
 def predict_share(folder: Path, number: int, processes: int) -> None:
     """Predict one process's blocks and save them; prints how many rows were done since the last line."""
-    job = json.loads((folder / JOB).read_text())
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     store = Store(folder.parent.parent.parent, folder.parent.name)
     predictor = Predictor(job["model"], Settings.model_validate(job["settings"]))
     rows, said_at = 0, time.monotonic()

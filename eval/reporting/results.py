@@ -6,7 +6,7 @@ from typing import Any
 
 from common.contract import Manifest, read_record
 from common.errors import Refusal
-from common.files import file_stamp, fingerprint
+from common.files import fingerprint, sha256_file
 from common.names import FILE as NAMES
 from common.names import Names, read_names
 from common.page.render import count
@@ -86,7 +86,7 @@ def load(data: str, split: str) -> Results:
     manifest, named = source / "manifest.json", source / NAMES
     runs = _runs(data, split)
     files_read = [*files, compared, *predictions.values(), manifest, named]
-    stamps = [[str(file), *file_stamp(file)] for file in files_read if file.is_file()]
+    stamps = [[str(file), sha256_file(file)] for file in files_read if file.is_file()]
     return Results(
         dataset=dataset_name(data),
         split=split,

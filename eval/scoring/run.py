@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.contract import KEY
 from common.errors import Refusal
-from common.files import atomic_path, file_stamp, fingerprint, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import output_dir, safe_name, split_dir
 from common.readers import read_json
 from common.step import Step, describe
@@ -67,7 +67,7 @@ def import_predictions(
     target = output_dir(data, split) / "eval" / name
     evaluation_rows = _rows_path(data, split, rows)
     predictions = load_predictions(path)
-    inputs = fingerprint(["foreign", 2, file_stamp(path), file_stamp(evaluation_rows)])
+    inputs = fingerprint(["foreign", 3, sha256_file(path), sha256_file(evaluation_rows)])
     with Step(target / "predictions.json", inputs) as step:
         if step.done:
             return name

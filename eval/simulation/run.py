@@ -26,7 +26,7 @@ import polars as pl
 
 from common.errors import Refusal
 from common.experiment import Experiment, load_experiment
-from common.files import file_stamp, fingerprint
+from common.files import fingerprint, sha256_file
 from common.paths import dataset_name, output_dir, split_dir
 from common.step import Step
 from eval.models import Model, find_model
@@ -184,7 +184,7 @@ def _stamp(source: Source | None) -> Any:
     """What tells whether a file or frame has changed; None for a file that isn't there."""
     if isinstance(source, pl.DataFrame):
         return hashlib.sha256(source.write_csv().encode()).hexdigest()
-    return file_stamp(source) if source is not None and Path(source).is_file() else None
+    return sha256_file(source) if source is not None and Path(source).is_file() else None
 
 
 def _people(job: Job) -> People:

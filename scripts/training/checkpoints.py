@@ -29,7 +29,7 @@ def mark_whole(checkpoint: Path) -> None:
 def is_whole(checkpoint: Path) -> bool:
     """True if the checkpoint was finished and every file still has the size it had then."""
     try:
-        files = json.loads((checkpoint / MARK).read_text())
+        files = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
         return bool(files) and all((checkpoint / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -21,6 +21,7 @@ from common.distances import distances, histograms
 from common.errors import Refusal
 from common.files import write_json
 from common.paths import root
+from common.processes import started
 from scripts.training import checkpoints, folders, process
 
 CELL = ["study_id", "condition_num", "task_num"]
@@ -83,11 +84,11 @@ def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
     ]  # fmt: skip
     # The predictor is no part of the training's process group.
     env = {key: value for key, value in process.environment().items() if not key.startswith(LAUNCHER)}
-    done = subprocess.run(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=root()
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with started(line, **pipes, env=env, cwd=root()) as predictor:
+        _, said = predictor.communicate()
+    if predictor.returncode:
+        last = (said.strip().splitlines() or ["no message"])[-1]
         raise Refusal(f"{checkpoint} could not answer the held-out rows: {last.removeprefix('error: ')}")
     return out / "predictions.parquet"
 

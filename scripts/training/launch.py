@@ -26,7 +26,7 @@ from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection
 from scripts.training.rules import refuse_missing, refuse_problems
-from scripts.training.tokens import cache_path, tokenise
+from scripts.training.tokens import COUNTS, cache_path, tokenise
 
 
 def train(
@@ -178,12 +178,12 @@ def _train(request: RunRequest, ready: Preflight, learned: str, step: Step, say:
     """
     recipe, folder = ready.recipe, request.folder
     processes = ready.local * request.machines.nnodes
-    if request.machines.nnodes > 1 and not (cache_path(recipe) / "tokens.json").is_file():
+    if request.machines.nnodes > 1 and not (cache_path(recipe) / COUNTS).is_file():
         raise Refusal("with several machines tokenise first, once: socrates tokenise, same options")
     tokenised = tokenise(recipe, request.workers, request.quiet)
     layout = {"processes": processes, "deepspeed": recipe.get("deepspeed")}
     checkpoint = folders.prepare(folder, learned, layout, request.restart, say)
-    tokens = read_json(tokenised / "tokens.json", f"delete {tokenised}")
+    tokens = read_json(tokenised / COUNTS, f"delete {tokenised}")
     launched: dict[str, Any] = {
         "inputs": learned,
         "layout": layout,

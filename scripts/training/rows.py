@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from common.errors import Refusal
-from common.files import file_stamp
+from common.files import sha256_file
 from common.paths import root
 from common.readers import read_json
 from scripts.training.recipe import DATASET
@@ -17,6 +17,7 @@ from scripts.training.recipe import DATASET
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
 SAMPLED_CHUNKS = 8
 SLICE = 2000  # rows of a parquet file or a JSON array, likewise
+LONGEST_WRITE_NS = 60 * 10**9  # between a small file's last byte and its place
 RARE = ("kto", "sft_reasoning")  # our data sets that a setting asks for
 REMEDY = "run `make data` with the same DATA and SPLIT first"
 
@@ -65,14 +66,29 @@ def find(name: str) -> DataSet:
     return DataSet(name, entry, file)
 
 
-def stamp(file: Path) -> Any:
-    """What identifies a data file's content: its manifest's SHA-256, or size and time if edited since."""
-    manifest = file.parent / "manifest.json"
-    if manifest.is_file() and file.stat().st_mtime_ns <= manifest.stat().st_mtime_ns:
+def stamp(file: Path) -> str:
+    """SHA-256 of a data file: its manifest's, where neither was touched since they were written.
+
+    That is told by the time of the last change (ctime), which moves with every write and can't be set back as
+    a file's date can. So gigabytes are read anew only when they were edited or copied.
+    """
+    manifest, status = file.parent / "manifest.json", file.stat()
+    if manifest.is_file() and status.st_ctime_ns <= manifest.stat().st_ctime_ns and _is_untouched(manifest):
         entry = read_json(manifest, "run `make data` again").get("files", {}).get(file.name)
-        if entry and entry.get("bytes", file.stat().st_size) == file.stat().st_size:
-            return entry["sha256"]
-    return file_stamp(file)
+        if entry and entry.get("bytes", status.st_size) == status.st_size:
+            return str(entry["sha256"])
+    return _sum(file, status.st_size, status.st_ctime_ns)
+
+
+def _is_untouched(file: Path) -> bool:
+    """True if a file's last change was its own writing (and no later copy, edit, chmod or date set back)."""
+    status = file.stat()
+    return 0 <= status.st_ctime_ns - status.st_mtime_ns < LONGEST_WRITE_NS
+
+
+@functools.lru_cache(maxsize=16)
+def _sum(file: Path, size: int, changed: int) -> str:
+    return sha256_file(file)
 
 
 def count_chunks(file: Path) -> int:

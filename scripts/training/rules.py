@@ -324,8 +324,9 @@ def missing_packages(recipe: Recipe) -> Iterator[str]:
 
 
 def _wandb_login() -> bool:
-    netrc = Path.home() / ".netrc"
-    return bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "wandb" in netrc.read_text())
+    netrc = Path(os.path.expanduser("~/.netrc"))  # noqa: PTH111 (there may be no home)
+    login = netrc.is_file() and "wandb" in netrc.read_text(encoding="utf-8", errors="replace")
+    return login or bool(os.environ.get("WANDB_API_KEY"))
 
 
 def refuse_missing(recipe: Recipe, path: Path | str) -> None:

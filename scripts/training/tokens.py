@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from common.errors import Refusal
 from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import root
+from common.step import Step
 from scripts.training import rows
 from scripts.training.mixture import add_shares, mixture, rewrite
 from scripts.training.parity import refuse_differences
@@ -41,6 +42,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
     "tokenizer.model", "chat_template.jinja",
 )  # fmt: skip
+COUNTS, RECORD = "tokens.json", "record.json"
 # Keys of the rows of our own data sets that name a person
 PERSON = ("study_id", "participant")
 
@@ -204,9 +206,14 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
     dropped rows, in all and by data set) and `train_lengths.npy` (tokens of every training row) beside it.
     """
     folder = cache_path(recipe)
-    if (folder / "tokens.json").is_file():
-        return folder
-    workers = workers or len(os.sched_getaffinity(0))
+    with Step(folder / RECORD, folder.name, whole=True, wait=True) as step:
+        if not step.done:
+            _write_tokens(recipe, folder, workers or len(os.sched_getaffinity(0)), quiet)
+    return folder
+
+
+def _write_tokens(recipe: Recipe, folder: Path, workers: int, quiet: bool) -> None:
+    """Write the folder of tokens as a whole, its record last."""
     parts = parts_of(recipe)
     tokeniser = _tokeniser(recipe)  # here first: what is wrong with model or template is one line
     ours = [part for part in parts["train"] if part.data.is_ours]
@@ -222,8 +229,11 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
         for name, group in parts.items():
             counts[name] = _tokenise_part(run, recipe, name, group, partial, quiet)
         write_json(partial / "dataset_dict.json", {"splits": list(parts)})
-        write_json(partial / "tokens.json", counts)
-    return folder
+        write_json(partial / COUNTS, counts)
+        # Sizes only: tokens are as large as their data, and each start of a training looks at them.
+        files = [file for file in partial.rglob("*") if file.is_file()]
+        sizes = {str(file.relative_to(partial)): {"bytes": file.stat().st_size} for file in files}
+        write_json(partial / RECORD, {"inputs": folder.name, "files": sizes})
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from common.errors import Refusal
+from common.processes import die_with_parent
 from scripts.training import checkpoints, choose, llamafactory
-from scripts.training.process import FAILED, SAY, die_with_parent
+from scripts.training.process import FAILED, SAY
 from scripts.training.record import SESSIONS
 
 

@@ -94,6 +94,6 @@ def test_a_recipe_that_would_train_thoughts_is_refused_before_anything_is_writte
     with pytest.raises(Refusal, match="set template: qwen3_nothink") as refused:
         tokens.tokenise(recipe, 1)
     assert "<think>" in str(refused.value) and "\n" not in str(refused.value)
-    assert not (tmp_path / "outputs/tokenised").exists()
+    assert not list(tmp_path.glob("outputs/tokenised/[!.]*"))
     folder = tokens.tokenise({**recipe, "template": "qwen3_nothink"}, 1)
     assert json.loads((folder / "tokens.json").read_text())["train"]["rows"] == 160

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from common.errors import Refusal
+from common.files import sha256_file, write_json
+from common.step import Step
 from scripts.training import llamafactory, rows, tokens
 from scripts.training.recipe import resolve
 from tests.helpers.training_data import RECIPE, REPOSITORY, make_rows, make_workplace, write_data
@@ -241,14 +243,42 @@ def test_changed_data_or_tokenizer_can_not_use_the_old_cache(workplace):
     assert len({before, changed, third}) == 3
 
 
-def test_a_data_file_edited_after_its_manifest_can_not_use_the_manifests_sum(workplace):
+def test_a_data_file_edited_with_its_date_set_back_can_not_use_the_manifests_sum(workplace):
     folder = workplace / "data/sample/study"
-    (folder / "manifest.json").write_text(json.dumps({"files": {"sft.jsonl": {"sha256": "abc"}}}))
-    assert rows.stamp(folder / "sft.jsonl") == "abc"
-    later = (folder / "manifest.json").stat().st_mtime_ns + 10**9
-    os.utime(folder / "sft.jsonl", ns=(later, later))
-    assert rows.stamp(folder / "sft.jsonl") != "abc"
-    (folder / "manifest.json").unlink()
+    file, manifest = folder / "sft.jsonl", folder / "manifest.json"
+    write_json(manifest, {"files": {"sft.jsonl": {"sha256": "the manifest's"}}})
+    assert rows.stamp(file) == "the manifest's"
+    before, status = file.read_bytes(), file.stat()
+    file.write_bytes(before.replace(b"1", b"2", 1))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    edited = rows.stamp(file)
+    manifest.chmod(0o644)  # a manifest that was touched later vouches for nothing, either
+    os.utime(manifest, ns=(0, 0))
+    assert rows.stamp(file) == edited == sha256_file(file) != "the manifest's"
+    file.write_bytes(before)
+    manifest.unlink()
+
+
+def test_a_second_process_waits_for_the_first_and_uses_its_tokens(workplace, capfd):
+    settings = recipe(seed=77)
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with Step(tokens.cache_path(settings) / tokens.RECORD, whole=True):
+        second = subprocess.Popen([sys.executable, "-c", INTERRUPTED, "77"], cwd=workplace, env=env)
+        while "waiting: another run is writing" not in capfd.readouterr().err:
+            assert second.poll() is None
+            time.sleep(0.05)
+        tokens._write_tokens(settings, tokens.cache_path(settings), 1, True)
+        written = (tokens.cache_path(settings) / tokens.RECORD).stat().st_mtime_ns
+    assert second.wait(60) == 0
+    assert (tokens.cache_path(settings) / tokens.RECORD).stat().st_mtime_ns == written
+
+
+def test_tokens_that_were_cut_are_made_again(workplace):
+    folder = tokens.tokenise(recipe(), 1)
+    file = next(folder.glob("train/*.arrow"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    assert tokens.tokenise(recipe(), 1) == folder and file.read_bytes() == whole
 
 
 def test_the_template_of_another_family_is_refused():
