@@ -14,6 +14,7 @@ DIVIDED = ("study", "task", "condition", "participant")
 UNDIVIDED = ("none", "all")  # all rows train, all rows evaluate
 SPLITS = (*DIVIDED, *UNDIVIDED)
 BUILT_IN = ("sample", "socsci210")
+_PROJECT = Path(__file__).resolve().parent.parent
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -24,10 +25,18 @@ def root() -> Path:
     Raises `Refusal` if `SOCRATES_HOME` isn't a folder.
     """
     home = os.environ.get("SOCRATES_HOME")
-    folder = Path(home) if home else Path(__file__).resolve().parent.parent
+    folder = Path(home) if home else _PROJECT
     if not folder.is_dir():
         raise Refusal(f"SOCRATES_HOME={home} is not a folder; unset it, or give the project's folder")
     return Path() if folder.resolve() == Path.cwd() else folder.absolute()
+
+
+def configs() -> Path:
+    """The folder of recipes and settings: the home's, or the project's where the home has none.
+
+    So `SOCRATES_HOME` may name an empty folder on a large disk.
+    """
+    return folder if (folder := root() / "configs").is_dir() else _PROJECT / "configs"
 
 
 def dataset_name(data: str) -> str:

@@ -10,16 +10,11 @@ from pathlib import Path
 
 from common.contract import RunRecord, read_record
 from common.errors import Refusal
-from common.paths import output_dir, root
+from common.paths import configs, output_dir, root
 from common.readers import read_yaml
 
 RECORD = "run.json"
 _ASIDE = ".old-"
-
-
-def configs() -> Path:
-    """The folder of recipes and settings."""
-    return root() / "configs"
 
 
 def recipe_models() -> list[str]:

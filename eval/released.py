@@ -1,7 +1,7 @@
 """The models that the paper released, by name: configs/released.yaml."""
 
+from common.paths import configs
 from common.readers import read_yaml
-from common.runs import configs
 from common.settings import Section
 
 

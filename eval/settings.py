@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from common.errors import Refusal
-from common.paths import root
+from common.paths import configs
 from common.settings import Section, read_settings
 
 DEFAULT = Path("configs/eval/default.yaml")  # in the project's folder
@@ -91,7 +91,7 @@ class Settings(Section):
 
 def load_settings(path: str | Path | None = None, **overrides: object) -> Settings:
     """Read a settings file (default: DEFAULT); `overrides` (top-level keys, None: not given) win over it."""
-    return read_settings(path or root() / DEFAULT, Settings, DEFAULT, **overrides)
+    return read_settings(path or configs() / "eval/default.yaml", Settings, DEFAULT, **overrides)
 
 
 def refuse_secret(url: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from common.errors import Refusal
 from common.page.render import render
-from common.paths import dataset_name, output_dir, root
+from common.paths import configs, dataset_name, output_dir, root
 from common.settings import Section, read_settings
 from common.tables import text_table, write_csv
 from eval.scoring.record import SCORES, Estimate, Scores, read_scores
@@ -69,7 +69,7 @@ class PaperTable:
 
 def read_paper(path: Path | None = None) -> Paper:
     """Read and check configs/paper.yaml, or another file of its form."""
-    return read_settings(path or root() / CONFIG, Paper, CONFIG)
+    return read_settings(path or configs() / "paper.yaml", Paper, CONFIG)
 
 
 def paper_table(paper: Paper, models: Sequence[str], data: str) -> PaperTable:

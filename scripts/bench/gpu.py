@@ -32,9 +32,9 @@ import torch
 from common.contract import EVALUATION
 from common.errors import Refusal
 from common.files import write_json
+from common.paths import configs
 from common.prompts import SYSTEM_PROMPT, user_prompt
 from common.readers import read_yaml
-from common.runs import configs
 from common.scale import Scale, to_columns
 from common.tables import text_table
 from scripts.bench.train import REPOSITORY, base_recipe, train, write_rows

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from common.paths import root
+from common.paths import configs
 from common.prompts import Order
 from common.settings import Section, read_settings
 
@@ -60,5 +60,5 @@ def load_settings(path: str | Path | None = None) -> DataSettings:
 
     Raises `Refusal` naming the wrong key and the nearest known one.
     """
-    default = root() / "configs" / "data" / "default.yaml"
+    default = configs() / "data" / "default.yaml"
     return read_settings(path or default, DataSettings, default)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import Refusal
+from common.paths import configs
 from common.readers import read_json
-from common.runs import configs
 from scripts.training.recipe import Recipe
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")

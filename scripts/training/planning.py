@@ -19,10 +19,10 @@ import polars as pl
 import yaml
 
 from common.errors import Refusal
-from common.paths import root
+from common.paths import configs, root
 from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
-from scripts.training.recipe import Recipe, configs, divide_batch, global_batch, names_of
+from scripts.training.recipe import Recipe, divide_batch, global_batch, names_of
 from scripts.training.request import Machines, RunRequest
 from scripts.training.rules import refuse_problems
 from scripts.training.tokeniser import Tokeniser

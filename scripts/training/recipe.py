@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.paths import root, safe_name
+from common.paths import configs, root, safe_name
 from common.readers import parse_yaml, read_json, read_yaml
-from common.runs import configs, recipe_path
+from common.runs import recipe_path
 
 Recipe = dict[str, Any]
 STAGES = ("sft", "dpo", "kto", "pt")
@@ -101,7 +101,9 @@ def located(path: str) -> str:
 
     What lies nowhere (a hub model's name) is given back as it is.
     """
-    if path.startswith(("outputs/", "configs/")) or (root() / path).exists():
+    if path.startswith("configs/"):
+        return str(configs() / path.removeprefix("configs/"))
+    if path.startswith("outputs/") or (root() / path).exists():
         return str(root() / path)
     return str(Path(path).absolute()) if Path(path).exists() else path
 

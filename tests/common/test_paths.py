@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Refusal
-from common.paths import dataset_name, output_dir, root, safe_name, source_dir, split_dir
+from common.paths import configs, dataset_name, output_dir, root, safe_name, source_dir, split_dir
 
 
 def test_the_built_in_data_sets_have_stable_places():
@@ -75,3 +75,10 @@ def test_a_home_of_ones_own_holds_all_folders(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("SOCRATES_HOME", str(tmp_path / "none"))
     with pytest.raises(Refusal, match=r"SOCRATES_HOME=.*none is not a folder"):
         root()
+
+
+def test_a_home_without_recipes_uses_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    assert (configs() / "tiny/sft.yaml").is_file()
+    (tmp_path / "configs").mkdir()
+    assert configs() == tmp_path / "configs"
