@@ -68,9 +68,9 @@ class ServerSettings(Section):
 class ScoreSettings(Section):
     """Scoring: numbers of resamples, and the fewest people that a subgroup's figure stands on."""
 
-    replicates: int = Field(1000, ge=100)
-    ceiling_splits: int = Field(200, ge=10)
-    permutations: int = Field(10_000, ge=100)
+    replicates: int = Field(1000, ge=100, le=100_000)
+    ceiling_splits: int = Field(200, ge=10, le=100_000)
+    permutations: int = Field(10_000, ge=100, le=10_000_000)
     min_group: int = Field(20, ge=2)
 
 
@@ -79,7 +79,7 @@ class Settings(Section):
 
     mode: Mode = "exact"
     backend: Backend = "transformers"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63, strict=True)
     max_rows: int | None = Field(None, ge=1)
     exact: ExactSettings = ExactSettings()
     sampled: SampledSettings = SampledSettings()

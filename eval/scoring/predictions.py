@@ -28,6 +28,7 @@ KNOWN: dict[str, Any] = {
     "n_bare": pl.Int32,
 }  # fmt: skip
 LARGEST = 2**53  # whole numbers beyond it aren't exact as floating-point numbers
+COUNTED = 2**31 - 1  # replies of a row
 MOST_DRAWS = 50  # probabilities that are multiples of 1/k, k no larger, were counted from k draws
 ENOUGH = 20  # probabilities, to tell that they were
 SHARE_COLUMN = re.compile(r"p_(-?\d{1,15})")
@@ -85,6 +86,13 @@ def check_predictions(frame: pl.DataFrame, where: str) -> Predictions:
     if default == "exact" and key == CELL:
         default = "cells"
     frame = _with_mode(frame, predicted, default, where, key)
+    frame = frame.with_columns(
+        _number(frame[name], where, "numbers")
+        if name == "off_scale_mass"
+        else _whole(frame[name], where, COUNTED)
+        for name in KNOWN
+        if name in frame.columns and name != "draws"
+    )
     kept = [*key, "mode", "n_draws", *(name for name in KNOWN if name in frame.columns)]
     return Predictions(frame.select(kept), predicted, key)
 
@@ -130,21 +138,20 @@ def _number(series: pl.Series, where: str, what: str) -> pl.Series:
 
 
 def _whole(series: pl.Series, where: str, largest: int = LARGEST) -> pl.Series:
-    """A column of whole numbers as int64; 3.0 passes, 3.5 and "3" don't."""
+    """A column of whole numbers as int64; 3.0 passes, 3.5 and "3" don't.
+
+    largest: of a column of integers; numbers of other types aren't exact beyond LARGEST.
+    """
     values = _number(series, where, "whole numbers; write integers")
-    fractional = ((values.round() != values) & values.is_not_null()).fill_null(False)
-    beyond = (values.abs() > float(largest)).fill_null(False)
-    if (
-        (series.dtype.is_integer() and largest > LARGEST)
-        and series.len()
-        and series.null_count() < series.len()
-    ):
-        beyond = (series > largest).fill_null(False)
-    for wrong, what in ((fractional, "not a whole number"), (beyond, "too large a number")):
-        if wrong.any():
-            at = wrong.arg_true()[0]
+    integers = series.dtype.is_integer()
+    exact = series.cast(pl.Int128) if integers else values
+    limit = largest if integers else LARGEST
+    fractional = (values.round() != values) & values.is_not_null()
+    for wrong, what in ((fractional, "not a whole number"), (exact.abs() > limit, "too large a number")):
+        if wrong.fill_null(False).any():
+            at = wrong.fill_null(False).arg_true()[0]
             raise Refusal(f"{where}: row {at + 1} has {series.name} {series[at]}, {what}; write integers")
-    return series.cast(pl.Int64) if series.dtype.is_integer() else values.cast(pl.Int64)
+    return exact.cast(pl.Int64)
 
 
 def _flatten(frame: pl.DataFrame, name: str, key: list[str], where: str) -> tuple[np.ndarray, pl.Series]:
@@ -293,6 +300,10 @@ def _with_mode(
     counted = _draws_behind(predicted) if default == "exact" and "mode" not in frame.columns else 0
     if "mode" not in frame.columns:
         frame = frame.with_columns(mode=pl.lit("sampled" if counted else default))
+    if frame["mode"].dtype.is_nested():
+        raise Refusal(
+            f"{where}: column mode holds {frame['mode'].dtype}, not text; known: {', '.join(MODES)}"
+        )
     unknown = frame.filter(~pl.col("mode").cast(pl.String).is_in(MODES).fill_null(False))
     if len(unknown):
         first = key_text(unknown, 0, key)

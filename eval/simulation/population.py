@@ -106,6 +106,10 @@ def draw_people(pool: pl.DataFrame, spec: PopulationSpec, seed: int, all_of_them
     if eligible.is_empty():
         raise Refusal("population.where leaves nobody; widen it")
     for name, shares in spec.margins.items():
+        if not shares:
+            raise Refusal(
+                f"population.margins.{name} lists no value; give shares such as {{Female: 0.5, Male: 0.5}}"
+            )
         listed = np.any([in_category(eligible[name], value) for value in shares], axis=0)
         if not listed.all():
             out = int((~listed).sum())
