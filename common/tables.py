@@ -5,6 +5,7 @@ CSV that R, a spreadsheet or a colleague can open without harm; plain text in co
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from html import escape
 from pathlib import Path
 
 import polars as pl
@@ -37,6 +38,13 @@ def harmless(frame: pl.DataFrame) -> pl.DataFrame:
     formula = text.str.contains(FORMULA) & ~text.str.contains(NUMBER)
     frame = frame.with_columns(pl.when(formula).then("'" + text).otherwise(text).name.keep())
     return frame.rename(lambda name: f"'{name}" if re.search(FORMULA, name) else name)
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], notes: Iterable[str] = ()) -> str:
+    """A table as HTML with `notes` below it, all texts escaped."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: Collection[str] = ()) -> str:

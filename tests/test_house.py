@@ -1,5 +1,6 @@
 """The rules of the house that no linter knows: wings import alone, files stay short, names stay unique."""
 
+import graphlib
 import importlib
 import pkgutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -76,3 +78,12 @@ socrates.main()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.count("\n") == 1 and "run the same command" in err
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    graph = grimp.build_graph("common", "scripts", "eval")
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        tuple(graphlib.TopologicalSorter(imports).static_order())
+    except graphlib.CycleError as circle:
+        pytest.fail(f"a circle of imports: {' -> '.join(reversed(circle.args[1]))}")

@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 
 from common.contract import Record, read_record
 from common.errors import Refusal
+from eval.scoring.printing import NotedTable, leader_table, model_table
 from eval.scoring.record_parts import (
     Calibration,
     Ceilings,
@@ -37,6 +38,7 @@ from eval.scoring.record_parts import (
     Skill,
     StudyScores,
     Subgroups,
+    TableRow,
     Weighting,
 )
 
@@ -131,14 +133,15 @@ class Scores(Record):
         return self._frame("contrasts")
 
     def __str__(self) -> str:
-        from eval.scoring.printing import scores_text
-
-        return scores_text(self)
+        return self._printed().text()
 
     def _repr_html_(self) -> str:
-        from eval.scoring.printing import scores_html
+        return self._printed().html()
 
-        return scores_html(self)
+    def _printed(self) -> NotedTable:
+        counts = self.row_counts
+        rows = f"{counts.scored:,} of {counts.evaluation:,} evaluation rows, mode {self.mode}"
+        return model_table(self.name, self.metrics, self.skill, self.effects, rows)
 
     def _frame(self, name: str) -> pl.DataFrame:
         if name not in self._frames:
@@ -146,16 +149,6 @@ class Scores(Record):
                 return pl.DataFrame()
             self._frames[name] = _read_frame(self._folder / f"{name}.parquet")
         return self._frames[name]
-
-
-class TableRow(Record):
-    """A row of the leader table; skill is empty but for models."""
-
-    name: str
-    kind: Literal["model", "control", "ceiling"]
-    mode: str | None
-    metrics: Estimates
-    skill: dict[str, Skill]
 
 
 class Difference(Estimate):
@@ -200,14 +193,20 @@ class Comparison(Record):
     _read: bool = PrivateAttr(False)
 
     def __str__(self) -> str:
-        from eval.scoring.printing import leader_table
-
-        return leader_table(self)
+        return self._printed().text()
 
     def _repr_html_(self) -> str:
-        from eval.scoring.printing import leader_html
+        return self._printed().html()
 
-        return leader_html(self)
+    def _printed(self) -> NotedTable:
+        notes = [f"{self.rows:,} rows, {self.cells} cells, {self.studies} studies"]
+        if self.limited_by:
+            fewest = ", ".join(f"{name} ({rows:,})" for name, rows in self.limited_by.items())
+            notes.append(f"only rows that all models predict are compared; those with fewer rows: {fewest}")
+        if self.apart:
+            few = ", ".join(f"{name} ({rows:,} rows)" for name, rows in self.apart.items())
+            notes.append(f"compared apart, because they predict less than half of the rows: {few}")
+        return leader_table(self.table, self.primary, notes)
 
     def of_kind(self, kind: str) -> Iterator[TableRow]:
         """The table's rows of one kind: "model", "control" or "ceiling"."""

@@ -122,6 +122,16 @@ class Skill(Record):
     corrected_human: Estimate
 
 
+class TableRow(Record):
+    """A row of the leader table; skill is empty but for models."""
+
+    name: str
+    kind: Literal["model", "control", "ceiling"]
+    mode: str | None
+    metrics: Estimates
+    skill: dict[str, Skill]
+
+
 class StudyScores(Record):
     """One study's figures; intervals are over its people."""
 

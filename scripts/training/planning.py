@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from common.errors import Refusal
 from common.paths import configs, root
+from common.readers import read_yaml
 from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
 from scripts.training.recipe import Recipe, divide_batch, global_batch, names_of
@@ -150,7 +150,7 @@ def first_fit(
 
 def read_gpu(name: str) -> tuple[dict[str, float], dict[str, float]]:
     """(figures of the GPU, assumptions) from configs/gpus.yaml."""
-    figures = yaml.safe_load((configs() / "gpus.yaml").read_text(encoding="utf-8"))
+    figures = read_yaml(configs() / "gpus.yaml", "it comes with the project")[0]
     if name not in figures["gpus"]:
         names = ", ".join(figures["gpus"])
         raise Refusal(f"unknown GPU={name}; choose one of {names}, or add it to configs/gpus.yaml")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.tables import harmless, text_table, write_csv
+from common.tables import harmless, html_table, text_table, write_csv
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,8 @@ def test_a_table_for_the_terminal_is_aligned_whole_and_harmless():
     assert rows[0].split() == ["tiny-sft", "0.1"] and len(rows[0]) == len(rows[1])
     assert "\x1b" not in shown and r"x\x1b[31m[red] y" in rows[1] and rows[1].endswith(" 10.25")
     assert text_table(["a"], [["x" * 500]]).splitlines()[-1] == "x" * 500
+
+
+def test_an_html_table_escapes_every_text():
+    shown = html_table(["<b>", "x"], [["a & b", 1]], ["<i>"])
+    assert "<b>" not in shown and "<i>" not in shown and "<td>a &amp; b</td><td>1</td>" in shown

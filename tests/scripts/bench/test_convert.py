@@ -7,7 +7,7 @@ from scripts.bench.convert import measure_conversion
 
 @pytest.mark.whole
 def test_every_way_stands_beside_a_floor(tmp_path):
-    lines = list(measure_conversion(rows=6000, plain_rows=300, runs=1, workers=1, folder=tmp_path))
+    lines = list(measure_conversion(rows=40_000, plain_rows=300, runs=1, workers=1, folder=tmp_path))
     names = (
         "sft to jsonl",
         "dpo to jsonl",
