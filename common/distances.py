@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+FEWEST_PEOPLE = 2  # whose answers make a distribution: a cell of one person is left out
 DISTANCES = (
     "wasserstein_observed",
     "wasserstein_stated",

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numba import njit
 
-from common.distances import DISTANCES, Histograms, histograms, in_threads, place
+from common.distances import DISTANCES, FEWEST_PEOPLE, Histograms, histograms, in_threads, place
 from eval.scoring import metrics
 from eval.scoring.align import Evaluated
 from eval.scoring.answers import RESAMPLED, ROW_SCORES, Answers, row_scores
@@ -118,7 +118,7 @@ class Groups:
     @cached_property
     def lacks(self) -> dict[str, np.ndarray]:
         """{need of a metric: bool (G), where it isn't there}."""
-        alone = self.frame["people"].to_numpy() < 2
+        alone = self.frame["people"].to_numpy() < FEWEST_PEOPLE
         modes = self.frame["mode"].to_numpy()
         no_range = np.isnan(self.ranges[:, 2])
         unlimited = self.frame["unlimited"].to_numpy()

@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.distances import distances, histograms
+from common.contract import CELL, KEY
+from common.distances import FEWEST_PEOPLE, distances, histograms
 from common.errors import Refusal
 from common.files import write_json
 from common.paths import root
 from common.processes import started
 from scripts.training import checkpoints, folders, process
 
-CELL = ["study_id", "condition_num", "task_num"]
-KEYS = ["study_id", "sample_id"]
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
 LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 # The evaluator is another wing: it is asked by its command, not imported.
@@ -35,40 +34,48 @@ PREDICT = ("-m", "socrates", "predict")
 def distance(predictions: Path, rows: Path) -> float:
     """Mean Wasserstein-1 distance of predicted from human answers, over cells, then over studies.
 
-    A cell's range is that of all its human answers in `rows`, whether they were predicted or not, as in
-    the report; predictions are clipped to it, and a cell whose people all agree is left out.
+    It is the report's `wasserstein_observed` of the rows that were predicted: a cell's range is that of all
+    its human answers in `rows`, whether they were predicted or not; predictions are clipped to it; survey
+    weights count; a cell with one predicted person, or whose people all agree, is left out.
     `predictions` holds one list of `answers` with their `probs` a row. Raises `Refusal` if no cell can
     be compared.
     """
-    human = pl.read_parquet(rows, columns=[*KEYS, *CELL[1:], "response"])
+    human = _human_rows(rows)
     ranges = human.group_by(CELL).agg(low=pl.col("response").min(), high=pl.col("response").max())
-    predicted = pl.read_parquet(predictions, columns=[*KEYS, "answers", "probs"])
-    both = human.join(predicted.filter(pl.col("answers").list.len() > 0), on=KEYS).sort(*CELL, "sample_id")
+    predicted = pl.read_parquet(predictions, columns=[*KEY, "answers", "probs"])
+    both = human.join(predicted.filter(pl.col("answers").list.len() > 0), on=KEY).sort(*CELL, "sample_id")
     cells = both.group_by(CELL, maintain_order=True).agg(
-        people=pl.len(), answers=pl.col("answers").list.len().sum()
+        rows=pl.len(), people=pl.col("participant").n_unique(), answers=pl.col("answers").list.len().sum()
     )
     cells = cells.join(ranges, on=CELL, maintain_order="left")
-    flat = both.select("answers", "probs").explode("answers", "probs")
+    flat = both.select("answers", "probs", "weight").explode("answers", "probs")
     table = histograms(
         both["response"].to_numpy(),
-        _offsets(cells["people"]),
+        _offsets(cells["rows"]),
         flat["answers"].to_numpy(),
         _offsets(cells["answers"]),
-        np.ones(len(both)),
-        flat["probs"].to_numpy().astype(float),
+        both["weight"].to_numpy(),
+        (flat["probs"].cast(pl.Float64) * flat["weight"]).to_numpy(),
     )
     observed = cells.select("low", "high").to_numpy().astype(float)
     limits = np.column_stack([observed, np.full_like(observed, np.nan)])
-    far = distances(table.offsets, table.support, table.human, table.predicted, limits)[:, 0]
-    by_study = (
-        cells.with_columns(far=pl.Series(far).fill_nan(None)).group_by("study_id").agg(pl.col("far").mean())
+    of_cells = distances(table.offsets, table.support, table.human, table.predicted, limits)[:, 0]
+    compared = cells.with_columns(distance=pl.Series(of_cells).fill_nan(None)).filter(
+        pl.col("people") >= FEWEST_PEOPLE
     )
-    mean = by_study["far"].mean()
+    mean = compared.group_by("study_id").agg(pl.col("distance").mean())["distance"].mean()
     if mean is None:
         raise Refusal(
             f"{rows} has no cell with differing answers; raise validation_fraction in the data settings"
         )
     return float(mean)  # type: ignore[arg-type]
+
+
+def _human_rows(rows: Path) -> pl.DataFrame:
+    """People's answers by key, person and cell, with their survey weight (1 where there are none)."""
+    weight = ["weight"] if "weight" in pl.read_parquet_schema(rows) else []
+    human = pl.read_parquet(rows, columns=[*KEY, "participant", *CELL[1:], "response", *weight])
+    return human if weight else human.with_columns(weight=pl.lit(1.0))
 
 
 def _offsets(sizes: pl.Series) -> np.ndarray:
@@ -101,8 +108,8 @@ def score(checkpoint: Path, rows: Path, most: int) -> float:
 
 def out_of_patience(by_step: dict[int, float], patience: int) -> bool:
     """True if the last `patience` (above 0) of the distances by step are no better than one before them."""
-    far = [by_step[step] for step in sorted(by_step)]
-    return 0 < patience < len(far) and min(far[-patience:]) >= min(far[:-patience])
+    ordered = [by_step[step] for step in sorted(by_step)]
+    return 0 < patience < len(ordered) and min(ordered[-patience:]) >= min(ordered[:-patience])
 
 
 def choose(run: Path, rows: Path, most: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -115,15 +122,19 @@ def choose(run: Path, rows: Path, most: int, say: Callable[[str], None]) -> dict
         raise Refusal(f"{rows} is missing; run `make data` with validation_fraction above 0")
     by_step: dict[int, float] = {}
     for checkpoint in filter(checkpoints.is_whole, checkpoints.numbered(run)):
-        far = by_step[checkpoints.step(checkpoint)] = score(checkpoint, rows, most)
-        say(f"{checkpoint.name}: Wasserstein distance {far:.4f}")
+        value = by_step[checkpoints.step(checkpoint)] = score(checkpoint, rows, most)
+        say(f"{checkpoint.name}: Wasserstein distance {value:.4f}")
     if not by_step:
         raise Refusal(f"{run} has kept no whole checkpoint to choose from; set save_strategy: steps")
     best = min(by_step, key=lambda step: (by_step[step], step))
     for pattern in WEIGHTS:
         for file in (run / f"checkpoint-{best}").glob(pattern):
             folders.copy(file, run / file.name)
-    chosen = {"step": best, "rows": most, "wasserstein": {str(step): far for step, far in by_step.items()}}
+    chosen = {
+        "step": best,
+        "rows": most,
+        "wasserstein": {str(step): value for step, value in by_step.items()},
+    }
     write_json(run / "selection.json", chosen)
     say(f"chosen: checkpoint-{best}")
     return chosen

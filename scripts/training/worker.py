@@ -122,12 +122,12 @@ class Select(TrainerCallback):
 
     def _score(self, checkpoint: Path) -> None:
         try:
-            far = choose.score(checkpoint, self.rows, self.most)
+            value = choose.score(checkpoint, self.rows, self.most)
         except Refusal as refusal:  # too little memory beside the training, say: chosen afterwards then
             say(f"{checkpoint.name} isn't scored during training: {refusal}")
             return
-        self.by_step[checkpoints.step(checkpoint)] = far
-        say(f"{checkpoint.name}: Wasserstein distance {far:.4f} on the held-out rows")
+        self.by_step[checkpoints.step(checkpoint)] = value
+        say(f"{checkpoint.name}: Wasserstein distance {value:.4f} on the held-out rows")
 
 
 def agreed(verdict: bool) -> bool:

@@ -1,13 +1,16 @@
+import numpy as np
 import polars as pl
 import pytest
 
 from common.errors import Refusal
-from scripts.training import checkpoints
-from scripts.training import choose as choose
+from eval import score
+from eval.settings import ScoreSettings, Settings
+from scripts.training import checkpoints, choose
+from tests.helpers.scored_samples import exact, population
 
 ROWS = {
-    "study_id": ["a"] * 4 + ["b"] * 2, "sample_id": [0, 1, 2, 3, 0, 1], "condition_num": [1] * 6,
-    "task_num": [1, 1, 2, 2, 1, 1], "response": [1, 5, 3, 3, 0, 10],
+    "study_id": ["a"] * 4 + ["b"] * 2, "sample_id": [0, 1, 2, 3, 0, 1], "participant": [0, 1, 0, 1, 0, 1],
+    "condition_num": [1] * 6, "task_num": [1, 1, 2, 2, 1, 1], "response": [1, 5, 3, 3, 0, 10],
 }  # fmt: skip
 
 
@@ -37,10 +40,22 @@ def test_predictions_outside_the_human_range_are_clipped_to_it(tmp_path):
     assert choose.distance(*write(tmp_path, answers, [[1.0]] * 6)) == pytest.approx(0)
 
 
-def test_a_cells_range_is_that_of_all_its_people_whether_predicted_or_not(tmp_path):
-    # Study b is predicted for the person who answered 0 only: 5 is half of the range 0 to 10 away.
-    predictions, rows = write(tmp_path, [[1], [5], [3], [3], [5], []], [[1.0]] * 5 + [[]])
-    assert choose.distance(predictions, rows) == pytest.approx((0 + 0.5) / 2)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_is_the_reports_distance_on_the_same_2000_rows(tmp_path, weighted):
+    # 60 cells a study; by chance some have one predicted person, or miss an end of their people's range.
+    rows, true = population(studies=20, arms=30, tasks=2, people=120, seed=3)
+    if weighted:
+        weight = np.random.default_rng(1).uniform(0.2, 5, len(rows))
+        rows = rows.with_columns(weight=pl.Series(weight))
+    sample = np.sort(np.random.default_rng(2).choice(len(rows), 2000, replace=False))
+    predictions = exact(rows[sample], true[sample, ::-1])
+    rows.write_parquet(tmp_path / "validation.parquet")
+    predictions.write_parquet(tmp_path / "predictions.parquet")
+    chosen_by = choose.distance(tmp_path / "predictions.parquet", tmp_path / "validation.parquet")
+    settings = Settings(score=ScoreSettings(replicates=100, ceiling_splits=10, permutations=500))
+    reported = score(rows, predictions, settings=settings)
+    assert (reported.cells["people"] == 1).any()
+    assert chosen_by == pytest.approx(reported.metrics["wasserstein_observed"].value, abs=1e-9)
 
 
 def test_rows_without_a_prediction_are_left_out_and_none_at_all_is_refused(tmp_path):
@@ -52,11 +67,11 @@ def test_rows_without_a_prediction_are_left_out_and_none_at_all_is_refused(tmp_p
 def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").write_text("last")
     for step in (10, 20, 30):
-        place = tmp_path / f"checkpoint-{step}"
-        place.mkdir()
-        (place / "model.safetensors").write_text(f"weights of {step}")
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "model.safetensors").write_text(f"weights of {step}")
         if step != 30:  # torn: never chosen
-            checkpoints.mark_whole(place)
+            checkpoints.mark_whole(checkpoint)
     rows = tmp_path / "validation.parquet"
     rows.touch()
     monkeypatch.setattr(choose, "predict", lambda checkpoint, *_: checkpoint)
@@ -74,7 +89,7 @@ def test_the_nearest_checkpoint_becomes_the_runs_model(tmp_path, monkeypatch):
      ([0.2, 0.2, 0.2], 2, True), ([0.1, 0.9, 0.9, 0.9], 0, False), ([0.1, 0.2], 2, False)],
 )  # fmt: skip
 def test_training_ends_when_no_checkpoint_of_the_last_ones_came_nearer(distances, patience, out):
-    by_step = {10 * step: far for step, far in enumerate(distances)}
+    by_step = {10 * step: value for step, value in enumerate(distances)}
     assert choose.out_of_patience(by_step, patience) is out
 
 
