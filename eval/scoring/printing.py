@@ -19,7 +19,7 @@ class NotedTable(NamedTuple):
     """A table and the lines below it."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     notes: list[str]
 
     def text(self) -> str:
