@@ -65,6 +65,10 @@ class PromptEncoder:
             pieces.append(before)
         return [*pieces, text]
 
+    def pieces(self, system: bool) -> list[str]:
+        """The text around the system prompt (where there is one) and the user's."""
+        return self._with_system if system else self._without_system
+
     def text(self, system: str | None, prompt: str) -> str:
         """The rendered prompt, up to where the answer starts."""
         if system:

@@ -153,11 +153,11 @@ def _all_pairs(first_group, last_group, offsets, support, weights, ranges, out):
 
 @njit(cache=True)
 def clipped_wasserstein(support, a, b, total_a, total_b, low, high):
-    """Wasserstein-1 of two histograms clipped to [low, high], over its width; NaN without a width.
+    """Wasserstein-1 of two histograms clipped to [low, high], over its width; NaN without a width or a mass.
 
     Clipping moves all mass outside to the ends, so only differences between low and high remain.
     """
-    if not high > low:
+    if not (high > low and total_a > 0 and total_b > 0):
         return np.nan
     sum_a, sum_b, area = 0.0, 0.0, 0.0
     for j in range(len(support) - 1):

@@ -246,6 +246,9 @@ def export(
     split: Split = "study",
     run: Annotated[str | None, Flag(help="a variant's folder, such as sft-lora (default: the stage)")] = None,
     checkpoint: Annotated[int | None, Flag(help="a checkpoint's step (default: the final weights)")] = None,
+    gguf: Annotated[
+        bool, Flag("--gguf", help="also model.gguf and a Modelfile, for llama.cpp and Ollama")
+    ] = False,
     push: Annotated[
         str | None, Flag(help="upload it as this model of the hub, owner/name, private; needs HF_TOKEN")
     ] = None,
@@ -258,6 +261,10 @@ def export(
     if push:
         check_push(push)
     print(export_run(out, stage, model, data, split, run, checkpoint))
+    if gguf:
+        from scripts.training.gguf_files import write_gguf
+
+        print(write_gguf(out))
     if push:
         print(upload(out, push))
 

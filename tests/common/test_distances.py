@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from common.distances import DISTANCES, distances, histograms
+from common.distances import DISTANCES, clipped_wasserstein, distances, histograms
 
 answers = st.lists(st.integers(-5, 105) | st.integers(-(10**6), 6 * 10**7), min_size=1, max_size=40)
 scales = st.lists(st.integers(1, 7), min_size=1, max_size=40)
@@ -71,3 +71,9 @@ def test_a_range_without_width_gives_no_wasserstein_distance_but_the_others():
     found = measure([3, 3], [2, 4], 3, 3)
     assert np.isnan(found["wasserstein_observed"])
     assert found["total_variation"] == 1
+
+
+def test_a_distribution_without_mass_has_no_distance():
+    """A resample's range can hold none of a uniform guess's answers."""
+    points, people, nobody = np.array([0.0, 100.0, 1000.0]), np.array([1.0, 2.0, 0.0]), np.zeros(3)
+    assert np.isnan(clipped_wasserstein(points, people, nobody, 3.0, 0.0, 0.0, 100.0))

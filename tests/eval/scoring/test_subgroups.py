@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from eval.scoring.gaps import Compared, parity
 from eval.scoring.model import work_on
 from eval.scoring.subgroups import People, group_labels, subgroup_scores
 from eval.settings import ScoreSettings
@@ -68,3 +69,10 @@ def test_a_field_without_two_groups_says_so():
 )
 def test_ages_form_bands(age, band):
     assert group_labels(pl.Series("age", [age], pl.Int64)).to_list() == [band]
+
+
+def test_a_resample_without_one_of_two_groups_says_nothing_of_chance():
+    people = np.array([[0.1, -0.1], [np.nan, np.nan], [0.3, -0.3]])
+    field = Compared([("a", "b"), ("b", "a")], np.array([0.2, -0.2]), np.array([5, 5]), people, people)
+    judged = parity({"age": field})
+    assert judged.by_chance == pytest.approx(0.1) and judged.p == pytest.approx(1 / 3)
