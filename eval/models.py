@@ -1,13 +1,12 @@
 """What a model's name means: a folder of configs/, one of its runs, a folder, a server, or a hub id."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import Refusal
 from common.runs import base_model, finished_runs, recipe_models
 from eval.released import released_models
-from eval.settings import Settings, refuse_secret
+from eval.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
     `Refusal` for a run that doesn't exist and a server that doesn't say what it serves.
     """
     if model.startswith(("http://", "https://")):
+        from eval.connection import refuse_secret
+
         refuse_secret(model)
         path = served or _served(model)
         return Model(path, path.rpartition("/")[2], model)
@@ -97,12 +98,16 @@ def _served(url: str) -> str:
     """The one model that a server offers."""
     import openai
 
+    from eval.connection import client, unreachable, words
+
     try:
-        client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=1)
-        served = [model.id for model in client.models.list()]
-    except openai.OpenAIError as error:
+        with client(openai.OpenAI, url, max_retries=1, timeout=20) as asked:
+            served = [model.id for model in asked.models.list() if isinstance(model.id, str)]
+    except openai.APIConnectionError as error:
+        raise Refusal(unreachable(url, error)) from None
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:  # an answer that is no list
         raise Refusal(
-            f"the server {url} doesn't say what it serves ({error}); start it, or fix the address"
+            f"the server {url} doesn't say what it serves ({words(error)}); start it, or fix the address"
         ) from None
     if len(served) != 1:
         raise Refusal(

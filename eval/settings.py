@@ -2,11 +2,9 @@
 
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from common.errors import Refusal
 from common.paths import configs
 from common.settings import Section, read_settings
 
@@ -92,13 +90,3 @@ class Settings(Section):
 def load_settings(path: str | Path | None = None, **overrides: object) -> Settings:
     """Read a settings file (default: DEFAULT); `overrides` (top-level keys, None: not given) win over it."""
     return read_settings(path or configs() / "eval/default.yaml", Settings, DEFAULT, **overrides)
-
-
-def refuse_secret(url: str) -> None:
-    """Refuse a server's address that holds a password or a key: addresses are recorded and shown."""
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise Refusal(
-            f"the address of {parts.hostname} holds a user, password or key; leave that out "
-            "and set OPENAI_API_KEY"
-        )

@@ -8,7 +8,6 @@ that doesn't help the run stops, and the same command goes on from the last save
 import asyncio
 import os
 import queue
-import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,12 +15,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import openai
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import Refusal
+from eval.connection import KEY, client, refuse_secret, unreachable, words
 from eval.prediction.asking import Masses, Reply, Request, Sampling
-from eval.settings import ExactSettings, ServerSettings, Settings, refuse_secret
+from eval.settings import ExactSettings, ServerSettings, Settings
 
-KEY, URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+URL = "OPENAI_BASE_URL"
 TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
 CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
 SECONDS_PER_REQUEST = 1.0  # likewise
@@ -29,6 +30,46 @@ WRONG = (400, 413, 422)  # answers that condemn one request and say nothing of t
 LONGEST_PAUSE_S = 60.0  # what the client waits at most between two tries
 # vLLM fills what a request leaves out from the checkpoint's generation_config: nothing is left out.
 FREE_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+class Answer(BaseModel):
+    """A part of what a server answers: what is read of it has its type, the rest is left."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Token(Answer):
+    token: str
+    logprob: float
+    top_logprobs: list["Token"] = []
+
+
+class Logprobs(Answer):
+    """content: of a chat's reply; top_logprobs: of a completion's tokens, by token."""
+
+    content: list[Token] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
+class Message(Answer):
+    content: str | None = None
+
+
+class Choice(Answer):
+    index: int | None = None
+    finish_reason: str | None = None
+    message: Message | None = None
+    logprobs: Logprobs | None = None
+
+
+class Usage(Answer):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Completion(Answer):
+    choices: list[Choice]
+    usage: Usage | None = None
 
 
 class ServerBackend:
@@ -49,14 +90,8 @@ class ServerBackend:
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
         self._loop = asyncio.new_event_loop()  # one for all shards: connections live in it
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._client = openai.AsyncOpenAI(
-            base_url=self.url,
-            api_key=os.environ.get(KEY) or "none",
-            timeout=self.settings.timeout_s,
-            max_retries=self.settings.retries,
-            # Prompts and key go to the named address and nowhere else.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-        )
+        retries, timeout = self.settings.retries, self.settings.timeout_s
+        self._client = client(openai.AsyncOpenAI, self.url, timeout=timeout, max_retries=retries)
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         self.served = self._served()
         self.free_sampling = FREE_SAMPLING if self.served.get("owned_by") == "vllm" else {}
@@ -141,7 +176,7 @@ class ServerBackend:
             for task in tasks:
                 task.cancel()
         if wrong and not succeeded:
-            raise Refusal(f"{self.url} calls every request wrong: {_message(next(iter(wrong.values())))}")
+            raise Refusal(f"{self.url} calls every request wrong: {words(next(iter(wrong.values())))}")
         for row in wrong:
             results.put((row, None))
 
@@ -153,6 +188,8 @@ class ServerBackend:
             if not answer.choices:
                 break
             for choice in answer.choices:
+                if choice.message is None:
+                    raise Refusal(self._no_completion("a choice without a message"))
                 replies.append(Reply(choice.message.content or "", choice.finish_reason == "stop"))
         return replies[: sampling.samples]
 
@@ -166,7 +203,7 @@ class ServerBackend:
             raise Refusal(f"{self.url} gives no logprobs, so exact mode can't be; use --mode sampled")
         return [(token.token, token.logprob) for token in content[0].top_logprobs]
 
-    async def _ask(self, request: Request, sampling: Sampling, had: int = 0, **more: Any) -> Any:
+    async def _ask(self, request: Request, sampling: Sampling, had: int = 0, **more: Any) -> Completion:
         messages: list[Any] = [{"role": "system", "content": request.system}] if request.system else []
         if sampling.temperature and not more:  # a seed is of no use elsewhere
             more["seed"] = (hash(request.seed) + had) & 0x7FFFFFFF
@@ -183,7 +220,7 @@ class ServerBackend:
             )
         )
 
-    async def post(self, ask: Callable[[openai.AsyncOpenAI], Awaitable[Any]]) -> Any:
+    async def post(self, ask: Callable[[openai.AsyncOpenAI], Awaitable[Any]]) -> Completion:
         """Send one request when there is room for it; its answer, which is a completion."""
         # A server that sends a byte now and then never runs into the client's own time-out.
         tries = self.settings.retries
@@ -193,15 +230,15 @@ class ServerBackend:
                 answer = await asyncio.wait_for(ask(self._client), deadline)
             except TimeoutError:
                 raise Refusal(self._too_slow()) from None
-            except ValueError as error:  # half a JSON
-                raise Refusal(self._no_completion(str(error))) from None
-        choices = getattr(answer, "choices", None)
-        if not isinstance(choices, list):
-            raise Refusal(self._no_completion(str(getattr(answer, "error", None) or answer)))
-        usage = getattr(answer, "usage", None)
+            except (ValueError, RecursionError) as error:  # half a JSON, one without end
+                raise Refusal(self._no_completion(error)) from None
+        try:
+            completion = Completion.model_validate(answer)
+        except ValidationError:
+            raise Refusal(self._no_completion(getattr(answer, "error", None) or answer)) from None
         for kind in self.usage:
-            self.usage[kind] += getattr(usage, kind, None) or 0
-        return answer
+            self.usage[kind] += getattr(completion.usage, kind, None) or 0
+        return completion
 
     def _served(self) -> dict[str, Any]:
         """What the server says of the model, of its list of models; {} where it has none."""
@@ -220,9 +257,9 @@ class ServerBackend:
             "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
         )
 
-    def _no_completion(self, what: str) -> str:
+    def _no_completion(self, what: object) -> str:
         return (
-            f"{self.url} answered with something that is no completion ({' '.join(what.split())[:120]}); "
+            f"{self.url} answered with something that is no completion ({words(what)[:120]}); "
             "look at the server, then run the same command to go on"
         )
 
@@ -234,37 +271,17 @@ class ServerBackend:
         if isinstance(error, openai.APITimeoutError):
             return self._too_slow()
         if isinstance(error, openai.APIResponseValidationError):
-            return self._no_completion(_message(error))
+            return self._no_completion(error)
         status = getattr(error, "status_code", 0)
         if 300 <= status < 400:
             target = urlsplit(error.response.headers.get("location", "")).netloc  # type: ignore[attr-defined]
             return f"{self.url} sends requests on to {target or 'nowhere'}; to trust it give it as --url"
         if isinstance(error, openai.APIConnectionError):
-            if _is_certificate(error):
-                return (
-                    f"the certificate of {self.url} isn't trusted here; name its authority's file in "
-                    "SSL_CERT_FILE, or use http:// on a machine of your own"
-                )
-            return (
-                f"no server answers at {self.url}; start it or fix --url, and run the same command to go on"
-            )
+            return unreachable(self.url, error)
         return (
-            f"{self.url} went on failing after {self.settings.retries} retries: {_message(error)}; "
+            f"{self.url} went on failing after {self.settings.retries} retries: {words(error)}; "
             "lower server.concurrency or wait, and run the same command to go on"
         )
-
-
-def _is_certificate(error: BaseException | None) -> bool:
-    """True if a connection failed because of the other side's certificate."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _message(error: openai.OpenAIError) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def estimate(

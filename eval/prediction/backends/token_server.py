@@ -83,9 +83,10 @@ class TokenServer:
                 logprobs=1 if self.named else LIKELIEST, extra_body=more,
             )
         )  # fmt: skip
-        choices = sorted(answer.choices or [], key=lambda choice: choice.index)
-        shown = [choice.logprobs.top_logprobs[0] for choice in choices if choice.logprobs]
-        if len(shown) != len(prompts) or not all(shown):
+        choices = sorted(answer.choices, key=lambda choice: choice.index or 0)
+        tops = [choice.logprobs.top_logprobs if choice.logprobs else None for choice in choices]
+        shown = [first for top in tops if top and (first := top[0])]
+        if len(shown) != len(prompts):
             raise Refusal(
                 f"{self.server.url} gives no log-probabilities of tokens, so exact mode can't be; "
                 "use --mode sampled"
