@@ -77,7 +77,7 @@ class ServerBackend:
 
     def __init__(self, model: str, settings: Settings) -> None:
         self.model, self.settings = model, settings.server
-        self.url = self.settings.url or os.environ.get(URL)
+        self.url = self.settings.url or os.environ.get(URL) or ""
         if not self.url:
             raise Refusal(f"no server is named; give --url http://host:port/v1, or set {URL}")
         refuse_secret(self.url)
