@@ -18,8 +18,8 @@ from common.names import Names, StudyNames
 from common.paths import BUILT_IN, root, safe_name
 from common.prompts import DEMOGRAPHIC_FIELDS, PROMPT_FIELDS, user_prompt
 from common.tables import write_csv
-from scripts.data.survey_columns import answers, check_columns, named_columns, people
-from scripts.data.survey_file import Survey, read_survey
+from common.survey.columns import answers, check_columns, named_columns, people
+from common.survey.file import Survey, read_survey
 
 RECORD = "import.json"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from scripts.data.survey_answers import INTEGER, same
-from scripts.data.survey_file import Survey, read_survey
+from common.survey.answers import INTEGER, same
+from common.survey.file import Survey, read_survey
 
 # A demographic field, and how surveys name or ask it.
 FIELDS = {

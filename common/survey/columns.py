@@ -10,8 +10,8 @@ from common.errors import Refusal
 from common.experiment import Experiment
 from common.experiment_file import Columns
 from common.scale import Scale
-from scripts.data.survey_answers import Unmapped, answer_codes, arm_codes, same
-from scripts.data.survey_file import Survey
+from common.survey.answers import Unmapped, answer_codes, arm_codes, same
+from common.survey.file import Survey
 
 NUMBERS = ("age", "household_size")  # numbers in SocSci210, where everybody's is one; else text (age bands)
 

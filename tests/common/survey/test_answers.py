@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.scale import Scale
-from scripts.data.survey_answers import answer_of
+from common.survey.answers import answer_of
 
 AGREE = Scale("ordinal", 1, 3, labels=((1, "Don't agree"), (2, "Neither"), (3, "Agree")))
 SLIDER = Scale("bounded", 0, 100, labels=((0, "cold"), (100, "warm")))
