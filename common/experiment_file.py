@@ -5,9 +5,9 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from common.errors import Refusal
 from common.readers import Lines, Place, line_of, read_yaml
@@ -92,6 +92,21 @@ def _factors(value: Any) -> Any:
     return {name: _factor(levels) for name, levels in value.items()} if isinstance(value, dict) else value
 
 
+def _outcome_columns(value: Any) -> Any:
+    """{question: {option: column}} names the options' outcomes, as select-all questions do."""
+    if not isinstance(value, dict):
+        return value
+    pairs: dict[str, Any] = {}
+    for name, columns in value.items():
+        one = (
+            {f"{name}: {option}": column for option, column in columns.items()}
+            if isinstance(columns, dict)
+            else {name: columns}
+        )
+        pairs |= one
+    return pairs
+
+
 def _moderators(value: Any) -> Any:
     pairs = {field: [] for field in value} if isinstance(value, list) else value
     return {field: groups or [] for field, groups in pairs.items()} if isinstance(pairs, dict) else pairs
@@ -169,6 +184,14 @@ class ScaleSpec(Section):
         return Scale(kind, low, high, self.step, labels)
 
 
+class Option(NamedTuple):
+    """An option of a select-all question: the question's name, the option's number and label."""
+
+    question: str
+    number: int
+    label: str
+
+
 class Outcome(Section):
     """What is asked after the vignette. `answer_format: ""` when the question itself states the format.
 
@@ -179,6 +202,12 @@ class Outcome(Section):
     scale: ScaleSpec
     answer_format: Word | None = None
     wordings: Literal["one", "all"] = "one"
+    _option: Option | None = PrivateAttr(None)
+
+    @property
+    def option(self) -> Option | None:
+        """The option that this yes/no outcome is, where it is one of a select-all question."""
+        return self._option
 
 
 class Quota(Section):
@@ -211,9 +240,11 @@ class Columns(Section):
     """Which columns of a survey hold what; wide files have a column an outcome, long ones a row an answer.
 
     person: an id; without it each row is a person. arm: a column, or {factor: column}; its values are names
-    of arms (levels), or what `arm_values` translates. outcomes (wide): {outcome: a column, or a list of
-    columns of which a person answered one; or, where all wordings are asked, one a wording}. outcome, answer
-    (long). wordings: {outcome: column with the wording's number, from 1, or its text}. demographics:
+    of arms (levels), or what `arm_values` translates; or {arm: column} where each arm has a column that is
+    empty or 0 for everybody else. outcomes (wide): {outcome: a column, or a list of columns of which a person
+    answered one; or, where all wordings are asked, one a wording}; of a select-all question one column that
+    lists what was chosen, or one an option, as a list or as {option: column}. outcome, answer (long).
+    wordings: {outcome: column with the wording's number, from 1, or its text}. demographics:
     {field: column}; a field that SocSci210 hasn't is shown in prompts under its own name. missing: further
     values that mean no answer.
     """
@@ -221,7 +252,7 @@ class Columns(Section):
     person: Word | None = None
     arm: Word | dict[str, Word] | None = None
     arm_values: dict[str, Word] = Field(default_factory=dict)
-    outcomes: dict[str, Words] = Field(default_factory=dict)
+    outcomes: Annotated[dict[str, Words], BeforeValidator(_outcome_columns)] = Field(default_factory=dict)
     outcome: Word | None = None
     answer: Word | None = None
     wordings: dict[str, Word] = Field(default_factory=dict)
@@ -290,10 +321,12 @@ def _options(name: str, outcome: Outcome) -> dict[str, Outcome]:
         raise Mistake(("outcomes", name, "scale"), wrong)
     yes_no = ScaleSpec(labels={0: "no", 1: "yes"})
     options = {}
-    for label in scale.labels.values():
+    for number, label in scale.labels.items():
         text = label.replace("{", "{{").replace("}", "}}")
         questions = {arm: [_with_option(q, text) for q in texts] for arm, texts in outcome.question.items()}
-        options[f"{name}: {label}"] = outcome.model_copy(update={"question": questions, "scale": yes_no})
+        asked = outcome.model_copy(update={"question": questions, "scale": yes_no})
+        asked._option = Option(name, number, label)
+        options[f"{name}: {label}"] = asked
     if len(options) < len(scale.labels):
         raise Mistake(("outcomes", name, "scale", "labels"), "two options have the same label; rename one")
     return options

@@ -1,4 +1,4 @@
-"""What a survey's cells mean: the answer on a scale, the arm of an experiment. Trimmed and case-blind."""
+"""What a survey's cells mean on an answer scale. Texts are compared trimmed and case-blind."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from common.errors import Refusal
-from common.experiment import Arm, Experiment
 from common.scale import Scale
 
-INTEGER = re.compile(r"[-−+]?\d{1,18}(?:\.0*)?")
-NUMBERED = re.compile(r"([-−+]?\d{1,18})\s*(?:(?:[-–—=:)]+|\.(?!\d))\s*(.*))?")  # 7 - strongly agree
-THOUSANDS = re.compile(r"[$€£]?\s*([-−]?\d{1,3}(?:[,' ]\d{3}){1,5}|[-−]?\d{1,18})(?:\.0+)?")  # $1,200
+INTEGER = re.compile(r"([-−+]?\d{1,18})(?:\.0*|,0{1,2})?")
+NUMBERED = re.compile(r"([-−+]?\d{1,18})\s*(?:(?:[-–—=:)]+|\.(?!\d))\s*(.*))?", re.DOTALL)  # 7 - agree
+AMOUNT = re.compile(r"[$€£]?\s*([-−]?\d{1,3}(?:[,' ]\d{3}){1,5}|[-−]?\d{1,18})(?:\.0+)?\s*[%$€£]?")  # $1,200
+NOT_AN_ANSWER = re.compile(
+    r"(?:do not|don't|dont) know|dk|no (?:answer|opinion|response|reply)|refus\w+|prefer not.*"
+    r"|not applicable|n/?a|missing|skip\w*|not asked|not stated|unsure|can(?:'t|not) say"
+    r"|declined?|no idea|not seen"
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,11 @@ class Unmapped:
 
 
 def same(text: str) -> str:
-    """Texts that are equal but for case and spaces have the same form."""
-    return " ".join(text.split()).casefold().replace("’", "'")
+    """Texts that are equal but for case, blanks, the shape of quotes and dashes, and a last full stop have
+    the same form."""
+    plain = re.sub(r"[\u200b-\u200f\u2060\ufeff\u00ad]", "", text)
+    plain = re.sub(r"[‘’ʼ`´]", "'", re.sub(r"[“”„]", '"', re.sub(r"[‐-―−]", "-", plain)))
+    return " ".join(plain.split()).casefold().rstrip(".:; ") or plain.strip()
 
 
 def answer_codes(
@@ -37,84 +43,96 @@ def answer_codes(
 ) -> tuple[pl.Series, list[Unmapped]]:
     """(the answer of each cell, None where it has none; values that are no answer, with counts).
 
-    cells: texts. labels: what the file says that its codes mean.
+    cells: texts of one column. labels: what the file says that its codes mean.
     """
     counts = cells.drop_nulls().value_counts(sort=True)
+    code = Code.of(scale, labels, counts.to_series(0).to_list())
     codes: dict[str, int | None] = {}
     wrong = []
     for value, count in counts.iter_rows():
-        codes[value] = answer_of(value, scale, labels.get(value))
+        codes[value] = code.answer(value)
         if codes[value] is None:
             shown = f"{value} = {labels[value]}" if value in labels else value
             wrong.append(Unmapped(outcome, shown, count))
-    mapped = [None if cell is None else codes[cell] for cell in cells]
-    return pl.Series("response", mapped, dtype=pl.Int64), wrong
+    return cells.replace_strict(codes, default=None, return_dtype=pl.Int64).alias("response"), wrong
+
+
+@dataclass(frozen=True)
+class Code:
+    """How a column's values answer a scale.
+
+    of_label: {text in the form of `same`: answer}. labels: what the file says its codes mean. sign, shift:
+    answer = sign * code + shift for codes without a label, as the labelled ones tell (they may run the other
+    way, or start elsewhere); sign is 0 where they don't tell.
+    """
+
+    scale: Scale
+    of_label: Mapping[str, int]
+    labels: Mapping[str, str]
+    sign: int = 1
+    shift: int = 0
+
+    @classmethod
+    def of(cls, scale: Scale, labels: Mapping[str, str], values: list[str]) -> "Code":
+        """The code of a column that holds `values`."""
+        of_label: dict[str, int] = {}
+        if scale.kind not in ("open", "unstated"):
+            for answer, meaning in scale.labels:
+                of_label.setdefault(same(meaning), answer)
+        pairs = set()
+        numbered = ((match[1], match[2] or "") for match in map(NUMBERED.fullmatch, values) if match)
+        for number, meaning in (*labels.items(), *numbered):
+            if (code := _integer(number)) is not None and same(meaning) in of_label:
+                pairs.add((code, of_label[same(meaning)]))
+        return cls(scale, of_label, labels, *_line(pairs, scale))
+
+    def answer(self, value: str) -> int | None:
+        """The answer of a value: by its label, or the scale's, or as a number on the scale."""
+        label = self.labels.get(value)
+        for text in (label, value):
+            if text is not None and same(text) in self.of_label:
+                return self.of_label[same(text)]
+        number = _integer(value)
+        meaning = label
+        if number is None and (match := NUMBERED.fullmatch(value)):
+            number, meaning = _integer(match[1]), match[2] or ""
+            if same(meaning) in self.of_label:
+                return self.of_label[same(meaning)]
+        if number is None and (match := AMOUNT.fullmatch(value)):
+            number = _integer(re.sub(r"[,' ]", "", match[1]))
+        if number is None or not self.sign:
+            return None
+        answer = self.sign * number + self.shift
+        if meaning is not None and not self._may_mean(answer, meaning):
+            return None
+        return answer if self.scale.contains(answer) else None
+
+    def _may_mean(self, answer: int, meaning: str) -> bool:
+        """False if the scale calls this answer something else, or the words say that it is none."""
+        stated = self.scale.kind not in ("open", "unstated") and answer in dict(self.scale.labels)
+        return not stated and not NOT_AN_ANSWER.fullmatch(same(meaning))
 
 
 def answer_of(value: str, scale: Scale, label: str | None = None) -> int | None:
-    """The answer that a cell gives: by its label, or the scale's, or as a number on the scale."""
-    of_label: dict[str, int] = {}
-    if scale.kind not in ("open", "unstated"):
-        for answer, meaning in scale.labels:
-            of_label.setdefault(same(meaning), answer)
-    for text in (label, value):
-        if text is not None and same(text) in of_label:
-            return of_label[same(text)]
-    if INTEGER.fullmatch(value):
-        number = int(float(value.replace("−", "-"))) if "." in value else int(value.replace("−", "-"))
-        return number if scale.contains(number) else None
-    if scale.kind in ("open", "unstated") and (match := THOUSANDS.fullmatch(value)):
-        return int(re.sub(r"[,' ]", "", match[1]).replace("−", "-"))
-    if match := NUMBERED.fullmatch(value):
-        number = int(match[1].replace("−", "-"))
-        meaning = match[2] or ""
-        named = of_label.get(same(meaning))
-        if named is not None:
-            return named
-        return number if scale.contains(number) and number not in dict(scale.labels) else None
-    return None
+    """The answer that one value gives; label: what the file says it means."""
+    return Code.of(scale, {} if label is None else {value: label}, [value]).answer(value)
 
 
-def arm_codes(
-    named: Mapping[str, pl.Series], experiment: Experiment, translated: Mapping[str, str], count: int
-) -> tuple[pl.Series, list[Unmapped]]:
-    """(the number of each row's arm, None where it has none; values that name no arm, with counts).
+def _integer(text: str) -> int | None:
+    match = INTEGER.fullmatch(text)
+    return int(match[1].replace("−", "-")) if match else None
 
-    named: the column of each factor, or the column of arms under ""; empty for a poll's one group.
+
+def _line(pairs: set[tuple[int, int]], scale: Scale) -> tuple[int, int]:
+    """(sign, shift) of the codes that have these answers: as they are unless the labels say otherwise.
+
+    A scale without order has no line: then only codes that are the answers themselves need no label.
     """
-    if not named:
-        return pl.Series("arm", [0] * count, dtype=pl.Int64), []
-    words = {same(value): name for value, name in translated.items()}
-    levels: dict[str, list[str | None]] = {}
-    wrong = []
-    for factor, cells in named.items():
-        names = _level_names(experiment, factor)
-        for value, name in words.items():
-            names.setdefault(value, names.get(same(name), ""))
-        levels[factor] = [None if cell is None else names.get(same(cell)) or None for cell in cells]
-        unknown = cells.filter(pl.Series([cell is not None and not names.get(same(cell)) for cell in cells]))
-        for value, times in unknown.value_counts(sort=True).iter_rows():
-            wrong.append(Unmapped(f"arm{f' {factor}' if factor else ''}", value, times))
-    arms = {_key(arm, list(named)): number for number, arm in enumerate(experiment.arms)}
-    codes = [arms.get(tuple(row)) if None not in row else None for row in zip(*levels.values(), strict=True)]
-    return pl.Series("arm", codes, dtype=pl.Int64), wrong
-
-
-def _key(arm: Arm, factors: list[str]) -> tuple[str, ...]:
-    return (arm.name,) if factors == [""] else tuple(arm.levels[factor] for factor in factors)
-
-
-def _level_names(experiment: Experiment, factor: str) -> dict[str, str]:
-    """What a cell may say, in the form of `same`: an arm's (or a level's) name, or the text it stands for."""
-    if not factor:
-        names = {same(arm.name): arm.name for arm in experiment.arms}
-        texts = {arm.name: " ".join(arm.texts.values()) for arm in experiment.arms}
-    else:
-        levels = (experiment.file.factors or {}).get(factor)
-        if levels is None:
-            raise Refusal(f"the experiment has no factor {factor!r}")
-        names, texts = {same(level): level for level in levels}, dict(levels)
-    for name, text in texts.items():
-        if text.strip() and list(map(same, texts.values())).count(same(text)) == 1:
-            names.setdefault(same(text), name)
-    return names
+    if all(code == answer for code, answer in pairs):
+        return 1, 0
+    if len({code for code, _ in pairs}) < 2 or scale.kind == "choice":
+        return 0, 0
+    for sign in (1, -1):
+        if len(shifts := {answer - sign * code for code, answer in pairs}) == 1:
+            return sign, shifts.pop()
+    return 0, 0

@@ -21,6 +21,7 @@ class Survey:
 
     frame: every cell as text, null where it is missing. labels: the question behind a column.
     value_labels: {column: {value: label}}. dropped: rows left out, by reason. read: rows before that.
+    notes: what a person should know of the reading, one sentence each.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class Survey:
     labels: dict[str, str] = field(default_factory=dict)
     value_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def read(self) -> int:
@@ -55,9 +57,19 @@ def read_survey(path: str | Path, keep_unfinished: bool = False) -> Survey:
     if path.suffix.lower() not in readers:
         raise Refusal(f"{path} has none of the known endings; {REMEDY}")
     read_bytes(path, REMEDY)
-    survey = _without_header_rows(readers[path.suffix.lower()](path))
+    return _answers_of(readers[path.suffix.lower()](path), keep_unfinished)
+
+
+def survey_of(frame: pl.DataFrame) -> Survey:
+    """A survey that is in memory, read as from a file."""
+    return _answers_of(Survey(Path("the table"), _as_text(frame)))
+
+
+def _answers_of(survey: Survey, keep_unfinished: bool = False) -> Survey:
+    """The survey without rows that are no answers."""
+    survey = _without_header_rows(survey)
     if survey.frame.is_empty():
-        raise Refusal(f"{path} holds no answers; {REMEDY}")
+        raise Refusal(f"{survey.path} holds no answers; {REMEDY}")
     return _without_previews(survey, keep_unfinished)
 
 
@@ -160,6 +172,4 @@ def _without_previews(survey: Survey, keep_unfinished: bool) -> Survey:
     for reason, mask in (("a preview", preview), ("unfinished", unfinished)):
         if mask.any():
             dropped[reason] = int(mask.sum())
-    return Survey(
-        survey.path, frame.filter(~(preview | unfinished)), survey.labels, survey.value_labels, dropped
-    )
+    return replace(survey, frame=frame.filter(~(preview | unfinished)), dropped=dropped)

@@ -1,6 +1,7 @@
 """Answers of real people to the experiment: a pilot to combine with, or observations to set beside."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,13 @@ from common.experiment import Experiment
 from common.experiment_file import suggestion
 from common.prompts import DEMOGRAPHIC_FIELDS
 from common.scale import Scale
+from common.survey.columns import named_columns
+from common.survey.file import Survey, read_survey, survey_of
+from common.survey.read import survey_answers
 from eval.simulation.population import Source, named, table_of
 
-MISSING = "give a CSV with columns arm, outcome, answer"
+TIDY = ("arm", "outcome", "answer")
+NEEDED = "it needs arm, outcome, answer, or a block `columns` in the experiment file that says what it holds"
 
 
 class Observed(NamedTuple):
@@ -43,15 +48,50 @@ class RealAnswers:
 
 
 def read_answers(source: Source, experiment: Experiment) -> RealAnswers:
-    """Read real answers from a CSV file or a polars frame.
+    """Read real answers from a file or a polars frame.
 
-    Columns: arm, outcome, answer; optionally person, wording (from 1) and demographic fields.
-    Raises `Refusal` with the row for an unknown arm or outcome, and an answer that the scale doesn't have.
+    Either a survey's export, of whatever format, as the experiment file's block `columns` describes it; or a
+    tidy table with the columns arm, outcome, answer, optionally person, wording (from 1) and demographic
+    fields. Raises `Refusal` with the row (tidy) or the value and its count (survey) for an unknown arm or
+    outcome, and for an answer that the scale doesn't have.
     """
-    table, name = table_of(source, MISSING), named(source)
-    for column in ("arm", "outcome", "answer"):
-        if column not in table.columns:
-            raise Refusal(f"{name} has no column {column}; it needs arm, outcome, answer")
+    survey = survey_of(source) if isinstance(source, pl.DataFrame) else read_survey(source)
+    if _is_tidy(survey, experiment):
+        tidy = isinstance(source, pl.DataFrame) or Path(source).suffix.lower() in (".csv", ".tsv", ".txt")
+        return _tidy(table_of(source, NEEDED) if tidy else survey.frame, named(source), experiment)
+    return _described(survey, named(source), experiment)
+
+
+def _is_tidy(survey: Survey, experiment: Experiment) -> bool:
+    """True for a table with the tidy columns, unless it has all that the experiment file names, too."""
+    columns, names = experiment.file.columns, set(survey.frame.columns)
+    return set(TIDY) <= names and not (columns and set(named_columns(columns)) <= names)
+
+
+def _described(survey: Survey, name: str, experiment: Experiment) -> RealAnswers:
+    """A survey's answers, by the experiment file's `columns`."""
+    if experiment.file.columns is None:
+        absent = next(column for column in TIDY if column not in survey.frame.columns)
+        raise Refusal(f"{name} has no column {absent}; {NEEDED}")
+    read = survey_answers(survey, experiment)
+    read.refuse_unmapped(name, "Complete the labels in the experiment file, or its `columns.missing`")
+    if read.frame.is_empty():
+        raise Refusal(
+            f"{name} leaves no answer of a person in an arm; check `columns` in the experiment file"
+        )
+    frame = read.frame.with_columns(pl.col("participant").cast(pl.Int64).alias("person"))
+    people = frame.group_by("person").agg(pl.col(field).first() for field in read.fields).sort("person")
+    outcome = pl.col("task").replace_strict(dict(enumerate(experiment.scales)), return_dtype=pl.String)
+    rows = frame.select(
+        pl.col("person").replace_strict(people["person"], range(len(people)), return_dtype=pl.Int64),
+        pl.col("response").alias("answer"), "wording", outcome.alias("outcome"), "arm",
+        reversed=pl.lit(False),
+    )  # fmt: skip
+    return RealAnswers(rows, people.with_columns(person=pl.int_range(len(people), dtype=pl.Int64)))
+
+
+def _tidy(table: pl.DataFrame, name: str, experiment: Experiment) -> RealAnswers:
+    """A table of one row an answer, whose arms and outcomes have the experiment's names."""
     arms = [arm.name for arm in experiment.arms]
     table = table.with_columns(pl.col("arm", "outcome").cast(pl.String))
     _refuse_unknown(name, table["arm"], arms, "arm")
@@ -61,7 +101,8 @@ def read_answers(source: Source, experiment: Experiment) -> RealAnswers:
     answer = _answers(name, table, experiment)
     wording = _wordings(name, table, experiment)
     table = table.with_columns(answer=answer, person_name=person, wording=wording)
-    fields = [field for field in DEMOGRAPHIC_FIELDS if field in table.columns]
+    own = experiment.file.columns.demographics if experiment.file.columns else {}
+    fields = [field for field in dict.fromkeys((*DEMOGRAPHIC_FIELDS, *own)) if field in table.columns]
     people = table.group_by("person_name", maintain_order=True).agg(pl.col(field).first() for field in fields)
     people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
     position = {arm: index for index, arm in enumerate(arms)}
@@ -69,7 +110,8 @@ def read_answers(source: Source, experiment: Experiment) -> RealAnswers:
         people.select("person_name", "person"), on="person_name", how="left", maintain_order="left"
     )
     arm_position = pl.col("arm").replace_strict(position, return_dtype=pl.Int64)
-    return RealAnswers(answers.with_columns(arm_position, reversed=pl.lit(False)), people)
+    answers = answers.with_columns(arm_position, reversed=pl.lit(False))
+    return RealAnswers(answers, people.drop("person_name"))
 
 
 def _answers(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Series:

@@ -4,7 +4,6 @@
 the published ones, ids are numbered (people.csv keeps them), and names of arms and outcomes travel beside.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from common.experiment_file import Columns
 from common.files import atomic_path, sha256_file, write_json
 from common.names import Names, StudyNames
 from common.paths import BUILT_IN, root, safe_name
-from common.prompts import DEMOGRAPHIC_FIELDS, PROMPT_FIELDS, user_prompt
+from common.prompts import user_prompt
+from common.survey.file import read_survey
+from common.survey.read import survey_answers
 from common.tables import write_csv
-from common.survey.columns import answers, check_columns, named_columns, people
-from common.survey.file import Survey, read_survey
 
 RECORD = "import.json"
 
@@ -66,31 +65,22 @@ def import_survey(
     interviews that Qualtrics marks as unfinished. Raises `Refusal`; then nothing was written.
     """
     described = load_experiment(experiment)
-    columns = described.file.columns
-    if columns is None:
+    if described.file.columns is None:
         raise Refusal(
             f"{experiment} has no block `columns`, which says what the survey's columns hold; "
             f"`socrates data import {survey} --sketch` writes a first draft"
         )
     data, folder = _target(out or described.name)
     answered = read_survey(survey, keep_unfinished)
-    check_columns(answered, columns, described)
-    respondents, dropped, unmapped = people(answered, columns, described)
-    rows, missing, wrong = answers(answered, columns, described)
-    unmapped += wrong
-    if unmapped and not drop_unmapped:
-        listed = "; ".join(map(str, unmapped[:20])) + (" ..." if len(unmapped) > 20 else "")
-        raise Refusal(
-            f"{survey}: {sum(u.count for u in unmapped):,} values map to nothing: {listed}. Complete the "
-            f"labels in {experiment} (or `columns.missing`), or leave them out with --drop-unmapped"
-        )
-    if unmapped:
-        dropped["value maps to nothing"] = sum(u.count for u in unmapped)
-    dropped = answered.dropped | dropped | ({"no answer": missing} if missing else {})
-    rows = rows.join(respondents, on="row", how="inner", maintain_order="left")
+    read = survey_answers(answered, described)
+    if not drop_unmapped:
+        remedy = f"Complete the labels in {experiment} (or `columns.missing`), or leave them out with "
+        remedy += "--drop-unmapped"
+        read.refuse_unmapped(survey, remedy)
+    rows, dropped = read.frame, read.dropped
     if rows.is_empty():
         raise Refusal(f"{survey} leaves no answer of a person in an arm; check `columns` in {experiment}")
-    table = _hub_rows(rows, described, columns)
+    table = _hub_rows(rows, described)
     names = StudyNames(
         title=described.file.title,
         conditions=dict(enumerate(arm.name for arm in described.arms)),
@@ -105,8 +95,7 @@ def import_survey(
         write_csv(persons, partial / "people.csv")
         record = {"survey": answered.path.name, "sha256": sha256_file(answered.path), "dropped": dropped}
         write_json(partial / RECORD, record)
-    notes = tuple(_notes(answered, columns, described))
-    return ImportedSurvey(folder, data, len(table), len(persons), dropped, notes)
+    return ImportedSurvey(folder, data, len(table), len(persons), dropped, read.notes)
 
 
 def _target(out: str) -> tuple[str, Path]:
@@ -123,8 +112,9 @@ def _target(out: str) -> tuple[str, Path]:
     return data, folder
 
 
-def _hub_rows(rows: pl.DataFrame, experiment: Experiment, columns: Columns) -> pl.DataFrame:
+def _hub_rows(rows: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     """The answers in the columns of the hub's layout."""
+    columns = experiment.file.columns or Columns()
     fields = [*columns.demographics] or ["age"]
     if not columns.demographics:
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias("age"))
@@ -148,20 +138,3 @@ def _hub_rows(rows: pl.DataFrame, experiment: Experiment, columns: Columns) -> p
         pl.Series("prompt", prompts, dtype=pl.String),
         *(["weight"] if columns.weight else []),
     )
-
-
-def _notes(survey: Survey, columns: Columns, experiment: Experiment) -> Iterable[str]:
-    """What a person should know of the import, one sentence each."""
-    named: Mapping[str, str] = columns.demographics
-    if other := [name for name in named if name not in DEMOGRAPHIC_FIELDS]:
-        yield f"shown in prompts under their own names: {', '.join(other)}"
-    if hidden := [name for name in named if name in DEMOGRAPHIC_FIELDS and name not in PROMPT_FIELDS]:
-        yield f"kept, but not part of the published prompt: {', '.join(hidden)}"
-    if silent := [name for name in experiment.scales if columns.outcomes and name not in columns.outcomes]:
-        yield f"outcomes without a column: {', '.join(silent)}"
-    used = set(named_columns(columns))
-    if unused := [name for name in survey.frame.columns if name not in used]:
-        more = f" and {len(unused) - 15} more" if len(unused) > 15 else ""
-        yield f"columns not used: {', '.join(unused[:15])}{more}"
-    if experiment.file.design.counterbalance_labels:
-        yield "labels are in the order of the experiment file for everybody, whatever order a person saw"

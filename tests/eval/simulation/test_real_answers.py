@@ -8,6 +8,7 @@ import pytest
 from common.errors import Refusal
 from common.experiment import Experiment, load_experiment
 from eval.simulation.real_answers import read_answers
+from tests.helpers.qualtrics import EXPERIMENT, answers, write_export
 
 EXAMPLES = Path(__file__).parents[3] / "configs/experiments"
 
@@ -60,3 +61,30 @@ def test_a_frame_is_read_as_a_file_is(tmp_path):
     assert read[0].frame.equals(read[1].frame) and read[0].people.equals(read[1].people)
     with pytest.raises(Refusal, match="the table row 2: no arm is named 'x'"):
         read_answers(pl.DataFrame({"arm": ["x"], "outcome": ["vote"], "answer": [1]}), example("two-arm"))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".sav", ".dta", ".parquet"])
+def test_a_surveys_export_is_read_by_the_experiments_own_columns(tmp_path, ending):
+    (tmp_path / "tram.yaml").write_text(EXPERIMENT)
+    tram = load_experiment(tmp_path / "tram.yaml")
+    real = read_answers(write_export(tmp_path / f"export{ending}"), tram)
+    assert len(real.frame) == 3 * 397 - 1 and len(real.people) == 397
+    assert set(real.people.columns) == {"person", "age", "gender", "party_id", "religion"}
+    source = answers().filter(pl.col("Finished") == "True", pl.col("DistributionChannel") != "preview")
+    use = real.frame.filter(pl.col("outcome") == "use").sort("person")
+    assert use["answer"].to_list() == source["Q2_1"].cast(pl.Int64).to_list()
+    assert real.people["religion"].to_list() == source["faith"].to_list()
+    assert sorted(real.frame["arm"].unique()) == list(range(10))
+
+
+def test_a_tidy_table_serves_beside_an_experiment_that_describes_a_survey(tmp_path):
+    (tmp_path / "tram.yaml").write_text(EXPERIMENT)
+    tram = load_experiment(tmp_path / "tram.yaml")
+    path = write(tmp_path, 'arm,outcome,answer,religion\n"gain, nobody",vote,1,none\n')
+    real = read_answers(path, tram)
+    assert real.frame["answer"].to_list() == [1] and real.people.columns == ["person", "religion"]
+    odd = answers(40).with_columns(Q3=pl.lit("perhaps"))
+    with pytest.raises(Refusal, match=r"vote: 'perhaps' \(37\)"):
+        read_answers(odd, tram)
+    with pytest.raises(Refusal, match="no column arm; it needs arm, outcome, answer, or a block `columns`"):
+        read_answers(odd, example("two-arm"))
