@@ -30,28 +30,29 @@ def people(
     arms, unmapped = arm_codes(levels, experiment, columns.arm_values, count)
     weight = _weights(survey, columns, count)
     frame = frame.with_columns(person.alias("person"), arms.alias("arm"), weight.alias("weight"))
-    fields = [
-        _field(name, cells_of(survey, column, columns)) for name, column in columns.demographics.items()
-    ]
-    frame = frame.with_columns(fields)
-    marked = experiment.file.factors is None and "" not in levels
-    empty = [cells.labelled.is_null() for cells in levels.values()]
+    named = columns.demographics
+    frame = frame.with_columns(_field(name, cells_of(survey, named[name], columns)) for name in named)
     absent = {
         "no person id": frame["person"].is_null(),
-        "no arm": pl.select((pl.all_horizontal if marked else pl.any_horizontal)(empty or [arms.is_null()])),
+        "no arm": _without_arm(levels, experiment, count),
         "no weight": frame["weight"].is_null(),
     }
-    sums = {reason: int(pl.DataFrame(missing).to_series().sum()) for reason, missing in absent.items()}
+    dropped = {reason: int(missing.sum()) for reason, missing in absent.items() if missing.any()}
     frame = frame.drop_nulls(["person", "arm", "weight"])
     if columns.outcomes and experiment.file.design.kind == "between":
         _refuse_repeated(survey, frame)
     ids = frame.select(pl.col("person").unique(maintain_order=True)).with_row_index("participant")
     frame = frame.join(ids, on="person", maintain_order="left")
-    return (
-        _one_profile_each(frame, list(columns.demographics)),
-        {r: n for r, n in sums.items() if n},
-        unmapped,
-    )
+    return _one_profile_each(frame, list(columns.demographics)), dropped, unmapped
+
+
+def _without_arm(levels: dict[str, Cells], experiment: Experiment, count: int) -> pl.Series:
+    """Whose cells of the arm are empty: of a factor any, of columns an arm all."""
+    empty = [cells.labelled.is_null() for cells in levels.values()]
+    if not empty:
+        return pl.Series([False] * count, dtype=pl.Boolean)
+    marked = experiment.file.factors is None and "" not in levels
+    return pl.select(pl.all_horizontal(empty) if marked else pl.any_horizontal(empty)).to_series()
 
 
 def _refuse_repeated(survey: Survey, frame: pl.DataFrame) -> None:

@@ -264,9 +264,7 @@ def continues(tokens: Sequence[Token], part: Segment, listing: bool) -> bool:
         return True
     if first == "(" and at(tokens, part.begin + 1) in ("where", "with", "scale", "range", "min", "minimum"):
         return True
-    if first in _CONTINUES or (
-        first in ("the", "use") and at(tokens, part.begin + 1) in ("scale", "a", "multiples")
-    ):
+    if first in _CONTINUES or (first in ("the", "use") and at(tokens, part.begin + 1) in _CONTINUES | {"a"}):
         return any(token.kind == NUMBER for token in tokens[part.begin : part.end]) or first in (
             "even",
             "odd",
@@ -330,6 +328,21 @@ def unit_of(tokens: Sequence[Token], text: str) -> str:
         if token.text in _SOLE or token.text in CURRENCIES:
             return _SOLE.get(token.text) or CURRENCIES[token.text]
     return ""
+
+
+def is_conditional(tokens: Sequence[Token], part: Segment) -> bool:
+    """True for one case of several: `If you agree, return 1`, `Return 2 if you don't`."""
+    told = tokens[part.begin : part.end]
+    return sum(token.kind == NUMBER for token in told) == 1 and any(
+        token.text in ("if", "when", "otherwise") for token in told
+    )
+
+
+def first_condition(tokens: Sequence[Token], parts: list[Segment], index: int) -> int:
+    """The first of the sentences that tell, up to the one at `index`, when to give which answer."""
+    while index > 0 and is_conditional(tokens, parts[index]) and is_conditional(tokens, parts[index - 1]):
+        index -= 1
+    return index
 
 
 def passage_of(tokens: Sequence[Token], parts: list[Segment], index: int, begin: int) -> Sequence[Token]:

@@ -106,7 +106,8 @@ def _is_entry(tokens: Sequence[Token], part: Segment) -> bool:
         return True
     last = tokens[part.end - 1]
     closes = last.kind == NUMBER or last.text in (")", "]")
-    return part.closer.startswith("\n") and closes and part.end - part.begin < 12
+    ends_line = part.closer.startswith("\n") or (part.closer == "" and last.text == ")")
+    return ends_line and closes and part.end - part.begin < 12
 
 
 def _of_sentence(

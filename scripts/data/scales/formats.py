@@ -107,6 +107,8 @@ def _thermometer(tokens: Sequence[Token]) -> Range | None:
 
 def find_bands(tokens: Sequence[Token], void: frozenset[int]) -> list[Range]:
     """Ranges that mean something (`50 to 100 mean that you feel warm`): each is a part of the scale."""
+    if not any(token.text in _TELL for token in tokens):
+        return []
     return [part for part in find_ranges(tokens, void) if at(tokens, skip_aside(tokens, part.last)) in _TELL]
 
 
@@ -140,6 +142,8 @@ def asks_for_several(tokens: Sequence[Token]) -> bool:
             ):
                 return True
         if word == "comma" and at(tokens, index + 2) == "separated":
+            return True
+        if word == "separated" and following == "by":
             return True
         if word in _SINGLE and following in ("for", "per"):
             single = at(tokens, index - 1) in ("one", "an", "a")

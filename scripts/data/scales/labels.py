@@ -39,6 +39,8 @@ _ASKS = words(
 def label_before(tokens: Sequence[Token], begin: int, stop: int, first: bool) -> int:
     """Where the label that ends at `stop` begins, without what leads to it."""
     for index in range(stop - 1, begin - 1, -1):
+        if tokens[index].text in ("if", "when") and at(tokens, stop) == ",":
+            return index + 1
         if tokens[index].text in (";", ":", "|", "?") or (tokens[index].text == "," and index < stop - 1):
             begin = index + 1
             break

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from scripts.data.scales.asks import FORMAT
 from scripts.data.scales.labels import Mark, clean, label_before, show
 from scripts.data.scales.tables import row_pair, slashed
 from scripts.data.scales.tokens import BROKEN, END, LINE, NUMBER, QUOTES, WORD, Token, at, words
@@ -38,6 +39,9 @@ _SEPARATORS = words(", ; and or to through / - .. then |")
 
 
 _AUXILIARIES = words("do does did is are was were will would should can could has have had i")
+
+
+_TELL = FORMAT | words("choose select pick put press with a the value number integer code then please")
 
 
 _ENDS_RANGE = words("to through until till thru")
@@ -78,10 +82,10 @@ def find_marks(tokens: Sequence[Token], text: str, void: frozenset[int] = frozen
 _LISTS = frozenset([".", ")", "]", "|", "B", "b", "t"])
 
 
-_LABEL_FIRST = words("p e c a o d t b")
+_LABEL_FIRST = words("p e c a o d t b i")
 
 
-_PRIORITY = {"E": 9, "e": 8, "P": 7, "p": 6, "()": 5, "[]": 5, ":": 4, "-": 3, "|": 2, "a": 2}
+_PRIORITY = {"E": 9, "e": 8, "i": 8, "P": 7, "p": 6, "()": 5, "[]": 5, ":": 4, "-": 3, "|": 2, "a": 2}
 
 
 def _closing(tokens: Sequence[Token]) -> dict[int, int]:
@@ -160,6 +164,8 @@ def _styles(tokens: Sequence[Token], index: int, closing: dict[int, int]) -> lis
         ways.append(("d", before, after))
     elif ahead == "|" and following == "|" and at(tokens, after + 1)[0] == "\n" and named:
         ways.append(("t", before, after + 1))
+    elif (stop := _condition_end(tokens, before)) >= 0:
+        ways.append(("i", stop, after))
     elif (
         before >= 0
         and tokens[before].kind == WORD
@@ -168,6 +174,20 @@ def _styles(tokens: Sequence[Token], index: int, closing: dict[int, int]) -> lis
     ):
         ways.append(("b", index, after))
     return ways
+
+
+def _condition_end(tokens: Sequence[Token], before: int) -> int:
+    """The comma in `If you agree, return 1`, where `before` is the token ahead of the number; else -1."""
+    while before >= 0 and tokens[before].text in _TELL:
+        before -= 1
+    if at(tokens, before) != ",":
+        return -1
+    for index in range(before - 1, max(-1, before - 30), -1):
+        if tokens[index].kind in (LINE, END) or tokens[index].text == ",":
+            return -1
+        if tokens[index].text in ("if", "when"):
+            return before if index < before - 1 else -1
+    return -1
 
 
 def _names(tokens: Sequence[Token], index: int) -> bool:
@@ -248,7 +268,7 @@ def _read_label_first(tokens: Sequence[Token], pairings: list[tuple[int, int, in
         if number:
             joint = _joint(tokens, floor, min(stop, floor + 2))
         label = label_before(tokens, begin, stop, number == 0)
-        if number == 0 and len(pairings) > 1:
+        if number == 0 and len(pairings) > 1 and at(tokens, stop) != ",":
             label = _after_auxiliary(tokens, label, stop, pairings)
         shown = show(tokens, label, stop, text)
         pairs.append(Mark(tokens[index].value, shown, label, end))

@@ -18,6 +18,7 @@ from scripts.data.scales.asks import (
     WEAK,
     Segment,
     ask_of,
+    first_condition,
     is_quoted,
     is_reported,
     names_question,
@@ -27,7 +28,8 @@ from scripts.data.scales.asks import (
 from scripts.data.scales.before import scale_before
 from scripts.data.scales.formats import find_step
 from scripts.data.scales.reading import read
-from scripts.data.scales.tokens import Token, tokenize
+from scripts.data.scales.sentences import tokenize
+from scripts.data.scales.tokens import ONES, TENS, Token
 
 TAILS = (700, 3000)  # characters at the end of a text in which the ask is looked for, first in few
 NEAR = 800  # characters before an ask without a scale that may hold its scale; vignettes stand further off
@@ -55,7 +57,7 @@ def parse_scale(text: str) -> Scale:
     if begin < 0:
         return _parse_tail(text)
     near = NEAR if scale is None else LABELS_NEAR
-    if scale is not None and not _DIGIT.search(text, max(0, begin - near), begin):
+    if scale is not None and not _may_label(text[max(0, begin - near) : begin], scale):
         return _moved(scale, begin)
     first = _after_space(text, begin - near)
     return _moved(_parse(text[first:end], bool(first)) or Scale("unstated"), first)
@@ -77,7 +79,16 @@ def _after_space(text: str, begin: int) -> int:
     return space.start() if space else max(0, begin)
 
 
-_DIGIT = re.compile(r"\d")
+_NAMES = {value: name for name, value in {**ONES, **TENS}.items()}
+
+
+def _may_label(text: str, scale: Scale) -> bool:
+    """False if the text before an ask with a range doesn't even hold both ends, so that it labels none."""
+    ends = [abs(end) for end in (scale.low, scale.high) if end is not None]
+    lower = text.lower()
+    return all(str(end) in lower or _NAMES.get(end, "hundred") in lower for end in ends)
+
+
 _SPACE = re.compile(r"\s")
 
 
@@ -137,10 +148,20 @@ def _last_ask(tokens: Sequence[Token], parts: list[Segment], text: str) -> tuple
         quoted = index < len(parts) - 1 and is_quoted(tokens, part)
         if strength == NONE or (strength == WEAK and (quoted or is_reported(tokens, part))):
             continue
+        first = first_condition(tokens, parts, index)
         passage = passage_of(tokens, parts, index, begin)
+        if first < index:
+            passage = tokens[parts[first].begin : parts[index].end]
         scale = read(passage, text)
         if scale is None and begin > parts[index].begin:
             scale = read(passage_of(tokens, parts, index, parts[index].begin), text, open_too=False)
+        if strength == WEAK and (key := _key_after(tokens, parts[index + 1 :], text)):
+            return len(parts), key
         if scale is not None or find_step(tokens[parts[index].begin : parts[index].end]) is None:
             return index, scale
     return None
+
+
+def _key_after(tokens: Sequence[Token], parts: list[Segment], text: str) -> Scale | None:
+    """The scale of a question that stands behind the ask of an earlier one and brings its own."""
+    return scale_before(tokens, parts, text) if any(part.asks for part in parts) else None

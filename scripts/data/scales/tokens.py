@@ -42,6 +42,7 @@ _RAW = re.compile(
     r"|(?P<line>\n\s*|<br ?/?>)"
     r"|(?P<dots>\.(?:\s?\.)+|…)"
     r"|(?P<arrow>-{1,3}>|={1,3}>|[→⇒➔➡])"
+    r"|(?P<box>\[\s?\]|\(\s\)|[☐□○◯●◻])"
     r"|(?P<dash>[-‐‑‒–—―−﹣－]+)"
     r"|(?P<equal>=+)|(?P<compare><=|>=|[≤≥<>])"
     r"|(?P<sign>[,;:()\[\]{}/|?!.\"“”„«»‘’'°º%$€£+~])"
@@ -62,11 +63,6 @@ COMPOUNDS = words(
     "member person part step page dollar percent mile foot bedroom story letter digit star unit"
 )
 _JOINTS = words("to and or through thru from between than of until till")
-_ABBREVIATED = words("min max mr mrs ms dr st vs approx jr sr prof gov sen rep inc ltd dept")
-STARTERS = words(
-    "only please return respond answer reply give provide enter choose select pick rate indicate how "
-    "what which do does did is are would will should use on the in"
-)
 
 
 def at(tokens: Sequence[Token], index: int) -> str:
@@ -86,9 +82,9 @@ def skip_quotes(tokens: Sequence[Token], index: int) -> int:
     return index
 
 
-def tokenize(text: str, begin: int = 0) -> list[Token]:
-    """The tokens of `text` from `begin` on; their positions count from the start of `text`."""
-    return _sentences(_numbers(_raw(text, begin), text), text)
+def numbered(text: str, begin: int = 0) -> list[Token]:
+    """The tokens of `text` from `begin` on, without sentence ends; positions count from its start."""
+    return _numbers(_raw(text, begin), text)
 
 
 def _raw(text: str, begin: int) -> list[Token]:
@@ -109,6 +105,9 @@ def _raw(text: str, begin: int) -> list[Token]:
             tokens.append(Token(WORD, shown.lower().replace(".", ""), 0, start, end))
         elif kind == "line":
             tokens.append(Token(LINE, "\n\n" if shown.count("\n") > 1 else "\n", 0, start, end))
+        elif kind == "box":  # the box or the circle that is ticked begins a line of a list
+            if tokens and tokens[-1].kind not in (LINE, END):
+                tokens.append(Token(LINE, "\n", 0, start, end))
         elif kind == "dash":
             first = not tokens or tokens[-1].kind == LINE
             if not (first and text[end : end + 1].isspace()):  # else the bullet of a list
@@ -121,6 +120,9 @@ def _raw(text: str, begin: int) -> list[Token]:
 
 def _digits(tokens: list[Token], shown: str, start: int) -> None:
     """Append a run of digits: a number, a list of numbers without spaces, or a broken one."""
+    if shown.isdecimal() and len(shown) <= LARGEST:
+        tokens.append(Token(NUMBER, shown, int(shown), start, start + len(shown)))
+        return
     groups = re.split(r"[^\d]", shown)
     end = start + len(shown)
     if len(groups) == 1:
@@ -129,7 +131,8 @@ def _digits(tokens: list[Token], shown: str, start: int) -> None:
         return
     separators = set(re.sub(r"\d", "", shown))
     thousands = len(groups[0]) <= 3 and shown[0] != "0" and all(len(group) == 3 for group in groups[1:])
-    if thousands and len(separators) == 1 and (separators != {"."} or len(groups) > 2) and len(groups) < 7:
+    points = separators == {"."} and len(groups) == 2 and not (tokens and tokens[-1].text == "€")
+    if thousands and len(separators) == 1 and not points and len(groups) < 7:
         tokens.append(Token(NUMBER, shown, int("".join(groups)), start, end))
     elif separators == {","}:
         begin = start
@@ -306,93 +309,3 @@ def _spelled(raw: list[Token], index: int) -> tuple[int, int] | None:
     if after < len(raw) and raw[after].text == "percent":
         after += 1
     return total + current, after
-
-
-def _sentences(tokens: list[Token], text: str) -> list[Token]:
-    """Turn full stops, question and exclamation marks that end a sentence into END tokens."""
-    result: list[Token] = []
-    listed: int | None = None  # the value of the last `1.` of a list on one line
-    quoted = 0  # the index of the mark that closes a quoted label
-    for index, token in enumerate(tokens):
-        if index < quoted and token.kind != LINE:
-            result.append(token)
-            continue
-        if index == quoted > 0 and result[-1].text in (".", "?", "!") and index + 1 < len(tokens):
-            if text[tokens[index + 1].start].isupper():
-                token = Token(END, ".", 0, token.start, token.end)
-        elif token.text in QUOTES and result and _labels(result[-1]):
-            quoted = _closing_quote(tokens, index)
-        if token.kind == WORD and text[token.end - 1] != ".":
-            result.append(token)
-            continue
-        following = tokens[index + 1] if index + 1 < len(tokens) else None
-        before = result[-1] if result else None
-        if token.text in (".", "?", "!") and token.kind == SIGN:
-            if token.text == "." and before and before.kind == NUMBER and before.end == token.start:
-                ahead = result[-2] if len(result) > 1 else None
-                opens = ahead is None or ahead.kind in (LINE, END)
-                opens = opens or (before.value in (0, 1) and _counts_on(tokens, index, before.value + 1))
-                counts = listed is not None and before.value == listed + 1
-                if following and following.kind not in (LINE, END) and (counts or opens):
-                    listed = before.value
-                    result.append(token)
-                    continue
-            if _ends(before, token, following, tokens, index, text):
-                token = token._replace(kind=END)
-        elif token.kind == WORD and following and following.kind == WORD:
-            result.append(token)  # initials such as U.S. at the end of a sentence
-            if following.text in STARTERS and text[following.start].isupper():
-                result.append(Token(END, ".", 0, token.end, token.end))
-            continue
-        result.append(token)
-    return result
-
-
-def _counts_on(tokens: list[Token], index: int, value: int) -> bool:
-    """True if a list goes on with `value` and a full stop soon after `index`."""
-    ahead = zip(tokens[index + 1 : index + 80], tokens[index + 2 : index + 81], strict=False)
-    return any(number.kind == NUMBER and number.value == value and stop.text == "." for number, stop in ahead)
-
-
-def _labels(token: Token) -> bool:
-    """True if a quotation after this token is the label of a value."""
-    return token.text in ("for", "=", "means", "is", "being", "meaning", ":") or token.kind == NUMBER
-
-
-def _closing_quote(tokens: list[Token], index: int) -> int:
-    """The index of the mark that closes the quotation at `index`; 0 if none does soon."""
-    for closing in range(index + 2, min(index + 80, len(tokens))):
-        token = tokens[closing]
-        if (
-            token.text in QUOTES
-            and tokens[closing - 1].end == token.start
-            and (
-                closing + 1 == len(tokens)
-                or tokens[closing + 1].start > token.end
-                or tokens[closing + 1].kind != WORD
-            )
-        ):
-            return closing
-    return 0
-
-
-def _ends(
-    before: Token | None, mark: Token, following: Token | None, tokens: list[Token], index: int, text: str
-) -> bool:
-    """True if a full stop, question or exclamation mark ends a sentence."""
-    if following is None or following.kind == LINE:
-        return True
-    if mark.text == "." and before and before.text in _ABBREVIATED and before.end == mark.start:
-        return False
-    while following.text in QUOTES or following.text in (")", "]"):
-        index += 1
-        if index + 1 >= len(tokens):
-            return True
-        closing, following = following, tokens[index + 1]
-        if following.text in (",", ";", ":", ")") and following.start == closing.end:
-            return False
-    if following.kind == LINE:
-        return True
-    if mark.text == "." and following.start == mark.end:
-        return False
-    return mark.text != "." or not text[following.start].islower()

@@ -61,6 +61,17 @@ def test_no_story_full_of_numbers_becomes_the_scale():
     assert wrong == []
 
 
+def test_no_mixture_of_stories_becomes_the_scale():
+    rng = random.Random(0)
+    wrong = []
+    for _ in range(1500):
+        gap, wording = rng.choice(["", "\n", "\n\n"]), rng.choice(WORDINGS)
+        text = gap.join(rng.sample(VIGNETTES, len(VIGNETTES))) + gap + wording["text"]
+        if facts(parse_scale(text)) != expected(wording):
+            wrong.append(text[-300:])
+    assert wrong == []
+
+
 STORIES = [
     "Imagine you have won $500 and can choose between option 1 and option 2.",
     "The committee scores each bid from 0 to 100, where 0 means very poor and 100 means excellent.",
