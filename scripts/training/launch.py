@@ -22,6 +22,7 @@ from common.readers import read_json
 from common.runs import how_to_get
 from common.step import Step
 from scripts.training import choose, folders, process, record
+from scripts.training.mixture import refuse_leaks, shares_text
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection
@@ -180,10 +181,14 @@ def _train(request: RunRequest, ready: Preflight, learned: str, step: Step, say:
     processes = ready.local * request.machines.nnodes
     if request.machines.nnodes > 1 and not (cache_path(recipe) / COUNTS).is_file():
         raise Refusal("with several machines tokenise first, once: socrates tokenise, same options")
+    directory = split_dir(request.data, request.split)
+    refuse_leaks(recipe, directory / "eval.parquet")
     tokenised = tokenise(recipe, request.workers, request.quiet)
     layout = {"processes": processes, "deepspeed": recipe.get("deepspeed")}
     checkpoint = folders.prepare(folder, learned, layout, request.restart, say)
     tokens = read_json(tokenised / COUNTS, f"delete {tokenised}")
+    if shares := shares_text(tokens["train"]["datasets"]):
+        say(shares)
     launched: dict[str, Any] = {
         "inputs": learned,
         "layout": layout,
@@ -191,7 +196,6 @@ def _train(request: RunRequest, ready: Preflight, learned: str, step: Step, say:
         "notes": [*request.notes, *ready.notes],
         "tokens": tokens,
     }
-    directory = split_dir(request.data, request.split)
     if request.select:
         launched["select"] = {"path": str(directory / "validation.parquet"), **asdict(request.select)}
     step.begin()

@@ -1,8 +1,10 @@
-"""Several data sets in one recipe: in which order their sequences are trained on, and whose share is what."""
+"""Several data sets in one recipe: their order in training, whose share is what, and no leak by another's."""
 
 from pathlib import Path
 from typing import Any
 
+from common.errors import Refusal
+from scripts.training import llamafactory, rows
 from scripts.training.recipe import Recipe, names_of
 
 
@@ -47,12 +49,63 @@ def rewrite(folder: Path, order: Any) -> None:
     mixed.rmdir()
 
 
-def add_shares(sets: list[dict[str, Any]], order: Any) -> None:
-    """Add to each data set's counts how many of the sequences of an epoch are its own, and their share."""
+def add_shares(sets: list[dict[str, Any]], order: Any, lengths: Any) -> None:
+    """Add to each data set's counts what of an epoch is its own: sequences, their share, and tokens.
+
+    lengths: tokens of each sequence in the order of the data sets; None for packs, whose tokens are then
+    shared out by their number.
+    """
     import numpy as np
 
     sizes = [one["sequences"] for one in sets]
-    ends = np.cumsum(sizes)
-    used = sizes if order is None else np.bincount(np.searchsorted(ends, order, "right"), minlength=len(sets))
-    for one, count in zip(sets, used, strict=True):
+    order = np.arange(sum(sizes)) if order is None else order
+    owner = np.repeat(np.arange(len(sets)), sizes)[order]
+    used = np.bincount(owner, minlength=len(sets))
+    if lengths is None:
+        tokens = [one["tokens"] * count / one["sequences"] for one, count in zip(sets, used, strict=True)]
+    else:
+        tokens = np.bincount(owner, lengths[order], minlength=len(sets))
+    for one, count, own in zip(sets, used, tokens, strict=True):
         one["used"], one["share"] = int(count), round(int(count) / max(int(sum(used)), 1), 6)
+        one["tokens_used"] = round(float(own))
+
+
+def shares_text(sets: list[dict[str, Any]]) -> str:
+    """Whose share of an epoch is what, in one line; "" for one data set alone."""
+    tokens = [one.get("tokens_used", one["tokens"]) for one in sets]
+    parts = [
+        f"{one['dataset']}: {one['share']:.1%} of the sequences ({one['used']:,}) and "
+        f"{own / max(sum(tokens), 1):.1%} of the tokens"
+        for one, own in zip(sets, tokens, strict=True)
+    ]
+    return "; ".join(parts) if len(parts) > 1 else ""
+
+
+def refuse_leaks(recipe: Recipe, evaluation: Path) -> None:
+    """Refuse a further data set that holds a prompt which `evaluation` (eval.parquet) asks.
+
+    Ours went through the firewall when they were made. White space at the ends doesn't count.
+    """
+    foreign = [data for data in map(rows.find, names_of(recipe["dataset"])) if not data.is_ours]
+    if not foreign or not evaluation.is_file():
+        return
+    import polars as pl
+
+    asked = pl.scan_parquet(evaluation).select(pl.col("prompt").str.strip_chars().hash()).unique().collect()
+    arguments = llamafactory.data_arguments(recipe)
+    for data in foreign:
+        convert = llamafactory.row_converter(data.entry, arguments)
+        for chunk in range(rows.count_chunks(data.file)):
+            texts = [
+                turn["content"]
+                for row in rows.read_chunk(data.file, chunk)
+                for turn in convert(row)["_prompt"]
+            ]
+            prompts = pl.DataFrame({"prompt": texts}, schema={"prompt": pl.String})
+            hashed = pl.col("prompt").str.strip_chars().hash()
+            leaks = prompts.filter(hashed.is_in(asked["prompt"].implode()))["prompt"]
+            if len(leaks):
+                raise Refusal(
+                    f"{data.file} holds {len(leaks):,} or more prompts that {evaluation} asks, "
+                    f"such as {' '.join(leaks[0].split())[:60]!r}; remove these rows"
+                )

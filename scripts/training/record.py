@@ -17,6 +17,7 @@ import polars as pl
 from common.contract import Hardware, RunRecord, read_record, write_record
 from common.readers import read_json
 from scripts.training import folders
+from scripts.training.mixture import shares_text
 
 NAME = "run.json"
 
@@ -45,7 +46,9 @@ class Run:
     def __str__(self) -> str:
         losses = [entry["loss"] for entry in self.record.losses if "loss" in entry]
         trend = f", loss {losses[0]:.3f} -> {losses[-1]:.3f}" if losses else ""
-        return f"{self.steps} steps{trend}; {self.folder}/{NAME}"
+        shares = shares_text(self.record.tokens.get("train", {}).get("datasets", []))
+        mixed = f"\n{shares}" if shares else ""
+        return f"{self.steps} steps{trend}; {self.folder}/{NAME}{mixed}"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(str(self))}</p>{self.losses._repr_html_()}"

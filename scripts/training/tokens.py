@@ -290,10 +290,10 @@ def _tokenise_part(
     _describe(folder / name, name, [file for file in files if file])
     kept = np.concatenate(all_lengths)
     order = mixture(recipe, [one["sequences"] for one in sets])
+    add_shares(sets, order, None if pack else kept)
     if order is not None:
         rewrite(folder / name, order)
         kept = kept if pack else kept[order]
-    add_shares(sets, order)
     np.save(folder / f"{name}_lengths.npy", kept)
     return {
         "dataset": ",".join(one["dataset"] for one in sets), "packed": pack,

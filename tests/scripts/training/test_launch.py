@@ -181,6 +181,44 @@ def test_two_processes_have_the_loss_curve_of_one(workplace, unbroken, deepspeed
     assert max(abs(both[step] - one[step]) for step in both) < 1e-4
 
 
+def killed_after(workplace, step, *arguments):
+    """Start or go on with a run and kill it when it has logged this step; what it said until then."""
+    process, said = start_run(workplace, *arguments), []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(f"step {step}/"):
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    time.sleep(0.5)  # the trainer dies with its parent
+    return "".join(said)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_goes_on_with_another_number_of_processes(workplace, method):
+    """Two, one, two again: DDP's state is whole in every checkpoint, so the losses are one run's."""
+    settings = ("output_dir=moved", f"finetuning_type={method}", "lora_rank=4")
+    run(workplace, "--restart", *settings)
+    unmoved = losses(workplace, "moved")
+    killed_after(workplace, 8, "--restart", "--gpus", "2", *settings)
+    assert "going on from checkpoint-6" in killed_after(workplace, 14, "--gpus", "1", *settings)
+    assert "going on from checkpoint-12" in run(workplace, "--gpus", "2", *settings)
+    moved = losses(workplace, "moved")
+    assert moved.keys() == unmoved.keys() and record.read(workplace / RUNS / "moved").steps == 20
+    assert max(abs(moved[step] - unmoved[step]) for step in moved) < 1e-4
+
+
+@pytest.mark.whole
+def test_a_state_that_zero_has_split_goes_on_with_as_many_processes_only(workplace):
+    settings = ("output_dir=split", "deepspeed=configs/deepspeed/zero2.json")
+    killed_after(workplace, 8, "--restart", "--gpus", "2", *settings)
+    out = run(workplace, "--gpus", "1", *settings, check=False)
+    assert "checkpoint-6 is split over 2 processes by configs/deepspeed/zero2.json" in out
+    assert "going on from checkpoint-6" in run(workplace, "--gpus", "2", *settings)
+
+
 @pytest.mark.whole
 def test_training_ends_when_checkpoints_come_no_nearer_to_people_and_keeps_the_nearest(workplace):
     # Nothing changes, so the second checkpoint is no nearer than the first.

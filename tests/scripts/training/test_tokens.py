@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from common.errors import Refusal
 from common.files import sha256_file, write_json
 from common.step import Step
-from scripts.training import llamafactory, rows, tokens
+from scripts.training import llamafactory, mixture, rows, tokens
 from scripts.training.recipe import resolve
 from tests.helpers.training_data import RECIPE, REPOSITORY, make_rows, make_workplace, write_data
 
@@ -125,6 +126,22 @@ def test_a_mixture_says_whose_share_is_what():
     assert 0.65 < ours["share"] < 0.92 and others["rows"] == 60
     lengths = np.load(folder / "train_lengths.npy")
     assert len(lengths) == train["sequences"] and lengths.sum() == train["tokens"]
+    assert ours["tokens_used"] + others["tokens_used"] == train["tokens"]
+    assert ours["tokens_used"] / ours["used"] > 2 * others["tokens_used"] / others["used"]  # ours are longer
+    text = mixture.shares_text(train["datasets"])
+    assert f"my_instructions: {others['share']:.1%} of the sequences ({others['used']})" in text
+    assert mixture.shares_text([ours]) == ""
+
+
+def test_a_further_data_set_that_holds_what_the_evaluation_asks_is_refused(tmp_path):
+    asked = tmp_path / "eval.parquet"
+    pl.DataFrame({"prompt": ["Who are you?", "What is 300 plus 300?"]}).write_parquet(asked)
+    mixture.refuse_leaks(recipe(**MIXED), asked)
+    mixture.refuse_leaks(recipe(**MIXED), tmp_path / "none.parquet")
+    pl.DataFrame({"prompt": ["Who are you?", "What is 7 plus 7?\n"]}).write_parquet(asked)
+    with pytest.raises(Refusal, match=r"my_instructions\.json holds 1 .*'What is 7 plus 7\?'"):
+        mixture.refuse_leaks(recipe(**MIXED), asked)
+    mixture.refuse_leaks(recipe(), asked)
 
 
 @pytest.mark.parametrize("changes", [{}, {"stage": "dpo", "dataset": "sample_study_dpo"}], ids=str)
