@@ -61,6 +61,7 @@ def add_shares(sets: list[dict[str, Any]], order: Any, lengths: Any) -> None:
     order = np.arange(sum(sizes)) if order is None else order
     owner = np.repeat(np.arange(len(sets)), sizes)[order]
     used = np.bincount(owner, minlength=len(sets))
+    tokens: Any
     if lengths is None:
         tokens = [one["tokens"] * count / one["sequences"] for one, count in zip(sets, used, strict=True)]
     else:

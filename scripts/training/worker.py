@@ -160,8 +160,16 @@ def _peak_memory() -> int:
     return int(peak)
 
 
+def restore_on_numbered_cpus() -> None:
+    """Let torch.load bring a state to `cpu:0`: so the trainer names the device of processes on a CPU."""
+    torch.serialization.register_package(
+        0, lambda _: None, lambda storage, location: storage if location.startswith("cpu:") else None
+    )
+
+
 def main() -> None:
     die_with_parent()
+    restore_on_numbered_cpus()
     launch = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     callbacks: list[TrainerCallback] = [Watch(launch["tokens"]["train"]["tokens"])]
     if "select" in launch:
