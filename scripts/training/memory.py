@@ -6,6 +6,7 @@ weights. Activations and logits are counted from what a layer allocates; the cou
 are tested against, the allocations of small models and published peaks of models of 7B and 8B.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,11 +135,11 @@ def memory(
     elif is_lora(recipe):
         parts["weights"] = offload * frozen / share + trained * 4
         parts["gradients"] = 4 * trained / gpus
-        parts["optimizer"] = offload * 8 * trained / gpus
+        parts["optimizer"] = offload * split_states(recipe) * trained / gpus
     else:
         parts["weights"] = offload * (2 * trained + frozen) / share
         parts["gradients"] = offload * (6 if setting == "ZeRO-2" else 4) * trained / gpus
-        parts["optimizer"] = offload * 12 * trained / gpus
+        parts["optimizer"] = offload * (4 + split_states(recipe)) * trained / gpus  # with 32-bit weights
     if setting.startswith("ZeRO-3"):
         parts["buffers"] = 4.0 * arch.largest
     if setting != "no ZeRO":
@@ -168,6 +169,11 @@ def needs_reference(recipe: Recipe) -> bool:
 def width_of(recipe: Recipe) -> int:
     """Bytes of a trained weight without ZeRO: LLaMA-Factory holds them in 32 bits, unless told otherwise."""
     return 2 if recipe.get("pure_bf16") or recipe.get("use_badam") else 4
+
+
+def split_states(recipe: Recipe) -> float:
+    """Bytes of optimizer states a trained weight under ZeRO, whose optimizers see 32-bit weights."""
+    return STATES.get(str(recipe.get("optim", "adamw_torch_fused")), 8.0)
 
 
 def layer_weights(arch: Architecture) -> float:
@@ -256,12 +262,16 @@ def layer_and_head(arch: Architecture, recipe: Recipe, width: int) -> tuple[floa
     return layer, 4.0 * copies * arch.vocabulary + 3.0 * width * arch.hidden
 
 
-def not_modelled(recipe: Recipe) -> list[str]:
-    """What the recipe sets and the figures don't count, in words: `key: what it does`."""
+def not_modelled(recipe: Recipe, settings: Sequence[str] = ()) -> list[str]:
+    """What the recipe sets and the figures of these ZeRO settings don't count: `key: what it does`."""
     unknown = [f"{key}: {text}" for key, text in NOT_MODELLED.items() if recipe.get(key)]
     name = recipe.get("optim")
     if name and name not in STATES and name not in ADAM:
         unknown.append(f"optim={name}: counted as AdamW")
+    if recipe.get("use_badam") and "ZeRO-3" in settings:
+        unknown.append("use_badam: under ZeRO-3 counted as AdamW of all weights")
+    if recipe.get("pure_bf16") and "ZeRO-2" in settings:
+        unknown.append("pure_bf16: under ZeRO-2 counted as bf16, with 32-bit weights in the optimizer")
     if recipe.get("use_badam") and recipe.get("badam_mode", "layer") != "layer":
         unknown.append(f"badam_mode={recipe['badam_mode']}: counted as AdamW in 16 bits")
     if recipe.get("finetuning_type") == "freeze" and recipe.get("freeze_trainable_modules", "all") != "all":

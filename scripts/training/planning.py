@@ -24,7 +24,7 @@ from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
 from scripts.training.recipe import Recipe, divide_batch, global_batch, names_of
 from scripts.training.request import Machines, RunRequest
-from scripts.training.rules import refuse_problems
+from scripts.training.rules import problems, refuse_problems
 from scripts.training.tokeniser import Tokeniser
 from scripts.training.tokens import cache_path
 
@@ -108,11 +108,27 @@ def _lengths(recipe: Recipe, base: str) -> tuple[int, Any, str]:
     return round(count), lengths, f"estimated from {len(lengths):,} rows of {recipe['dataset']}"
 
 
+# The shipped DeepSpeed settings that the table's rows stand for
+DEEPSPEED = {"ZeRO-2": "zero2.json", "ZeRO-3": "zero3.json", "ZeRO-3 offload": "zero3-offload.json"}
+
+
 def possible(recipe: Recipe, gpus: int) -> list[str]:
-    """The ZeRO settings that this recipe can run with: splitting needs GPUs, and unquantised weights."""
+    """The ZeRO settings that this recipe can run with.
+
+    Splitting needs GPUs and unquantised weights, and none of the rules against it (an optimizer that can't
+    be split, say).
+    """
     if recipe.get("quantization_bit"):
         return ["no ZeRO"]
-    return list(memory.SETTINGS) if gpus > 1 else ["no ZeRO", "ZeRO-3 offload"]
+    without = {key: value for key, value in recipe.items() if key != "deepspeed"}
+    usual = set(problems(without))
+    files = {setting: str(configs() / "deepspeed" / name) for setting, name in DEEPSPEED.items()}
+    candidates = DEEPSPEED if gpus > 1 else ["ZeRO-3 offload"]
+    return ["no ZeRO"] + [
+        setting
+        for setting in candidates
+        if not set(problems({**without, "deepspeed": files[setting]})) - usual
+    ]
 
 
 def memory_table(
@@ -236,10 +252,14 @@ class Plan:
 
 
 def _hours(hours: float) -> str:
+    if hours * 60 < 1:
+        return "less than a minute"
     return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
 
 
 def _dollars(dollars: float) -> str:
+    if dollars < 0.01:
+        return "less than 0.01 $"
     return f"{dollars:,.0f} $" if dollars >= 10 else f"{dollars:,.2f} $"
 
 
@@ -297,5 +317,5 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
         f"{gpu['dollars_per_hour']} $ a GPU and hour{moved}",
         room=room, fits=fits, table=memory_table(arch, recipe, gpus, size, tokens.longest),
         checkpointing="no " * bool(recipe.get("disable_gradient_checkpointing")) + "gradient checkpointing",
-        not_modelled=tuple(memory.not_modelled(recipe)),
+        not_modelled=tuple(memory.not_modelled(recipe, possible(recipe, gpus))),
     )  # fmt: skip

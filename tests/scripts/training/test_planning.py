@@ -167,6 +167,37 @@ def test_what_the_figures_do_not_count_is_named_in_the_plan():
     assert memory.not_modelled({"use_unsloth_gc": True, "use_dora": True})
 
 
+def test_the_optimizer_counts_under_zero_too():
+    arch = memory.architecture(LLAMA)
+    states = {
+        optim: memory.memory(arch, FULL | {"optim": optim}, "ZeRO-3", 8, 1, 1)["optimizer"]
+        for optim in ("adamw_torch_fused", "paged_adamw_8bit", "adafactor")
+    }  # fmt: skip
+    per_weight = {optim: value * 8 / arch.parameters for optim, value in states.items()}
+    assert per_weight == pytest.approx({"adamw_torch_fused": 12, "paged_adamw_8bit": 6, "adafactor": 4})
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "named"),
+    [
+        ({"use_galore": True}, ["no ZeRO"], False),
+        ({"use_apollo": True}, ["no ZeRO"], False),
+        ({"use_badam": True}, ["no ZeRO", "ZeRO-3", "ZeRO-3 offload"], True),
+        ({"pure_bf16": True}, ["no ZeRO", "ZeRO-2"], True),
+        ({"optim": "adamw_8bit"}, ["no ZeRO", "ZeRO-2", "ZeRO-3"], False),
+        ({"finetuning_type": "lora", "quantization_bit": 4}, ["no ZeRO"], False),
+    ],
+)
+def test_a_plan_shows_only_zero_settings_that_would_not_be_refused(settings, rows, named):
+    assert planning.possible(FULL | settings, 8) == rows
+    assert bool(memory.not_modelled(FULL | settings, rows)) == named
+
+
+def test_a_short_run_is_never_said_to_take_nothing():
+    assert planning._hours(0.001) == "less than a minute" and planning._dollars(0.001) == "less than 0.01 $"
+    assert planning._hours(0.5) == "30.0 minutes"
+
+
 def test_hours_count_offload_dequantising_and_the_reference_model():
     few, many = (planning.plan("sft", model="llama3-8b", data="socsci210", gpus=n) for n in (1, 8))
     assert few.fits[0] == "ZeRO-3 offload" and few.hours > 8 * many.hours * 1.2
