@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from common.errors import Refusal
 from common.experiment_file import ExperimentFile, Mistake, parsed, read_file, suggestion
 from common.paths import safe_name
+from common.profiles import Profiles, make_profiles
 from common.readers import Place, line_of
 from common.scale import Scale
 from common.settings import explain
@@ -40,23 +41,25 @@ class Contrast:
     """A treatment effect: the sum of weights[arm] times the arm's mean.
 
     kind: `arm` (one arm against the control), `level` (a level of a factor against its first level,
-    averaged over the other factors with equal weights) or `interaction` (a difference of differences).
+    averaged over the other factors with equal weights), `interaction` (a difference of differences) or
+    `amce` (of a conjoint: a level against its attribute's first; it has no arms, so no weights).
     """
 
     name: str
-    kind: Literal["arm", "level", "interaction"]
+    kind: Literal["arm", "level", "interaction", "amce"]
     weights: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment."""
+    """A checked experiment. profiles: of a forced-choice conjoint, whose one arm is everybody."""
 
     name: str
     file: ExperimentFile
     arms: tuple[Arm, ...]
     scales: dict[str, Scale]
     contrasts: tuple[Contrast, ...]
+    profiles: Profiles | None = None
 
     def wordings(self, arm: Arm, outcome: str) -> list[str]:
         """The texts of an outcome's question in an arm."""
@@ -126,7 +129,8 @@ def _checked(file: ExperimentFile, name: str) -> Experiment:
         safe_name(name, "the experiment's name")
     except Refusal as refusal:
         raise Mistake(("name",), str(refusal)) from None
-    arms = tuple(_make_arms(file))
+    profiles = make_profiles(file) if file.profiles else None
+    arms = (Arm(EVERYBODY, {"profiles": ""}, {}),) if profiles else tuple(_make_arms(file))
     if not file.outcomes:
         raise Mistake(("outcomes",), "an experiment needs at least one outcome")
     scales = {}
@@ -138,7 +142,7 @@ def _checked(file: ExperimentFile, name: str) -> Experiment:
     _check_questions(file, arms)
     _check_placeholders(file, arms)
     _check_design(file, arms, scales)
-    return Experiment(name, file, arms, scales, tuple(_contrasts(file, arms)))
+    return Experiment(name, file, arms, scales, tuple(_contrasts(file, arms)), profiles)
 
 
 def _make_arms(file: ExperimentFile) -> Iterator[Arm]:
@@ -240,7 +244,11 @@ def _check_design(file: ExperimentFile, arms: tuple[Arm, ...], scales: dict[str,
         )
     if getattr(design, other) is not None:
         raise Mistake(("design", other), f"a {design.kind}-subject design has {needed}, not {other}")
-    if design.tasks is not None and (design.kind == "between" or design.tasks > len(arms)):
+    if (
+        file.profiles is None
+        and design.tasks is not None
+        and (design.kind == "between" or design.tasks > len(arms))
+    ):
         raise Mistake(
             ("design", "tasks"), f"tasks is for kind: within, and at most the number of arms ({len(arms)})"
         )

@@ -16,9 +16,10 @@ from common.settings import Section, explain, first_problem
 
 EXAMPLE = "configs/experiments/two-arm.yaml"
 SELECT_ALL = "select-all"
-FORCED_CHOICE = (
-    "a forced choice between profiles can't be simulated; let people rate one profile at a time: write the "
-    "attributes as `factors`, as in configs/experiments/conjoint.yaml"
+TASKS = 5  # choices that each person of a conjoint makes, where the file doesn't say
+OWN_SCALE = (
+    "a choice between two profiles is answered by 1 or 2; leave `scale` out, or give the profiles' names: "
+    "labels: {1: Candidate 1, 2: Candidate 2}. Where one profile at a time is rated, write `factors`"
 )
 IN_QUOTES = "braces make a mapping in YAML; put the text in quotes"
 # What other tools call their questions, and the nearest way to ask them here.
@@ -199,7 +200,7 @@ class Outcome(Section):
     """
 
     question: Annotated[dict[str, list[Word]], BeforeValidator(_by_arm)]
-    scale: ScaleSpec
+    scale: ScaleSpec = ScaleSpec()
     answer_format: Word | None = None
     wordings: Literal["one", "all"] = "one"
     _option: Option | None = PrivateAttr(None)
@@ -262,7 +263,11 @@ class Columns(Section):
 
 
 class ExperimentFile(Section):
-    """The file, key by key. Neither arms nor factors: one group, asked once (a poll)."""
+    """The file, key by key. Neither arms nor factors: one group, asked once (a poll).
+
+    profiles: 2 makes it a forced-choice conjoint: in each task a person chooses between two profiles, drawn
+    from `attributes` {attribute: {level: text} or [levels]} without the `forbidden` combinations of levels.
+    """
 
     name: str = ""
     title: str = ""
@@ -270,6 +275,9 @@ class ExperimentFile(Section):
     vignette: Text = ""  # where there are arms: "{arm}"
     arms: Annotated[dict[str, dict[str, Text]] | None, BeforeValidator(_arms)] = None
     factors: Annotated[dict[str, dict[str, Text]] | None, BeforeValidator(_factors)] = None
+    profiles: Literal[2] | None = None
+    attributes: Annotated[dict[str, dict[str, Text]] | None, BeforeValidator(_factors)] = None
+    forbidden: list[Category] = Field(default_factory=list)
     control: str | None = None
     outcomes: dict[str, Outcome]
     design: Design
@@ -298,10 +306,13 @@ def parsed(content: dict[str, Any]) -> ExperimentFile:
 
     Raises `ValidationError` or `Mistake`.
     """
-    for key in ("profiles", "attributes", "forbidden"):
-        if key in content:
-            raise Mistake((key,), FORCED_CHOICE)
     file = ExperimentFile.model_validate(content)
+    if file.profiles:
+        return _conjoint(file)
+    if file.attributes or file.forbidden:
+        key = "attributes" if file.attributes else "forbidden"
+        wrong = f"{key} belong to a choice between profiles; add `profiles: 2`, or write `factors`"
+        raise Mistake((key,), wrong)
     if file.arms and "vignette" not in file.model_fields_set:
         file = file.model_copy(update={"vignette": "{arm}"})
     design, one_group = file.design, file.factors is None and len(file.arms or "1") == 1
@@ -311,6 +322,28 @@ def parsed(content: dict[str, Any]) -> ExperimentFile:
     for name, outcome in file.outcomes.items():
         outcomes |= _options(name, outcome) if outcome.scale.kind == SELECT_ALL else {name: outcome}
     return file.model_copy(update={"outcomes": outcomes, "design": design})
+
+
+def _conjoint(file: ExperimentFile) -> ExperimentFile:
+    """A forced choice with its defaults: the profiles after the vignette, two answers, several tasks."""
+    design = file.design
+    if "kind" in design.model_fields_set and design.kind != "within":
+        raise Mistake(("design", "kind"), "each person makes several choices; leave kind out")
+    if design.counterbalance_labels:
+        wrong = "which profile stands first is drawn at random already; leave it out"
+        raise Mistake(("design", "counterbalance_labels"), wrong)
+    outcomes = {}
+    for name, outcome in file.outcomes.items():
+        given = outcome.scale
+        if "scale" in outcome.model_fields_set and (set(given.labels) != {1, 2} or given.unit):
+            raise Mistake(("outcomes", name, "scale"), OWN_SCALE)
+        names = given.labels or {1: "Profile 1", 2: "Profile 2"}
+        outcomes[name] = outcome.model_copy(update={"scale": ScaleSpec(kind="choice", labels=names)})
+    vignette = file.vignette
+    if "{profiles}" not in vignette:
+        vignette = f"{vignette}\n\n{{profiles}}\n\n".lstrip("\n")
+    design = design.model_copy(update={"kind": "within", "tasks": design.tasks or TASKS})
+    return file.model_copy(update={"outcomes": outcomes, "design": design, "vignette": vignette})
 
 
 def _options(name: str, outcome: Outcome) -> dict[str, Outcome]:

@@ -71,10 +71,11 @@ class Dot:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a dot plot."""
+    """One line of a dot plot. heading: it names the lines beneath it and has no dots."""
 
     label: str
     dots: Sequence[Dot]
+    heading: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def dot_plot(
             y = line + (index - (len(row.dots) - 1) / 2) * 0.7 / max(most, 1)
             _dot(axes, dot, y, limits or (-np.inf, np.inf))
     axes.set_yticks(range(len(rows)), [_short(row.label) for row in rows])
+    for row, label in zip(rows, axes.get_yticklabels(), strict=True):
+        label.set_fontweight("bold" if row.heading else "normal")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if limits:
         axes.set_xlim(limits)

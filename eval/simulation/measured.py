@@ -1,6 +1,7 @@
 """What a simulation analyses: simulated answers, real ones, and one measure of them at a time."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +34,22 @@ class Simulated:
     def weight(self) -> np.ndarray:
         """float64 (N,), of the people."""
         return self.people.frame["weight"].to_numpy()
+
+
+class Asked(Protocol):
+    """What effects are estimated of: an outcome and a measure of it."""
+
+    @property
+    def simulated(self) -> Simulated:
+        """All that there is to analyse."""
+
+    @property
+    def outcome(self) -> str:
+        """The outcome's name."""
+
+    @property
+    def measure(self) -> str:
+        """The measure's name."""
 
 
 @dataclass(frozen=True)

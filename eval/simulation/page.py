@@ -1,28 +1,21 @@
-"""The page of one simulation, its figures, and its summary on the command line."""
+"""The page of one simulation, and its summary on the command line."""
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from common.page import figures
 from common.page import render as page
-from eval.simulation.power import POWER, power_at
-from eval.simulation.record import CellRow, EffectRow, SimulationRecord, Trust
-from eval.simulation.tables import planned_people
+from eval.simulation.charts import MOST_LINES, asked, label, outcomes
+from eval.simulation.record import SimulationRecord, Trust
 
 TEMPLATE = Path(__file__).parent / "templates" / "simulation.html.j2"
-MOST_LINES = 24  # in a figure of effects; the table has all
-MOST_PANELS = 8  # arms in a figure of distributions
 MUCH = 0.1  # share of probability off the scale, or of unread answers, from which a warning is due
 LARGE_ORDER = 0.2  # standard deviations that reversing labels may move answers without a warning
-MOST_LABELS = 5  # answers that are drawn with their labels
 OTHER_SPREAD = 0.05  # from 1: a ratio of people's to the model's spread that is told
-TEN_BINS = 21  # scales with more answers are drawn in ten bins
 Json = dict[str, Any]
 
 
@@ -62,6 +55,12 @@ def warnings(record: SimulationRecord) -> list[str]:
         sentences.append(f"{share} of the model's answers couldn't be read and were left out")
     if record.trust.likeness:
         sentences += [f"unlike what was evaluated: {text}" for text in record.trust.likeness.warnings]
+    for place in (row for row in record.cells if record.levels and row.answer == 1):
+        if abs(place.share - 0.5) > MUCH:
+            sentences.append(
+                f"the model chooses the profile that stands first {page.percent(place.share)} of the time "
+                f"({place.outcome}): what the profiles say counts for less, and effects come out too small"
+            )
     for row in record.order_effects:
         if abs(row.estimate_sd or 0) > LARGE_ORDER:
             sentences.append(
@@ -70,16 +69,6 @@ def warnings(record: SimulationRecord) -> list[str]:
                 "more than by its label, and effects averaged over both orders come out too small"
             )
     return sentences
-
-
-def asked(row: Any) -> str:
-    """The outcome, and for a choice which label's share."""
-    return str(row.outcome if row.measure == "mean" else f"{row.outcome}, {row.measure}")
-
-
-def label(row: Any) -> str:
-    """What an effect's row is about."""
-    return f"{asked(row)}: {row.contrast}"
 
 
 def trust_sentence(trust: Trust) -> str:
@@ -112,7 +101,15 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def headline(record: SimulationRecord) -> str:
-    """What the first effect says; of a poll, what the first outcome says."""
+    """What the first effect says; of a conjoint the largest one, of a poll what the first outcome says."""
+    if record.levels:
+        row = max(record.effects, key=lambda row: abs(row.estimate))
+        ends = f"{page.signed(100 * row.conf_low, 0)} to {page.signed(100 * row.conf_high, 0)}"
+        return (
+            f"What matters most is {row.contrast}: predicted to move the chance to be chosen by "
+            f"{page.signed(100 * row.estimate, 0)} percentage points ({ends} with sampling error alone). "
+            "How wrong this model is about such choices isn't known."
+        )
     if record.effects:
         row = record.effects[0]
         text = f"{label(row)}: a predicted effect of {page.signed(row.estimate, 2)}"
@@ -131,14 +128,6 @@ def headline(record: SimulationRecord) -> str:
     return f"{asked(most)}: {page.num(most.estimate, 2)} is predicted ({ends} with sampling error alone)."
 
 
-def draw(record: SimulationRecord) -> dict[str, Figure]:
-    """Every figure that the results allow, by its file name: effects, power, answers-1 and so on."""
-    drawn = {"effects": effects_figure(record), "power": power_figure(record)}
-    for number, outcome in enumerate(_outcomes(record), 1):
-        drawn[f"answers-{number}"] = answers_figure(record, outcome)
-    return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
 def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> None:
     """Write the page, one file that loads nothing, to `path`."""
     shown: dict[str, Markup] = {name: figures.svg(figure, name) for name, figure in drawn.items()}
@@ -150,13 +139,14 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
         record=record,
         figures=shown,
         distributions=[
-            (outcome, shown[f"answers-{number}"]) for number, outcome in enumerate(_outcomes(record), 1)
+            (outcome, shown[f"answers-{number}"]) for number, outcome in enumerate(outcomes(record), 1)
         ],
         headline=headline(record),
         warnings=warnings(record),
         trust=trust_sentence(record.trust),
         tables={
-            "effects": effect_rows(record),
+            "effects": [] if record.levels else effect_rows(record),
+            "levels": level_rows(record),
             "arms": arm_rows(record),
             "subgroups": subgroup_rows(record),
             "power": power_rows(record),
@@ -165,91 +155,6 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
             "nearest": nearest_rows(record),
         },
     )
-
-
-def _outcomes(record: SimulationRecord) -> list[str]:
-    """Outcomes whose distributions are listed."""
-    return list(dict.fromkeys(row.outcome for row in record.cells))
-
-
-def effects_figure(record: SimulationRecord) -> Figure | None:
-    """Effects in standard deviations of answers: raw, calibrated, observed."""
-    rows = [row for row in record.effects if row.sd > 0][:MOST_LINES]
-    lines = [figures.Row(label(row), list(_dots(row))) for row in rows]
-    axis = "effect (standard deviations of answers)"
-    return figures.dot_plot(lines, axis, marks={0: ""}, width=7) if lines else None
-
-
-def _dots(row: EffectRow) -> Iterator[figures.Dot]:
-    def dot(value: float, low: float, high: float, series: int) -> figures.Dot:
-        return figures.Dot(value / row.sd, low / row.sd, high / row.sd, series)
-
-    yield dot(row.estimate, row.conf_low, row.conf_high, 4)
-    if row.calibrated is not None and row.calibrated_low is not None and row.calibrated_high is not None:
-        yield dot(row.calibrated, row.calibrated_low, row.calibrated_high, 1)
-    if row.observed is not None and row.observed_low is not None and row.observed_high is not None:
-        yield dot(row.observed, row.observed_low, row.observed_high, 0)
-
-
-def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
-    """Predicted (and observed) distributions of an outcome by arm; long scales in ten bins."""
-    cells = [row for row in record.cells if row.outcome == outcome]
-    answers = sorted({row.answer for row in cells})
-    bins, names = _bins(answers)
-    labels = {row.answer: row.label for row in cells if row.label}
-    if labels and len(answers) <= MOST_LABELS:
-        names = [f"{answer}\n{_wrapped(labels.get(answer, ''))}" for answer in answers]
-    panels: dict[str, dict[str, Any]] = {}
-    for arm in list(dict.fromkeys(row.arm for row in cells))[:MOST_PANELS]:
-        rows = [row for row in cells if row.arm == arm]
-        series = {}
-        if any(row.observed_share is not None for row in rows):
-            series["people"] = _binned(rows, [row.observed_share for row in rows], bins, len(names))
-        panels[arm] = series | {"predicted": _binned(rows, [row.share for row in rows], bins, len(names))}
-    if len({tuple(series) for series in panels.values()}) > 1:
-        # an arm without real answers gets an empty series
-        panels = {arm: {"people": [0.0] * len(names)} | series for arm, series in panels.items()}
-    axis = "answer" if len(answers) <= TEN_BINS else "answer, in ten bins from"
-    return figures.bar_plots(panels, names, axis)
-
-
-def _wrapped(text: str) -> str:
-    """A label in two short lines at most."""
-    return textwrap.fill(text, 11, max_lines=2, placeholder="…")
-
-
-def _bins(answers: list[int]) -> tuple[dict[int, int], list[str]]:
-    """The bin of each answer, and the bins' names: one an answer, or ten on a long scale."""
-    if len(answers) <= TEN_BINS:
-        return {answer: index for index, answer in enumerate(answers)}, [str(answer) for answer in answers]
-    low, width = answers[0], (answers[-1] - answers[0]) / 10
-    bins = {answer: min(int((answer - low) / width), 9) for answer in answers}
-    return bins, [str(int(np.ceil(low + width * index))) for index in range(10)]
-
-
-def _binned(
-    rows: list[CellRow], shares: Sequence[float | None], bins: dict[int, int], count: int
-) -> list[float]:
-    sums = [0.0] * count
-    for row, share in zip(rows, shares, strict=True):
-        sums[bins[row.answer]] += share or 0.0
-    return sums
-
-
-def power_figure(record: SimulationRecord) -> Figure | None:
-    """Power against people, at the predicted and at the calibrated effect, of the first three effects."""
-    within, planned = record.design.kind == "within", planned_people(record.design)
-    grid = np.unique(np.geomspace(10, 20 * planned, 36).astype(int))
-    lines = []
-    for row in record.effects[:3]:
-        spread = (row.std_error_people or row.std_error_sampling) ** 2 * planned
-        for kind, value in (("predicted", row.estimate), ("calibrated", row.calibrated)):
-            if spread > 0 and value is not None:
-                power = [power_at(value, spread, int(people), within) or 0.0 for people in grid]
-                name, dashed = f"{kind}: {label(row)}", kind == "calibrated"
-                lines.append(figures.Line(name, grid.tolist(), power, dashed=dashed))
-    axis = "people" if within else "people per arm"
-    return figures.line_plot(lines, axis, "power", level=POWER) if lines else None
 
 
 def effect_rows(record: SimulationRecord) -> list[Json]:
@@ -267,6 +172,35 @@ def effect_rows(record: SimulationRecord) -> list[Json]:
         }
         for row in record.effects
     ]
+
+
+def level_rows(record: SimulationRecord) -> list[Json]:
+    """The table of a conjoint: marginal mean and AMCE of each level, in percent."""
+    rows: dict[tuple[str, str, str], Json] = {}
+    for row in record.levels:
+        key = (row.outcome, row.attribute, row.level)
+        several = len({one.outcome for one in record.levels}) > 1
+        name = f"{row.attribute}: {row.level}"
+        cells = rows.setdefault(key, {"level": {"text": f"{row.outcome}, {name}" if several else name}})
+        base = row.statistic == "amce" and row.std_error is None and row.estimate == 0
+        note = "compared with" if base else row.reason or _percents(row.conf_low, row.conf_high)
+        written = page.signed if row.statistic == "amce" else page.num
+        cells[row.statistic] = {
+            "text": written(_hundredfold(row.estimate), 1), "note": note, "sort": row.estimate,
+        }  # fmt: skip
+        cells[f"observed {row.statistic}"] = {
+            "text": written(_hundredfold(row.observed), 1), "sort": row.observed,
+            "note": _error(_hundredfold(row.observed_std_error), 1),
+        }  # fmt: skip
+    return list(rows.values())
+
+
+def _hundredfold(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _percents(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{page.num(100 * low, 1)} to {page.num(100 * high, 1)}"
 
 
 def _cell(value: float | None, note: str | None) -> Json:

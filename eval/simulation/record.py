@@ -84,11 +84,13 @@ class EffectRow(Record):
     outcome: str
     """name of the outcome"""
     measure: str
-    """mean: the answer itself; share: <label>: of a choice, how many choose this option"""
+    """mean: the answer; share: <label>: how many choose this option; chosen: how often a profile is chosen"""
     contrast: str
     """the arms or levels that are compared: first minus second"""
-    kind: Literal["arm", "level", "interaction"]
-    """arm: two arms; level: two levels of a factor, averaged over the others; interaction: of two factors"""
+    kind: Literal["arm", "level", "interaction", "amce"]
+    """arm: two arms; level: two levels of a factor, averaged over the others; interaction: of two factors;
+    amce: of a conjoint, a level against the attribute's first
+    """
     estimate: float
     """predicted effect, in points of the answer scale (or share, -1 to 1)"""
     std_error: float
@@ -135,6 +137,33 @@ class EffectRow(Record):
     """its 95% interval, by Student's t"""
 
 
+class LevelRow(Record):
+    """Of a conjoint: one statistic of one level of an attribute."""
+
+    outcome: str
+    """name of the outcome"""
+    statistic: Literal["mm", "amce"]
+    """mm: marginal mean, how often profiles with the level are chosen; amce: against the first level"""
+    attribute: str
+    """name of the attribute"""
+    level: str
+    """name of the level"""
+    estimate: float | None = None
+    """predicted, as a share (0 to 1, differences -1 to 1); 0 for the amce of the first level"""
+    std_error: float | None = None
+    """of the study as planned and of having simulated only so many people, clustered by person"""
+    conf_low: float | None = None
+    """95% interval that holds sampling error alone"""
+    conf_high: float | None = None
+    """95% interval that holds sampling error alone"""
+    observed: float | None = None
+    """the same among real choices (--observed)"""
+    observed_std_error: float | None = None
+    """its standard error, clustered by person"""
+    reason: str | None = None
+    """why there is no estimate"""
+
+
 class SubgroupRow(Record):
     """One treatment effect within a group of people, with sampling error only."""
 
@@ -149,9 +178,9 @@ class SubgroupRow(Record):
     people: int
     """simulated people in the group"""
     contrast: str
-    """as in effects"""
+    """as in effects; of a conjoint the level whose marginal mean it is"""
     estimate: float | None = None
-    """predicted effect in the group"""
+    """predicted effect in the group; of a conjoint the marginal mean"""
     std_error: float | None = None
     """of the group's share of the planned people, and of having simulated only so many"""
     conf_low: float | None = None
@@ -218,6 +247,7 @@ class Tables(Record):
     arms: list[ArmRow] = Field(default_factory=list)
     cells: list[CellRow] = Field(default_factory=list)
     effects: list[EffectRow] = Field(default_factory=list)
+    levels: list[LevelRow] = Field(default_factory=list)
     subgroups: list[SubgroupRow] = Field(default_factory=list)
     order_effects: list[OrderRow] = Field(default_factory=list)
     pilot: list[PilotRow] = Field(default_factory=list)
@@ -324,7 +354,11 @@ RESPONDENTS = (
     ("outcome", "String", "name of the outcome"),
     ("wording", "Int64", "which of the question's texts was asked, from 1"),
     ("answer", "Int64", "an answer drawn from the respondent's predicted distribution"),
-    ("expected", "Float64", "the mean of that distribution"),
+    ("task", "Int64", "of a conjoint: number of the person's choice, from 1"),
+    ("profile", "Int64", "of a conjoint: 1 for the profile that stands first, else 2"),
+    ("attribute_<name>", "String", "of a conjoint: the profile's level of each attribute"),
+    ("chosen", "Int64", "of a conjoint: 1 if the profile is chosen, drawn from the predicted probability"),
+    ("expected", "Float64", "the mean of the predicted distribution; of a conjoint the chance to be chosen"),
     ("sd", "Float64", "its standard deviation"),
     ("labels_reversed", "Boolean", "whether the labels ran the other way; answers are recoded"),
     ("weight", "Float64", "the respondent's weight, 1 on average"),

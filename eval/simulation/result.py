@@ -14,7 +14,7 @@ from common.files import atomic_path
 from common.page import figures
 from common.step import describe
 from common.tables import write_csv
-from eval.simulation import page
+from eval.simulation import charts, page
 from eval.simulation.record import (
     RECORD,
     ROWS,
@@ -78,7 +78,7 @@ class Simulation:
 
     def page(self, path: str | Path) -> Path:
         """Write the page, one file that loads nothing, and return its path."""
-        page.write(Path(path), self.record, page.draw(self.record))
+        page.write(Path(path), self.record, charts.draw(self.record))
         return Path(path)
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ def save(simulation: Simulation, folder: Path) -> None:
         write_csv(codebook(), partial / "codebook.csv")
         simulation.respondents.write_parquet(partial / RESPONDENTS)
         write_csv(simulation.respondents, partial / "respondents.csv")
-        drawn = page.draw(record)
+        drawn = charts.draw(record)
         for name, figure in drawn.items():
             figures.save(figure, partial, name)
         page.write(partial / PAGE, record, drawn)

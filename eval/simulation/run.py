@@ -34,7 +34,7 @@ from eval.prediction.result import Predictions
 from eval.prediction.run import model_stamp, predict
 from eval.scoring.record import SCORES, read_scores
 from eval.settings import Settings
-from eval.simulation import likeness
+from eval.simulation import conjoint, likeness
 from eval.simulation.population import (
     People,
     Source,
@@ -44,15 +44,16 @@ from eval.simulation.population import (
     read_people,
 )
 from eval.simulation.real_answers import RealAnswers, read_answers
-from eval.simulation.record import RECORD, PeopleSummary, SimulationRecord, Stimulus, Trust
+from eval.simulation.record import RECORD, PeopleSummary, SimulationRecord, Trust
 from eval.simulation.result import Simulation, load_simulation, save
-from eval.simulation.survey import assign, collect, evaluation_rows, prompt_style, respondents
+from eval.simulation.survey import assign, collect, evaluation_rows, examples, prompt_style, respondents
 from eval.simulation.tables import Simulated, analyse, groups_of
 from eval.simulation.trust import FEWEST_STUDIES, fit, measure_coverage, pairs_of
 
 FORMAT = 2  # raised when the same inputs would give other results than before
 FEWEST_PEOPLE = 10
 LISTED_ARMS = 24  # whose texts are put into the record
+LISTED_TASKS = 5  # of a conjoint
 COMPARED_ARMS = 50  # whose texts are compared with those of evaluated studies
 LIBRARIES = ("numpy", "polars", "statsmodels", "ipfn")
 
@@ -143,24 +144,35 @@ def run_job(job: Job, folder: Path | None) -> Simulation:
 def _simulated(job: Job, people: People, folder: Path | None, inputs: str | None) -> Simulation:
     """Ask the people, and analyse what they answer."""
     started, experiment = time.monotonic(), job.experiment
+    if job.pilot is not None and experiment.profiles:
+        raise Refusal("choices between profiles can't be combined with a pilot yet; give it as --observed")
     asked = assign(experiment, len(people.frame))
     pilot = read_answers(job.pilot, experiment) if job.pilot is not None else None
-    observed = read_answers(job.observed, experiment) if job.observed is not None else None
+    observed = chosen = None
+    if job.observed is not None and experiment.profiles:
+        chosen = conjoint.read_observed(job.observed, experiment)
+    elif job.observed is not None:
+        observed = read_answers(job.observed, experiment)
     parts = [(asked, people.frame)] + ([(pilot.frame, pilot.people)] if pilot else [])
     predictions = _predict(job, parts, folder)
     table, pilot_table = predictions.table[: len(asked)], predictions.table[len(asked) :]
     answers = collect(experiment, asked, table)
+    answered = asked.filter(table["answers"].list.len() > 0)
     pilot, pilot_answers = _with_predictions(experiment, pilot, pilot_table)
     simulated = Simulated(experiment, people, answers, observed, pilot, pilot_answers)
-    trust = learn_trust(job, people, set(table["mode"]))
+    trust = learn_trust(job, people, set(table["mode"]), asked)
+    if experiment.profiles:
+        tables = conjoint.analyse(simulated, answered, chosen or {})
+    else:
+        tables = analyse(simulated, trust.fit)
     record = SimulationRecord(
         **_header(job, people, asked, table),
-        **dict(analyse(simulated, trust.fit)),
+        **dict(tables),
         trust=trust,
         inputs=inputs,
         seconds=round(time.monotonic() - started, 1),
     )
-    return Simulation(record, respondents(experiment, asked, answers, people), folder)
+    return Simulation(record, respondents(experiment, answered, answers, people), folder)
 
 
 def _inputs(job: Job, people: People) -> str:
@@ -236,8 +248,8 @@ def _with_predictions(
     return pilot, collect(experiment, pilot.frame, table.filter(usable))
 
 
-def learn_trust(job: Job, people: People, modes: set[str]) -> Trust:
-    """What the model's evaluation says about this simulation."""
+def learn_trust(job: Job, people: People, modes: set[str], asked: pl.DataFrame) -> Trust:
+    """What the model's evaluation says about this simulation. asked: see `assign`."""
     folder = job.calibration
     if folder is None or not (folder / SCORES).is_file():
         remedy = "run `make eval`, or give --calibration"
@@ -249,11 +261,7 @@ def learn_trust(job: Job, people: People, modes: set[str]) -> Trust:
         pairs = pairs.where(pairs.study != job.without)
         cells = cells.filter(pl.col("study_id") != job.without)
     experiment = job.experiment
-    texts = [
-        experiment.stimulus(arm, outcome)
-        for arm in experiment.arms[:COMPARED_ARMS]
-        for outcome in experiment.scales
-    ]
+    texts = [one.text for one in examples(experiment, asked, COMPARED_ARMS)]
     kinds = [scale.kind for scale in experiment.scales.values()]
     alike = likeness.compare(texts, kinds, bool(people.fields), pairs, cells)
     if scores.name != job.model.name:
@@ -309,11 +317,7 @@ def _header(job: Job, people: People, asked: pl.DataFrame, predictions: pl.DataF
             fields=people.fields,
             notes=people.notes,
         ),
-        "stimuli": [
-            Stimulus(arm=arm.name, outcome=outcome, text=experiment.stimulus(arm, outcome))
-            for arm in experiment.arms[:LISTED_ARMS]
-            for outcome in experiment.scales
-        ],
+        "stimuli": examples(experiment, asked, LISTED_TASKS if experiment.profiles else LISTED_ARMS),
         "arm_count": len(experiment.arms),
         "has_observed": job.observed is not None,
         "versions": {name: version(name) for name in LIBRARIES},

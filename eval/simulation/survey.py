@@ -13,8 +13,10 @@ from common.contract import Manifest, read_record
 from common.errors import Refusal
 from common.experiment import Experiment
 from common.prompts import SYSTEM_PROMPT, Order, demographic_fields, user_prompt
+from eval.simulation import conjoint
 from eval.simulation.effects import Answers
 from eval.simulation.population import People
+from eval.simulation.record import Stimulus
 
 EVERY_ARM = 8  # up to so many arms, everybody is simulated in every arm: assignment then blurs no effect
 
@@ -37,12 +39,14 @@ def prompt_style(folder: Path) -> Style:
 
 
 def assign(experiment: Experiment, people: int) -> pl.DataFrame:
-    """Who answers what, one row for each (person, arm, outcome, wording).
+    """Who answers what, one row for each (person, arm, outcome, wording); of a conjoint see its `assign`.
 
     Columns: person, arm (positions), outcome, wording (position), reversed, assigned. Between subjects the
     arms' sizes differ by one at most; label order is balanced within each arm. `assigned` is False
     where a person is simulated in an arm that isn't theirs.
     """
+    if experiment.profiles:
+        return conjoint.assign(experiment, people)
     rng = np.random.default_rng([experiment.file.seed, 2])
     design, arms = experiment.file.design, len(experiment.arms)
     order = rng.permutation(people)
@@ -84,15 +88,11 @@ def evaluation_rows(
     Columns as in data/README.md; sample_id is the row number in `asked`.
     """
     profiles = people.select(demographic_fields(people.columns)).to_dicts()
-    texts: dict[tuple[int, str, int, bool], str] = {}
-    prompts = []
-    for person, arm, outcome, wording, flip in asked.select(
-        "person", "arm", "outcome", "wording", "reversed"
-    ).iter_rows():
-        key = (arm, outcome, wording, flip)
-        if key not in texts:
-            texts[key] = experiment.stimulus(experiment.arms[arm], outcome, wording, flip)
-        prompts.append(user_prompt(profiles[person], texts[key], style.order))
+    stimuli = conjoint.texts(experiment, asked) if experiment.profiles else _texts(experiment, asked)
+    prompts = [
+        user_prompt(profiles[person], text, style.order)
+        for person, text in zip(asked["person"], stimuli, strict=True)
+    ]
     scales = [experiment.scale(name, flip) for name, flip in asked.select("outcome", "reversed").iter_rows()]
     return pl.DataFrame(
         {
@@ -112,6 +112,34 @@ def evaluation_rows(
             "scale_labels": pl.List(pl.Struct({"value": pl.Int64, "label": pl.String})),
         },
     )
+
+
+def _texts(experiment: Experiment, asked: pl.DataFrame) -> list[str]:
+    """The stimulus of each row of `asked`; equal ones are one object."""
+    texts: dict[tuple[int, str, int, bool], str] = {}
+    stimuli = []
+    for key in asked.select("arm", "outcome", "wording", "reversed").iter_rows():
+        if key not in texts:
+            arm, *rest = key
+            texts[key] = experiment.stimulus(experiment.arms[arm], *rest)
+        stimuli.append(texts[key])
+    return stimuli
+
+
+def examples(experiment: Experiment, asked: pl.DataFrame, most: int) -> list[Stimulus]:
+    """The texts of the first `most` arms; of a conjoint those of the first `most` choices."""
+    if experiment.profiles:
+        first = asked.filter(pl.col("outcome") == next(iter(experiment.scales))).head(most)
+        texts = conjoint.texts(experiment, first)
+        return [
+            Stimulus(arm=f"choice {number}", outcome=outcome, text=text)
+            for number, (outcome, text) in enumerate(zip(first["outcome"], texts, strict=True), 1)
+        ]
+    return [
+        Stimulus(arm=arm.name, outcome=outcome, text=experiment.stimulus(arm, outcome))
+        for arm in experiment.arms[:most]
+        for outcome in experiment.scales
+    ]
 
 
 def collect(experiment: Experiment, asked: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Answers]:
@@ -148,8 +176,11 @@ def respondents(
 ) -> pl.DataFrame:
     """The tidy table: one row for each simulated respondent, arm they saw, outcome and its wording.
 
-    `answer` is drawn from the person's distribution, `expected` is its mean, `sd` its spread.
+    `answer` is drawn from the person's distribution, `expected` is its mean, `sd` its spread. Of a conjoint
+    there is one row for each profile that was shown, see `conjoint.respondents`.
     """
+    if experiment.profiles:
+        return conjoint.respondents(experiment, asked, answers, people)
     rng = np.random.default_rng([experiment.file.seed, 3])
     arms = experiment.arms
     parts = []

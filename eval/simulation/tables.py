@@ -17,7 +17,7 @@ from eval.simulation.effects import (
     observed_effect,
     order_effects,
 )
-from eval.simulation.measured import Measured, Simulated
+from eval.simulation.measured import Asked, Measured, Simulated
 from eval.simulation.pilot import pilot_rows
 from eval.simulation.population import in_category
 from eval.simulation.power import (
@@ -40,7 +40,7 @@ def analyse(simulated: Simulated, fit: Fit | None) -> Tables:
     """Every table of a simulation, some without rows. fit: what calibration has learned."""
     arms, cells, effects, subgroups, order, pilot = [], [], [], [], [], []
     for outcome, answers in simulated.answers.items():
-        cells += list(_cells(simulated, outcome))
+        cells += list(cell_rows(simulated, outcome))
         for measure, value in measures(simulated.experiment.scales[outcome], answers.support):
             means = arm_means(answers, value, simulated.weight, len(simulated.arms))
             measured = Measured(simulated, outcome, measure, value, means)
@@ -79,7 +79,7 @@ def _arms(measured: Measured) -> Iterator[ArmRow]:
         )
 
 
-def _cells(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
+def cell_rows(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
     """The distribution of answers by arm: one row an answer."""
     answers = simulated.answers[outcome]
     if len(answers.support) > LONGEST:
@@ -115,7 +115,7 @@ def _effects(measured: Measured, fit: Fit | None) -> Iterator[EffectRow]:
 
 
 def effect_row(
-    measured: Measured,
+    measured: Asked,
     contrast: Contrast,
     estimate: Effect,
     fit: Fit | None,
@@ -178,6 +178,8 @@ def people_by_arm(design: Design, arms: int) -> float:
 def _uncalibrated(measure: str, contrast: Contrast, fit: Fit | None) -> str | None:
     if fit is None:
         return "no evaluation of this model to learn from"
+    if contrast.kind == "amce":
+        return "calibration is learned on differences of arms, not on choices between profiles"
     if contrast.kind == "interaction":
         return "calibration is learned on differences of arms, not on interactions"
     if measure != "mean":

@@ -65,6 +65,10 @@ def import_survey(
     interviews that Qualtrics marks as unfinished. Raises `Refusal`; then nothing was written.
     """
     described = load_experiment(experiment)
+    if described.profiles:
+        raise Refusal(
+            f"{experiment}: choices between profiles have no arms; only `socrates simulate` reads them"
+        )
     if described.file.columns is None:
         raise Refusal(
             f"{experiment} has no block `columns`, which says what the survey's columns hold; "

@@ -36,7 +36,7 @@ def refused(folder: Path, text: str) -> str:
     return str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["two-arm", "two-by-two", "conjoint"])
+@pytest.mark.parametrize("name", ["two-arm", "two-by-two", "rated-profiles"])
 def test_the_worked_examples_are_accepted(name):
     experiment = load_experiment(Path(__file__).parents[2] / "configs/experiments" / f"{name}.yaml")
     assert experiment.contrasts
@@ -105,7 +105,6 @@ def test_reversing_labels_twice_gives_the_scale_back(tmp_path):
         ("labels: {0: no, 1: yes}", "kind: ranking", 9, "a scale of its own"),
         ("labels: {0: no, 1: yes}", "kind: free text", 9, "kind: choice"),
         ("labels: {0: no, 1: yes}", "kind: multiple choice", 9, "kind: select-all"),
-        ("design:", "profiles: 2\ndesign:", 10, "as `factors`"),
         ("labels: {0: no, 1: yes}", "kind: slider", 9, "leave kind out"),
         ("labels: {0: no, 1: yes}", "low: 1\n      high: 3\n      labels: [a, b, c, d]", 11, "outside"),
         ("labels: {0: no, 1: yes}", "kind: select-all\n      labels: [a]", 8, "two or more options"),

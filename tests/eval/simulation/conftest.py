@@ -4,7 +4,7 @@ import pytest
 from markupsafe import Markup
 
 from common.page import figures
-from eval.simulation import page, run
+from eval.simulation import charts, run
 from tests.helpers.simulated import EXPERIMENT, StandIn, write_study
 
 
@@ -26,7 +26,7 @@ def real_figures():
 @pytest.fixture(autouse=True)
 def no_figures(request, monkeypatch):
     if "real_figures" not in request.fixturenames:
-        for kind in ("effects", "power", "answers"):
-            monkeypatch.setattr(page, f"{kind}_figure", lambda *_: figures.Figure())
+        for kind in ("effects", "power", "answers", "levels"):
+            monkeypatch.setattr(charts, f"{kind}_figure", lambda *_: figures.Figure())
         monkeypatch.setattr(figures, "save", lambda *_: None)
         monkeypatch.setattr(figures, "svg", lambda *_: Markup(""))

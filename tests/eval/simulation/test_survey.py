@@ -52,7 +52,7 @@ def test_arms_and_label_orders_are_balanced():
 
 
 def test_within_subjects_each_person_sees_different_arms_at_random():
-    asked = assign(example("conjoint"), 300)
+    asked = assign(example("rated-profiles"), 300)
     assert asked.group_by("person").len()["len"].to_list() == [5] * 300
     assert asked.group_by("person").agg(pl.col("arm").n_unique())["arm"].min() == 5
     counts = np.bincount(asked["arm"], minlength=72)
