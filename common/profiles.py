@@ -75,8 +75,8 @@ def make_profiles(file: ExperimentFile) -> Profiles:
     forbidden = [_forbidden(rule, index, attributes) for index, rule in enumerate(file.forbidden)]
     blocks = tuple(_block(group, forbidden, attributes) for group in _tied(len(attributes), forbidden))
     for block in blocks:
-        for column, attribute in enumerate(block.attributes):
-            name = list(attributes)[attribute]
+        for column, position in enumerate(block.attributes):
+            name = list(attributes)[position]
             for level, word in enumerate(attributes[name]):
                 if not (block.combinations[:, column] == level).any():
                     raise Mistake(

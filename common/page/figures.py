@@ -9,6 +9,7 @@ too. Text from data is never read as mathematics ("$"), and is escaped in the SV
 """
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ STYLE: Any = {  # matplotlib types its keys one by one
     "legend.frameon": False,
     "figure.facecolor": "none",
 }
+MOST_VALUES = 22  # bars of a panel that carry their values
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -262,21 +264,32 @@ def reliability_plot(curves: Mapping[str, Sequence[tuple[float, float, float]]])
 
 @matplotlib.rc_context(STYLE)
 def bar_plots(
-    panels: Mapping[str, Mapping[str, Sequence[float]]], answers: Sequence[str], xlabel: str
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    answers: Sequence[str],
+    xlabel: str,
+    beside: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Figure:
-    """Distributions side by side: {panel: {series: shares on `answers`}}, two panels in a row, in percent."""
+    """Distributions side by side: {panel: {series: shares on `answers`}}, two panels in a row, in percent.
+
+    beside: all panels that the axes must hold, where each is a figure of its own.
+    """
     across = min(2, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(3.2 * across + 0.2, 1.9 * down + 0.6), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     places = np.arange(len(answers))
+    drawn = [shares for series in (beside or panels).values() for shares in series.values()]
+    top = 1.12 * max(itertools.chain(*drawn), default=0) or 1
     names = list(dict.fromkeys(name for shares in panels.values() for name in shares))
-    colours = (PEOPLE, MODEL, *COLOURS[2:4])
+    colours = [PEOPLE if name == "people" else MODEL for name in names]
     for axes, (title, series) in zip(grid.flat, panels.items(), strict=False):
         for name, shares in series.items():
             index = names.index(name)
             offset = (index - (len(names) - 1) / 2) * 0.8 / len(names)
-            axes.bar(places + offset, 100 * np.asarray(shares), 0.8 / len(names), color=colours[index % 4])
+            bars = axes.bar(places + offset, 100 * np.asarray(shares), 0.8 / len(names), color=colours[index])
+            if len(answers) * len(names) <= MOST_VALUES:
+                axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+        axes.set_ylim(0, 100 * top)
         axes.set_title(_short(title, 34))
         step = -(-len(answers) // 11)
         axes.set_xticks(
@@ -284,7 +297,7 @@ def bar_plots(
         )
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    patches = [matplotlib.patches.Patch(color=colours[index % 4]) for index in range(len(names))]
+    patches = [matplotlib.patches.Patch(color=colours[index]) for index in range(len(names))]
     if len(names) > 1:
         figure.legend(patches, names, loc="outside upper left", ncols=len(names), fontsize=9)
     figure.supxlabel(xlabel, fontsize=10)

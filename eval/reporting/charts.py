@@ -24,6 +24,7 @@ LABELS = {
     "studies": "Skill of each model in each study",
     "effects": "Observed against predicted treatment effects",
     "calibration": "How often answers are right against how sure the model is",
+    "pit": "Where people's answers fall in their predicted distributions",
     "subgroups": "Accuracy by group",
     "losses_sft": "Losses of supervised fine-tuning by step",
     "losses_dpo": "Losses of preference optimisation by step",
@@ -38,6 +39,7 @@ def draw(results: Results) -> dict[str, Figure]:
         "studies": _studies(results),
         "effects": figures.scatter_plots(clouds, *EFFECT_AXES) if clouds else None,
         "calibration": _calibration(results),
+        "pit": _pit(results),
         "subgroups": _subgroups(results),
         "losses_sft": _losses(results, "sft", "loss (nats a token)"),
         "losses_dpo": _losses(results, "dpo", "DPO loss"),
@@ -139,7 +141,7 @@ def _title(results: Results, pair: dict[str, Any]) -> str:
     return (
         f"study {study}, outcome {results.outcome(study, pair['task_num'])}, arm {arm} against "
         f"{control}: predicted {signed(pair['predicted_std'], 2)}, observed "
-        f"{signed(pair['observed_std'], 2)}"
+        f"{signed(pair['observed_std'], 2)}{', an arm in training' * bool(pair['arms_in_training'])}"
     )
 
 
@@ -154,6 +156,19 @@ def _calibration(results: Results) -> Figure | None:
         if points:
             curves[name] = points
     return figures.reliability_plot(curves) if curves else None
+
+
+def _pit(results: Results) -> Figure | None:
+    """Shares of people's answers in equal parts of their predicted distributions, by model."""
+    lines = []
+    for name, scores in _models(results):
+        shares = scores.calibration.pit
+        if shares:
+            middle = [(at + 0.5) / len(shares) for at in range(len(shares))]
+            lines.append(figures.Line(name, middle, [100 * share for share in shares]))
+    parts = max((len(line.x) for line in lines), default=0)
+    axes = ("place in the predicted distribution", "people's answers (%)")
+    return figures.line_plot(lines, *axes, level=100 / parts, width=4.4) if lines else None
 
 
 def _subgroups(results: Results) -> Figure | None:
@@ -176,8 +191,8 @@ def _losses(results: Results, stage: str, ylabel: str) -> Figure | None:
     lines = []
     for (model, folder), run in results.runs.items():
         for key, words in (("loss", "training"), ("eval_loss", "validation")):
-            points = [(entry["step"], entry[key]) for entry in run["losses"] if entry.get(key) is not None]
-            if points and run["arguments"]["stage"] == stage:
+            points = [(entry["step"], entry[key]) for entry in run.losses if entry.get(key) is not None]
+            if points and run.arguments["stage"] == stage:
                 x, y = zip(*points, strict=True)
                 lines.append(figures.Line(f"{model} {folder}, {words}", x, y, dashed=key == "eval_loss"))
     return figures.line_plot(lines[:MODELS_DRAWN], "step", ylabel) if lines else None

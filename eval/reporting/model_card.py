@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from common.contract import RunRecord
 from common.files import atomic_path
 from common.page.render import environment, num
 from eval.reporting.headline import headline
@@ -41,7 +42,7 @@ def write_cards(results: Results) -> list[Path]:
     return written
 
 
-def model_card(results: Results, model: str, stage: str, run: Json) -> str:
+def model_card(results: Results, model: str, stage: str, run: RunRecord) -> str:
     """The card's text: YAML for the hub, then Markdown. Texts from data are escaped for both."""
     name = f"{model}-{stage}"
     scores = results.scores.get(name)
@@ -50,20 +51,20 @@ def model_card(results: Results, model: str, stage: str, run: Json) -> str:
     text = templates.get_template("card.md.j2").render(
         front=Markup(yaml.safe_dump(front_matter(results, name, run), sort_keys=False, allow_unicode=True)),
         name=name,
-        stage=STAGES.get(run["arguments"]["stage"], run["arguments"]["stage"]),
+        stage=STAGES.get(run.arguments["stage"], run.arguments["stage"]),
         results=results,
         headline=headline(results, name) if scores else [],
         scores=scores,
         basis=leaders(results)[1],
         table=_table(results, name) if scores else [],
         effects=_effects(scores) if scores else [],
-        base=run["arguments"].get("model_name_or_path"),
-        recipe={key: run["arguments"][key] for key in RECIPE if run["arguments"].get(key) is not None},
+        base=run.arguments.get("model_name_or_path"),
+        recipe={key: run.arguments[key] for key in RECIPE if run.arguments.get(key) is not None},
         losses=_losses(run),
-        command=command_line(run["command"]),
+        command=command_line(run.command),
         run=run,
         firewall=results.manifest.firewall if results.manifest else [],
-        same_data=results.manifest is not None and run.get("data_manifest") == results.manifest.inputs,
+        same_data=results.manifest is not None and run.data_manifest == results.manifest.inputs,
         columns=[glossary.name_of(key) for key in SHOWN],
         distance=glossary.METRICS[MAIN],
         skill=glossary.SKILL,
@@ -71,10 +72,10 @@ def model_card(results: Results, model: str, stage: str, run: Json) -> str:
     return text.strip() + "\n"
 
 
-def front_matter(results: Results, name: str, run: Json) -> Json:
+def front_matter(results: Results, name: str, run: RunRecord) -> Json:
     """The hub's metadata. A base model or data set is named only if the hub knows it by that name."""
     front: Json = {"library_name": "transformers", "pipeline_tag": "text-generation", "language": ["en"]}
-    base = str(run["arguments"].get("model_name_or_path") or "")
+    base = str(run.arguments.get("model_name_or_path") or "")
     if base.count("/") == 1 and not Path(base).exists():
         front["base_model"] = base
     if results.dataset == "socsci210":
@@ -121,10 +122,10 @@ def _effects(scores: Scores) -> list[tuple[str, Markup, Markup | str]]:
     ]
 
 
-def _losses(run: Json) -> dict[str, str]:
+def _losses(run: RunRecord) -> dict[str, str]:
     """First and last training loss, and the last validation loss."""
-    losses = [entry["loss"] for entry in run["losses"] if entry.get("loss") is not None]
-    validation = [entry["eval_loss"] for entry in run["losses"] if entry.get("eval_loss") is not None]
+    losses = [entry["loss"] for entry in run.losses if entry.get("loss") is not None]
+    validation = [entry["eval_loss"] for entry in run.losses if entry.get("eval_loss") is not None]
     ends = {"training loss": f"{num(losses[0])} at the start, {num(losses[-1])} at the end"} if losses else {}
     return ends | ({"validation loss": f"{num(validation[-1])} at the end"} if validation else {})
 

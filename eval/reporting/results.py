@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.contract import Manifest, read_record
+from common.contract import Manifest, RunRecord, read_record
 from common.errors import Refusal
 from common.files import fingerprint, sha256_file
 from common.names import FILE as NAMES
@@ -46,7 +46,7 @@ class Results:
     predictions: dict[str, Json]
     comparison: Comparison | None
     manifest: Manifest | None
-    runs: dict[tuple[str, str], Json]
+    runs: dict[tuple[str, str], RunRecord]
     names: Names
     inputs: str
 
@@ -97,7 +97,7 @@ def load(data: str, split: str) -> Results:
         manifest=read_record(manifest, Manifest, "run `make data`") if manifest.is_file() else None,
         runs=runs,
         names=read_names(source),
-        inputs=fingerprint([stamps, list(runs.values())]),
+        inputs=fingerprint([stamps, [run.model_dump(mode="json") for run in runs.values()]]),
     )
 
 
@@ -105,10 +105,10 @@ def _json(path: Path, remedy: str) -> Json:
     return read_json(path, remedy) if path.is_file() else {}
 
 
-def _runs(data: str, split: str) -> dict[tuple[str, str], Json]:
+def _runs(data: str, split: str) -> dict[tuple[str, str], RunRecord]:
     """The records of finished training runs, a model's SFT before its DPO."""
     return {
-        (run.parent.name, run.name): read_json(run / RECORD, "run that training again")
+        (run.parent.name, run.name): read_record(run / RECORD, RunRecord, "run that training again")
         for run in finished_runs(data, split)
     }
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from common.page.render import DASH, count, num, percent, signed
 from eval.reporting.cell_browser import worst
 from eval.reporting.results import MAIN, Results, leaders
-from eval.reporting.words import Json, cell_of, interval, over_people
+from eval.reporting.words import Json, brackets, cell_of, interval, over_people
 from eval.scoring import glossary
-from eval.scoring.record import Difference, Effects, FieldScores, Group, Scores, TableRow
+from eval.scoring.record import Difference, Effects, FieldScores, Group, Interactions, Scores, TableRow
 
 STATED = "wasserstein_stated"
 EMPTY = {"text": ""}
@@ -39,7 +39,9 @@ def leader_section(results: Results) -> Json:
             for key in metrics
         ],
         "models": [row.name for row in models],
+        "brackets": brackets(estimate for row in rows for estimate in row.metrics.values()),
         "differences": [_difference(one) for one in differences],
+        "notes": basis_notes(results),
     }
 
 
@@ -69,9 +71,29 @@ def _difference(one: Difference) -> Json:
         "b": glossary.name_of(one.b),
         "metric": glossary.name_of(one.metric),
         "value": {"text": signed(one.value), "note": note, "sort": one.value},
-        "p": {"text": num(one.p, 4), "sort": one.p},
-        "p_holm": {"text": num(one.p_holm, 4), "sort": one.p_holm},
+        "p": _p(one.p, "" if one.smallest_p is None else f"at least {num(one.smallest_p, 4)}"),
+        "p_bootstrap": _p(one.p_bootstrap),
+        "p_holm": _p(one.p_holm),
     }
+
+
+def _p(value: float | None, note: str = "") -> Json:
+    return {"text": num(value, 4), "sort": value, "note": note}
+
+
+def basis_notes(results: Results) -> list[str]:
+    """Why the leader table stands on fewer rows than some model predicts, and who is compared apart."""
+    comparison = results.comparison
+    if not comparison:
+        return []
+    notes = []
+    if comparison.limited_by:
+        fewest = ", ".join(f"{name} ({count(rows)})" for name, rows in comparison.limited_by.items())
+        notes.append(f"Only answers that all these models predict are used; fewer are predicted by {fewest}.")
+    if comparison.apart:
+        few = ", ".join(f"{name} ({count(rows)})" for name, rows in comparison.apart.items())
+        notes.append(f"Compared apart, because they predict less than half of the answers: {few}.")
+    return notes
 
 
 def study_rows(results: Results) -> list[Json]:
@@ -97,6 +119,7 @@ def worst_rows(results: Results) -> list[Json]:
     for row in worst(results.best.cells).iter_rows(named=True):
         text = " ".join((row["stimuli"] or "").split())
         spread = over_people(row[MAIN], (row[f"{MAIN}_low"], row[f"{MAIN}_high"]))
+        points = row[MAIN] * (row["observed_high"] - row["observed_low"])
         link = quote(f"{row['study_id']}/{row['task_num']}")
         rows.append(
             {
@@ -105,6 +128,7 @@ def worst_rows(results: Results) -> list[Json]:
                 "arm": results.arm(row["study_id"], row["condition_num"]),
                 "rows": row["rows"],
                 "distance": cell_of(spread),
+                "points": {"text": num(points, 1), "sort": points},
                 "people": num(row["human_mean"], 2),
                 "model": num(row["predicted_mean"], 2),
                 "text": text if len(text) <= 160 else f"…{text[-160:]}",
@@ -129,13 +153,54 @@ def effect_section(results: Results) -> Json:
         "contrasts": best.contrasts,
         "clear": best.clear,
         "left_out": "; ".join(f"{count(number)} {reason}" for reason, number in best.left_out.items()),
+        "brackets": brackets(best.model.values()),
+        "in_training": _in_training(results),
+        "clearest": clearest(results),
     }
+
+
+def _in_training(results: Results) -> int:
+    """Contrasts of the closest model of which an arm has training answers."""
+    contrasts = results.best.contrasts
+    return 0 if contrasts.is_empty() else int((contrasts["arms_in_training"] > 0).sum())
+
+
+def clearest(results: Results, number: int = 20) -> list[Json]:
+    """The contrasts that are clearest in people, by name, and which of their arms were trained on."""
+    if results.best.contrasts.is_empty():
+        return []
+    rows = []
+    for row in results.best.contrasts.head(number).iter_rows(named=True):
+        study, trained = row["study_id"], row["arms_in_training"]
+        arm, control = (results.arm(study, row[f"condition_{which}"]) for which in "ba")
+        outcome = results.outcome(study, row["task_num"])
+        rows.append(
+            {
+                "contrast": {"text": f"{arm} - {control}", "note": ""},
+                "study": study,
+                "outcome": f"{outcome}: {row['option']}" if row.get("option") else outcome,
+                "observed": _with_error(row["observed"], row["observed_se"]),
+                "predicted": _with_error(row["predicted"], row["predicted_se"]),
+                "trained": {0: "no", 1: "one arm", 2: "both arms"}[trained],
+            }
+        )
+    return rows
+
+
+def _with_error(value: float | None, error: float | None) -> Json:
+    note = "" if error is None else f"se {num(error, 2)}"
+    return {"text": signed(value, 2), "note": note, "sort": value}
 
 
 def calibration_rows(results: Results) -> list[Json]:
     """The calibration error of each model."""
     return [
-        {"name": name, "ece": cell_of(scores.calibration.ece), "reason": scores.calibration.reason or ""}
+        {
+            "name": name,
+            "ece": cell_of(scores.calibration.ece),
+            "pit": cell_of(scores.calibration.pit_error) if scores.calibration.pit_error else EMPTY,
+            "reason": scores.calibration.reason or "",
+        }
         for name, scores in results.scores.items()
     ]
 
@@ -144,7 +209,8 @@ def subgroup_section(results: Results) -> Json:
     """The closest model by demographic field: gaps, groups, effects within groups."""
     subgroups = results.best.subgroups
     if subgroups is None:
-        return {"fields": [], "groups": [], "effects": [], "largest": None, "parity": None}
+        empty: Json = {key: [] for key in ("fields", "groups", "effects", "interactions")}
+        return empty | {"largest": None, "parity": None}
     effects = [
         {"field": title_of(field), "group": group, "contrasts": one.contrasts}
         | {key: cell_of(getattr(one, key), 2) for key in ("correlation", "sign_agreement", "magnitude_ratio")}
@@ -155,6 +221,7 @@ def subgroup_section(results: Results) -> Json:
         "fields": [_field(field, one) for field, one in subgroups.fields.items()],
         "groups": [_group(field, group) for field, one in subgroups.fields.items() for group in one.groups],
         "effects": effects,
+        "interactions": [_interaction(field, one) for field, one in subgroups.interactions.items()],
         "largest": subgroups.largest_gap,
         "parity": subgroups.demographic_parity_difference,
     }
@@ -165,11 +232,19 @@ def _field(field: str, scores: FieldScores) -> Json:
     return {
         "field": title_of(field),
         "gap": cell_of(gap),
+        "chance": {"text": num(gap.by_chance), "sort": gap.by_chance},
+        "p": {"text": num(gap.p, 3), "sort": gap.p},
         "highest": gap.highest,
         "lowest": gap.lowest,
         "prediction": cell_of(scores.parity_prediction) if scores.groups else EMPTY,
         "human": cell_of(scores.parity_prediction_human) if scores.groups else EMPTY,
     }
+
+
+def _interaction(field: str, one: Interactions) -> Json:
+    statistics = ("correlation", "correlation_disattenuated", "slope", "sign_agreement")
+    figures = {key: cell_of(getattr(one, key), 2) for key in statistics}
+    return {"field": title_of(field), "contrasts": count(one.contrasts)} | figures
 
 
 def _group(field: str, group: Group) -> Json:
@@ -237,16 +312,16 @@ def run_section(results: Results) -> list[Json]:
     return [
         {
             "name": f"{model} {stage}",
-            "command": command_line(run["command"]),
-            "recipe": run["arguments"],
+            "command": command_line(run.command),
+            "recipe": run.arguments,
             "about": {
-                "commit": run.get("git_commit"),
-                "hardware": run.get("hardware"),
-                "versions": run.get("versions"),
-                "tokens": run.get("tokens"),
-                "peak memory": f"{run['peak_memory_bytes'] / 2**30:.1f} GiB",
+                "commit": run.git_commit,
+                "hardware": run.hardware.model_dump(),
+                "versions": run.versions,
+                "tokens": run.tokens,
+                "peak memory": f"{run.peak_memory_bytes / 2**30:.1f} GiB",
                 "same data as evaluated": "yes"
-                if results.manifest and run.get("data_manifest") == results.manifest.inputs
+                if results.manifest and run.data_manifest == results.manifest.inputs
                 else "no",
             },
         }

@@ -54,6 +54,7 @@ def _estimate(estimate: Estimate | None) -> Json:
         "conf_high_people": estimate.high_people,
         "studies": estimate.studies,
         "cells": estimate.cells,
+        "dropped": estimate.dropped,
         "reason": estimate.reason,
     }
 
@@ -70,8 +71,9 @@ def _leaders(results: Results) -> Iterator[Json]:
 
 def _differences(results: Results) -> Iterator[Json]:
     for one in results.comparison.differences if results.comparison else ():
-        about = {"a": one.a, "b": one.b, "metric": one.metric}
-        yield about | _estimate(one) | {"p_value": one.p, "p_holm": one.p_holm}
+        about = {"a": one.a, "b": one.b, "metric": one.metric, "of": one.of}
+        judged = {"p_value": one.p, "smallest_p": one.smallest_p}
+        yield about | _estimate(one) | judged | {"p_bootstrap": one.p_bootstrap, "p_holm": one.p_holm}
 
 
 def _studies(results: Results) -> Iterator[Json]:
@@ -126,7 +128,29 @@ def _parity(results: Results) -> Iterator[Json]:
             for kind in ("parity_accuracy", "parity_prediction", "parity_prediction_human"):
                 gap = getattr(one, kind)
                 about = {"name": name, "field": field, "parity": kind}
-                yield about | _estimate(gap) | {"highest": gap.highest, "lowest": gap.lowest}
+                ends = {"highest": gap.highest, "lowest": gap.lowest}
+                yield about | _estimate(gap) | ends | {"by_chance": gap.by_chance, "p_gap": gap.p}
+        if scores.subgroups:
+            mean = scores.subgroups.demographic_parity_difference
+            over_fields: Json = {"name": name, "field": None, "parity": "demographic_parity_difference"}
+            nobody = {"highest": None, "lowest": None}
+            yield over_fields | _estimate(mean) | nobody | {"by_chance": mean.by_chance, "p_gap": mean.p}
+
+
+def _interactions(results: Results) -> Iterator[Json]:
+    for name, scores in results.scores.items():
+        for field, one in scores.subgroups.interactions.items() if scores.subgroups else ():
+            about = {"name": name, "field": field, "contrasts": one.contrasts}
+            for statistic, value in one:
+                if isinstance(value, Estimate):
+                    yield about | {"statistic": statistic} | _estimate(value)
+
+
+def _pit(results: Results) -> Iterator[Json]:
+    for name, scores in results.scores.items():
+        parts = len(scores.calibration.pit)
+        for at, share in enumerate(scores.calibration.pit):
+            yield {"name": name, "low": at / parts, "high": (at + 1) / parts, "share": share}
 
 
 def _problems(results: Results) -> Iterator[Json]:
@@ -140,7 +164,7 @@ def _problems(results: Results) -> Iterator[Json]:
 
 def _losses(results: Results) -> Iterator[Json]:
     for (model, stage), run in results.runs.items():
-        for entry in run["losses"]:
+        for entry in run.losses:
             if "loss" in entry or "eval_loss" in entry:
                 losses = {key: entry.get(key) for key in ("step", "loss", "eval_loss")}
                 yield {"model": model, "stage": stage} | losses
@@ -172,6 +196,8 @@ def _named(results: Results, frame: pl.DataFrame) -> pl.DataFrame:
 def _cells(results: Results) -> pl.DataFrame:
     """All cells of all models without their texts and distributions (those are in cells.parquet)."""
     cells = _stacked(results, "cells").drop(LISTS, strict=False)
+    width = pl.col("observed_high") - pl.col("observed_low")
+    cells = cells.with_columns((pl.col(MAIN) * width).alias("wasserstein_points"))
     return _named(results, cells).sort("name", MAIN, descending=[False, True], nulls_last=True)
 
 
@@ -181,7 +207,9 @@ TABLES: dict[str, Callable[[Results], Iterator[Json]]] = {
     "studies": _studies,
     "effects": _effects,
     "calibration": _calibration,
+    "pit": _pit,
     "subgroups": _subgroups,
+    "interactions": _interactions,
     "parity": _parity,
     "problems": _problems,
     "losses": _losses,
@@ -204,8 +232,18 @@ COLUMNS = {
     "reason": "why a figure or its interval is missing",
     "a": "one of the two predictors",
     "b": "the other predictor",
-    "p_value": "of no difference, by flipping the signs of studies' differences",
-    "p_holm": "the same, corrected for the number of comparisons (Holm)",
+    "p_value": "of no difference, by flipping the signs of studies' differences: assumes symmetry",
+    "smallest_p": "the smallest p.value that so many studies can give",
+    "p_bootstrap": "of no difference, by a studentised bootstrap of studies, which assumes no symmetry",
+    "p_holm": "p_bootstrap corrected for the number of comparisons (Holm); of the primary metric only",
+    "differences.of": "score, or excess: each over its own ceiling, as the two were asked in different ways",
+    "dropped": "resamples that gave no value (of a ratio whose denominator wasn't positive)",
+    "by_chance": "the gap to expect if no group differed",
+    "p_gap": "how often the gap would be as large if no group differed",
+    "interactions.contrasts": "differences of a group's effect from that of all others",
+    "pit.low": "from here of the predicted distribution",
+    "pit.high": "to here",
+    "pit.share": "share of people's answers there; equal everywhere if the distributions are right",
     "study_id": "the study",
     "rows": "answers of people",
     "predictor": "model, or half_sample: one half of the people predicting the other",
@@ -262,6 +300,7 @@ COLUMNS = {
     "predicted_mean": "mean of predicted answers, clipped to the observed range",
     "predicted_sd": "their standard deviation",
     "draws_per_row": "answers sampled for each row; empty in other modes",
+    "wasserstein_points": "wasserstein_observed in points of the cell's answer scale",
     "wasserstein_observed_low": "lower end of the 95% interval over people",
     "wasserstein_observed_high": "upper end of the 95% interval over people",
 }

@@ -1,8 +1,9 @@
 """How estimates are written: in sentences, and in the cells of a page's tables."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from common.page.render import num
+from common.page.render import count, num
 from eval.scoring.record import Estimate
 
 Json = dict[str, Any]
@@ -35,7 +36,14 @@ def cell_of(estimate: Estimate | None, digits: int = 3) -> Json:
     estimate = estimate or NOT_COMPUTED
     cell = {"text": num(estimate.value, digits), "sort": estimate.value}
     spread = interval(estimate, digits)
-    return cell | ({"note": spread} if spread else {"note": "", "why": estimate.reason})
+    lost = f"{count(estimate.dropped)} resamples gave no value" if estimate.dropped else ""
+    return cell | ({"note": spread, "why": lost} if spread else {"note": "", "why": estimate.reason or lost})
+
+
+def brackets(estimates: Iterable[Estimate | None]) -> str:
+    """What intervals are over, as a phrase: "95% interval over studies", or over people, or either."""
+    kinds = sorted({one.over for one in estimates if one and one.over}, reverse=True)
+    return f"95% interval over {' or (people) over '.join(kinds)}" if kinds else "no intervals"
 
 
 def over_people(value: float | None, ends: tuple[float, float] | None) -> Estimate:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def effects_figure(record: SimulationRecord) -> Figure | None:
     rows = [row for row in record.effects if row.sd > 0][:MOST_LINES]
     lines = [figures.Row(label(row), list(_dots(row))) for row in rows]
     axis = "effect (standard deviations of answers)"
-    return figures.dot_plot(lines, axis, marks={0: ""}, width=7) if lines else None
+    return figures.dot_plot(lines, axis, marks={0: ""}, width=5.4) if lines else None
 
 
 def _dots(row: EffectRow) -> Iterator[figures.Dot]:
@@ -91,18 +92,37 @@ def _percentages(row: LevelRow) -> Iterator[figures.Dot]:
         yield figures.Dot(100 * row.estimate, low, high, 4)
     if row.observed is not None and row.observed_std_error is not None:
         reach = Z95 * row.observed_std_error
-        yield figures.Dot(*(100 * (row.observed + move) for move in (0, -reach, reach)), 0)
+        low, high = 100 * (row.observed - reach), 100 * (row.observed + reach)
+        yield figures.Dot(100 * row.observed, low, high, 0)
 
 
-def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
+@dataclass(frozen=True)
+class Distributions:
+    """An outcome's distributions by arm: {arm: {series: shares on `answers`}}."""
+
+    panels: dict[str, dict[str, list[float]]]
+    answers: list[str]
+    axis: str
+
+    def figure(self) -> Figure:
+        """All arms in one figure."""
+        return figures.bar_plots(self.panels, self.answers, self.axis)
+
+    def each(self) -> Iterator[Figure]:
+        """One figure an arm on equal axes, which fits a phone."""
+        for arm, series in self.panels.items():
+            yield figures.bar_plots({arm: series}, self.answers, self.axis, beside=self.panels)
+
+
+def distributions(record: SimulationRecord, outcome: str) -> Distributions:
     """Predicted (and observed) distributions of an outcome by arm; long scales in ten bins."""
     cells = [row for row in record.cells if row.outcome == outcome]
     answers = sorted({row.answer for row in cells})
     bins, names = _bins(answers)
     labels = {row.answer: row.label for row in cells if row.label}
-    if labels and len(answers) <= MOST_LABELS:
+    if labels and len(labels) <= MOST_LABELS and len(answers) <= TEN_BINS:
         names = [f"{answer}\n{_wrapped(labels.get(answer, ''))}" for answer in answers]
-    panels: dict[str, dict[str, Any]] = {}
+    panels: dict[str, dict[str, list[float]]] = {}
     for arm in list(dict.fromkeys(row.arm for row in cells))[:MOST_PANELS]:
         rows = [row for row in cells if row.arm == arm]
         series = {}
@@ -113,7 +133,7 @@ def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
         # an arm without real answers gets an empty series
         panels = {arm: {"people": [0.0] * len(names)} | series for arm, series in panels.items()}
     axis = "answer" if len(answers) <= TEN_BINS else "answer, in ten bins from"
-    return figures.bar_plots(panels, names, axis)
+    return Distributions(panels, names, axis)
 
 
 def _wrapped(text: str) -> str:
@@ -137,6 +157,11 @@ def _binned(
     for row, share in zip(rows, shares, strict=True):
         sums[bins[row.answer]] += share or 0.0
     return sums
+
+
+def answers_figure(record: SimulationRecord, outcome: str) -> Figure:
+    """The figure of `distributions`."""
+    return distributions(record, outcome).figure()
 
 
 def power_figure(record: SimulationRecord) -> Figure | None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from common.page import figures
 from common.page import render as page
-from eval.simulation.charts import MOST_LINES, asked, label, outcomes
+from eval.simulation.charts import MOST_LINES, asked, distributions, label, outcomes
 from eval.simulation.record import SimulationRecord, Trust
 
 TEMPLATE = Path(__file__).parent / "templates" / "simulation.html.j2"
@@ -138,9 +138,7 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
         title=record.title,
         record=record,
         figures=shown,
-        distributions=[
-            (outcome, shown[f"answers-{number}"]) for number, outcome in enumerate(outcomes(record), 1)
-        ],
+        distributions=[(outcome, _arms(record, outcome, at)) for at, outcome in enumerate(outcomes(record))],
         headline=headline(record),
         warnings=warnings(record),
         trust=trust_sentence(record.trust),
@@ -154,6 +152,14 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
             "order": order_rows(record),
             "nearest": nearest_rows(record),
         },
+    )
+
+
+def _arms(record: SimulationRecord, outcome: str, at: int) -> Markup:
+    """An outcome's charts, one an arm."""
+    drawn = enumerate(distributions(record, outcome).each())
+    return Markup("").join(
+        figures.svg(figure, f"answers-{at}-{arm}", f"Answers to {outcome}") for arm, figure in drawn
     )
 
 

@@ -38,7 +38,7 @@ MANIFEST = {
 def training(model: str, stage: str) -> dict[str, Any]:
     """The record of a training run."""
     return {
-        "inputs": "abc", "layout": {"processes": 1, "deepspeed": None},
+        "schema": 2, "inputs": "abc", "layout": {"processes": 1, "deepspeed": None},
         "arguments": {"model_name_or_path": "outputs/models/tiny", "stage": stage, "learning_rate": 1e-3,
                       "num_train_epochs": 2, "seed": 42, "output_dir": f"{OUTPUTS}/{model}/{stage}",
                       "template": "llama3", "per_device_train_batch_size": 16,

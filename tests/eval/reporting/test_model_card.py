@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from common.contract import RunRecord
 from common.page.render import num
 from eval.reporting import model_card as card
 from eval.reporting.results import MAIN, Results, load
@@ -67,8 +68,9 @@ def test_the_metadata_is_what_the_hub_reads(results):
     value = metadata["model-index"][0]["results"][0]["metrics"][0]["value"]
     assert value == round(results.scores["tiny-sft"].metrics[MAIN].value, 4)
     assert "base_model" not in metadata, "a local folder is no model of the hub"
-    run = scored.training("tiny", "sft")
-    run["arguments"]["model_name_or_path"] = "meta-llama/Meta-Llama-3-8B-Instruct"
+    record = scored.training("tiny", "sft")
+    record["arguments"]["model_name_or_path"] = "meta-llama/Meta-Llama-3-8B-Instruct"
+    run = RunRecord.model_validate(record)
     assert card.front_matter(results, "tiny-sft", run)["base_model"] == "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
