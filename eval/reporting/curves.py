@@ -55,7 +55,7 @@ def curves(
     for metric in metrics:
         figure = line_plot(_lines(table, metric, along, others), along, METRICS[metric].name)
         save(figure, folder, metric)
-        drawn[metric] = svg(figure, metric)
+        drawn[METRICS[metric].name] = svg(figure, metric, METRICS[metric].name)
     page = folder / "curves.html"
     rows = [{key: _cell(value) for key, value in row.items()} for row in table.iter_rows(named=True)]
     columns = [{"title": name, "key": name, "number": name != "metric"} for name in table.columns]

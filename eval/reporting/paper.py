@@ -123,9 +123,10 @@ def _row(chapter: Chapter, row: Row, model: str, data: str, name: str) -> dict[s
     if estimate.value is None:
         return shown | {"verdict": estimate.reason or "not defined here"}
     ours = f"{estimate.value:.3f}"
-    if estimate.low is not None and estimate.high is not None:
-        ours += f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    values = {"estimate": estimate.value, "conf_low": estimate.low, "conf_high": estimate.high, "ours": ours}
+    low, high = estimate.interval or (None, None)
+    if low is not None and high is not None:
+        ours += f" [{low:.3f}, {high:.3f}]{' (people)' * (estimate.over == 'people')}"
+    values = {"estimate": estimate.value, "conf_low": low, "conf_high": high, "ours": ours}
     return shown | values | {"verdict": _verdict(estimate, published, name)}
 
 

@@ -43,7 +43,7 @@ def cell_of(estimate: Estimate | None, digits: int = 3) -> Json:
 def brackets(estimates: Iterable[Estimate | None]) -> str:
     """What intervals are over, as a phrase: "95% interval over studies", or over people, or either."""
     kinds = sorted({one.over for one in estimates if one and one.over}, reverse=True)
-    return f"95% interval over {' or (people) over '.join(kinds)}" if kinds else "no intervals"
+    return f"95% interval over {' or '.join(kinds)}" if kinds else "no interval"
 
 
 def over_people(value: float | None, ends: tuple[float, float] | None) -> Estimate:

@@ -18,11 +18,12 @@ HOSTILE = (
 )
 
 
-def dom(file: Path, fragment: str = "") -> str:
-    """What the browser makes of a page after its scripts ran."""
+def dom(file: Path, fragment: str = "", width: int = 1280) -> str:
+    """What the browser makes of a page after its scripts ran. width: of its window, in pixels."""
     profile = file.parent / f"profile-{file.stem}"
     done = subprocess.run(
         [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom",
+         f"--window-size={width},900",
          f"{file.resolve().as_uri()}{fragment}"],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
@@ -43,8 +44,28 @@ def without_policy(file: Path) -> Path:
     return copy
 
 
-def acting(file: Path, script: str) -> str:
+def acting(file: Path, script: str, width: int = 1280) -> str:
     """What the browser makes of a page on which `script` acts like a reader (clicks, types)."""
     copy = without_policy(file)
     copy.write_text(copy.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    return dom(copy)
+    return dom(copy, width=width)
+
+
+# Writes into <html data-lost>: how many cells of tables lie outside the window, at which width.
+LOST = """
+document.querySelectorAll("details").forEach((one) => { one.open = true; });
+const wide = document.documentElement.clientWidth;
+const cells = [...document.querySelectorAll(".scroll td:not(.blank), .scroll tbody th")];
+const lost = cells.filter((cell) => {
+  const box = cell.getBoundingClientRect();
+  return box.width === 0 || box.right > wide + 1 || box.left < 0 || cell.scrollWidth > cell.clientWidth + 1;
+});
+document.documentElement.dataset.lost = `${lost.length} of ${cells.length} at ${window.innerWidth}`;
+"""
+
+
+def lost(file: Path, width: int) -> tuple[int, int, int]:
+    """Cells of tables that can't be seen without scrolling sideways, all cells, and the window's width."""
+    found = re.search(r'data-lost="(\d+) of (\d+) at (\d+)"', acting(file, LOST, width))
+    assert found
+    return int(found[1]), int(found[2]), int(found[3])

@@ -10,8 +10,10 @@ from common.errors import Refusal
 from common.names import Names, StudyNames
 from eval.reporting.run import report
 from eval.scoring import glossary
+from eval.scoring.run import import_predictions, score_models
+from eval.settings import load_settings
 from tests.helpers import scored
-from tests.helpers.browser import HOSTILE, acting, dom, harmed, needs_browser, without_policy
+from tests.helpers.browser import HOSTILE, acting, dom, harmed, lost, needs_browser, without_policy
 
 EVAL = scored.OUTPUTS / "eval"
 
@@ -179,6 +181,9 @@ def test_arms_and_outcomes_are_called_by_their_names_where_the_data_set_has_them
 @needs_browser
 def test_markup_in_studies_questions_and_groups_does_no_harm_in_a_browser(tmp_path, monkeypatch):
     monkeypatch.chdir(scored.write(tmp_path, studies=2, change=hostile(HOSTILE)))
+    arms = dict.fromkeys(range(3), HOSTILE)
+    study = StudyNames(title=HOSTILE, conditions=arms, tasks=arms)
+    Names(studies={f"{HOSTILE}study0": study}).write(Path("data/sample/study"))
     page = report("sample", "study").page
     for file in (page, without_policy(page)):
         html = dom(file)
@@ -235,6 +240,70 @@ def test_a_click_on_a_heading_sorts_numbers_as_numbers(reported):
         values = [float(row[1]) for row in rows]
         assert f'aria-sort="{direction}"' in html and len(values) == 5
         assert values == sorted(values, reverse=direction == "descending")
+
+
+@needs_browser
+def test_on_a_phone_no_column_of_a_table_is_lost(reported):
+    hidden, cells, width = lost(reported, 390)
+    assert cells > 500 and width <= 500
+    assert hidden == 0
+
+
+def test_both_p_values_stand_with_the_least_that_so_many_studies_can_give(reported):
+    page, table = reported.read_text(), pl.read_csv(reported.with_suffix("") / "differences.csv")
+    assert "p, sign flips" in page and "p, bootstrap" in page
+    assert table["smallest_p"].drop_nulls().unique().to_list() == [2 / 2**5]
+    row = table.drop_nulls("p_bootstrap").row(0, named=True)
+    assert row["p_holm"] is None or row["p_holm"] >= row["p_bootstrap"]
+
+
+def test_gaps_by_chance_places_in_distributions_and_interactions_are_shown_and_written(reported):
+    folder, page = reported.with_suffix(""), reported.read_text()
+    parity = pl.read_csv(folder / "parity.csv")
+    mean = parity.filter(name="tiny-sft", parity="demographic_parity_difference")
+    assert mean["by_chance"].item() > 0 and "if no group differed it would be" in page
+    pit = pl.read_csv(folder / "pit.csv").filter(name="tiny-sft")
+    assert pit["share"].sum() == pytest.approx(1) and pit["high"].max() == 1
+    interactions = pl.read_csv(folder / "interactions.csv")
+    assert {"slope", "correlation_disattenuated"} <= set(interactions["statistic"])
+    assert "Do effects differ between groups as predicted?" in page
+    assert {"pit.png", "pit.svg"} <= {path.name for path in folder.iterdir()}
+
+
+def test_distances_of_cells_are_also_said_in_points_of_their_scale(reported):
+    cells = pl.read_csv(reported.with_suffix("") / "cells.csv")
+    width = cells["observed_high"] - cells["observed_low"]
+    assert cells["wasserstein_points"].to_list() == pytest.approx(
+        (cells["wasserstein_observed"] * width).to_list()
+    )
+    assert "In scale points" in reported.read_text()
+
+
+def test_a_contrast_with_an_arm_in_training_is_kept_and_marked(workplace):
+    path = EVAL / "tiny-sft/contrasts.parquet"
+    contrasts = pl.read_parquet(path)
+    pl.DataFrame(contrasts).with_columns(arms_in_training=pl.lit(1)).write_parquet(path)
+    page = report("sample", "study").page.read_text()
+    assert f"In {len(contrasts)} of them an arm has answers of other people in training" in page
+    assert ">one arm</td>" in page
+
+
+def test_a_file_of_few_rows_is_compared_apart_and_the_page_says_so(workplace):
+    rows = pl.read_parquet("data/sample/study/eval.parquet")
+    rows.select("study_id", "sample_id", prediction=pl.lit(4)).head(60).write_csv("few.csv")
+    import_predictions(Path("few.csv"), "sample", "study")
+    score_models("sample", "study", settings=load_settings("quick.yaml"))
+    page = report("sample", "study").page.read_text()
+    assert "Compared apart, because they predict less than half of the answers: few (60)." in page
+    assert "900 answers that every compared model predicts" in page
+
+
+def test_one_study_has_intervals_over_people_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(scored.write(tmp_path, models={"mine": 0.5}, studies=1, tasks=1))
+    page = report("sample", "study").page.read_text()
+    assert "95% interval over people" in page
+    table = page.split('id="leaders"')[1].split("</table>")[0]
+    assert re.search(r"0\.\d{3}<small>0\.\d{3} to 0\.\d{3} \(people\)", table)
 
 
 @pytest.mark.whole
