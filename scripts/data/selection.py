@@ -14,7 +14,6 @@ from scripts.data.settings import DataSettings
 from scripts.data.splits import pick
 
 TRAINING, VALIDATION, EVALUATION, DROPPED = 0, 1, 2, 3
-ROUNDING = 1.1  # whole cells rarely hold exactly the share that is asked for
 PARTS = ("train", "validation", "eval")
 
 
@@ -81,9 +80,9 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
 def validation_rows(rows: Rows, train: np.ndarray, split: str, seed: int, fraction: float) -> np.ndarray:
     """True for training rows held out for early selection: whole cells, or whole people.
 
-    `train`: bool, the rows that may be taken. Cells, unless the split divides people, or so few cells are
-    there that one would be more than the share. At least one person is taken when `fraction` isn't 0, and
-    one always stays in training.
+    `train`: bool, the rows that may be taken. Cells, unless the split divides people, or cells are so large
+    that one would be more than the share. Never more than the share is taken, but for one person, who is
+    always taken when `fraction` isn't 0; and one always stays in training.
     """
     if fraction == 0 or not train.any():
         return np.zeros(len(rows), bool)
@@ -93,18 +92,31 @@ def validation_rows(rows: Rows, train: np.ndarray, split: str, seed: int, fracti
         items = rows.items
         of_cell = (keys[items.study[first]], items.condition[first], items.task[first])
         held = _held_out(rows.cell, of_cell, train, seed, fraction)
-        if held.sum() <= ROUNDING * fraction * train.sum():
+        if held.any():
             return held
-    return _held_out(rows.person, (keys[rows.people_study], rows.people), train, seed, fraction)
+    return _held_out(rows.person, (keys[rows.people_study], rows.people), train, seed, fraction, fewest=1)
 
 
 def _held_out(
-    unit: np.ndarray, keys: tuple[np.ndarray, ...], train: np.ndarray, seed: int, fraction: float
+    unit: np.ndarray,
+    keys: tuple[np.ndarray, ...],
+    train: np.ndarray,
+    seed: int,
+    fraction: float,
+    fewest: int = 0,
 ) -> np.ndarray:
-    """True for the rows of a share of the units that train has; `keys`: what each unit is drawn by."""
-    present = np.unique(unit[train])
+    """True for the rows of a share of the units that train has; `keys`: what each unit is drawn by.
+
+    Of the units' number no more than the share, lowest draws first, as long as their rows are no more than
+    the share of rows either; but for `fewest` units.
+    """
+    present, rows = np.unique(unit[train], return_counts=True)
+    draws = draw(seed, "validation", *(key[present] for key in keys))
+    picked = np.flatnonzero(pick(draws, fraction))
+    picked = picked[np.argsort(draws[picked], kind="stable")]
+    fitting = int(np.searchsorted(rows[picked].cumsum(), fraction * rows.sum(), side="right"))
     chosen = np.zeros(int(unit.max()) + 1, bool)
-    chosen[present[pick(draw(seed, "validation", *(key[present] for key in keys)), fraction)]] = True
+    chosen[present[picked[: max(fitting, fewest)]]] = True
     return train & chosen[unit]
 
 
