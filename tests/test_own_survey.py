@@ -36,4 +36,5 @@ def test_one_description_serves_import_training_evaluation_report_and_simulation
     socrates("eval", "--model", "tiny", *where)
     socrates("report", *where)
     assert Path("outputs/tram/participant/report.html").stat().st_size > 50_000
-    assert "loss" in socrates("simulate", "run", "tram.yaml", "--model", "tiny", *where)
+    real = ("--pilot", survey, "--observed", survey)
+    assert "loss" in socrates("simulate", "run", "tram.yaml", "--model", "tiny", *where, *real)

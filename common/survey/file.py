@@ -1,5 +1,6 @@
 """Read a survey's file (CSV, Excel, SPSS, Stata, parquet) as text cells with the labels that it brings."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.readers import read_bytes, read_csv
+from common.readers import DELIMITERS, read_bytes
 
 REMEDY = "give a survey as .csv, .xlsx, .sav, .dta or .parquet"
 PREVIEW_CODES = ("1", "2", "9", "17")  # of Qualtrics' column Status
+NO_CELLS = (pl.Binary, pl.Object)
 UNFINISHED = ("false", "0", "no")
 
 
@@ -74,7 +76,38 @@ def _answers_of(survey: Survey, keep_unfinished: bool = False) -> Survey:
 
 
 def _read_csv(path: Path) -> Survey:
-    return Survey(path, _as_text(read_csv(path, REMEDY)))
+    """Every cell as it is written: an id keeps its zeros. Also as Windows writes it, with semicolons."""
+    content, notes = read_bytes(path, REMEDY), ()
+    for encoding in ("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "cp1252"):
+        try:
+            text = content.decode(encoding)
+            break
+        except UnicodeDecodeError:
+            notes = (f"{path.name} isn't UTF-8; it was read as Windows-1252, look at its accents",)
+    else:
+        raise Refusal(f"{path} is neither UTF-8 nor Windows-1252 text; save it as CSV in UTF-8")
+    if "\0" in text:
+        raise Refusal(f"{path} is no CSV table (it holds zero bytes); save it as CSV in UTF-8")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    stated = re.match(r'"?sep=(.)"?\n', text)  # as Excel writes it
+    text = text[stated.end() :] if stated else text
+    delimiter = stated[1] if stated else max(DELIMITERS, key=text.partition("\n")[0].count)
+    form: dict[str, Any] = {"separator": delimiter, "has_header": False, "infer_schema": False}
+    try:
+        rows = pl.read_csv(text.encode(), null_values=["", "NA"], **form)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        if "more fields" in str(error):
+            raise Refusal(
+                f"{path}: a row has more cells than the header; put texts with commas in quotes"
+            ) from None
+        raise _unreadable(path, error, "is no CSV table") from None
+    names = {column: " ".join((name or "").split()) for column, name in rows.row(0, named=True).items()}
+    frame = rows[1:]
+    kept = [column for column, name in names.items() if name or frame[column].count()]
+    named = [names[column] or column.replace("_", " ") for column in kept]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise Refusal(f"{path} has two columns {twice[0]}; rename one of them")
+    return Survey(path, _as_text(frame.select(kept).rename(dict(zip(kept, named, strict=True)))), notes=notes)
 
 
 def _read_excel(path: Path) -> Survey:
@@ -125,15 +158,14 @@ def _text_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _unreadable(path: Path, error: Exception) -> Refusal:
-    return Refusal(f"{path} can't be read ({' '.join(str(error).split())[:160]}); save it again, or as CSV")
+def _unreadable(path: Path, error: BaseException, what: str = "can't be read") -> Refusal:
+    return Refusal(f"{path} {what} ({' '.join(str(error).split())[:160]}); save it again, or as CSV")
 
 
 def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """Every cell as trimmed text: 5 for 5.0, null for NaN and empty cells."""
-    for name, dtype in frame.schema.items():
-        if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
-            raise Refusal(f"the column {name} holds {dtype}, not one value a cell; {REMEDY}")
+    """Every cell as trimmed text: 5 for 5.0, null for NaN and empty cells. Lists and bytes are no cells."""
+    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype in NO_CELLS]
+    frame = frame.drop(nested)
     numbers = pl.selectors.float()
     whole = numbers.is_finite() & (numbers == numbers.floor()) & (numbers.abs() < 2**53)
     integers = numbers.cast(pl.Int64, strict=False).cast(pl.String)

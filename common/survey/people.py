@@ -59,8 +59,8 @@ def _refuse_repeated(survey: Survey, frame: pl.DataFrame) -> None:
     again = frame.filter(frame["person"].is_duplicated())["person"].unique(maintain_order=True).to_list()
     if again:
         raise Refusal(
-            f"{survey.path}: {len(again):,} people have several rows ({', '.join(again[:5])}); keep one "
-            "each, or write `kind: within` in the experiment's design"
+            f"{survey.path}: person ids that have several rows: {len(again):,} ({', '.join(again[:5])}); "
+            "keep one row each, or write `kind: within` in the experiment's design"
         )
 
 

@@ -41,7 +41,7 @@ from scripts.data.source import open_source
 from scripts.data.splits import generate
 from scripts.data.write import read_prompts, write_counts, write_files
 
-FORMAT = 5  # raised when the same input gives other files
+FORMAT = 6  # raised when the same input gives other files
 # Evaluation prompts that are training prompts to the byte, where the settings don't say. Real data repeat
 # prompts between arms of one study (arms that share a text), never between studies.
 IDENTICAL = {"study": "refuse", "participant": "count", "condition": "drop", "task": "drop"}

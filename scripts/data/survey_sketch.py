@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from common.survey.answers import INTEGER, same
 from common.survey.file import Survey, read_survey
+from common.survey.options import CHOSEN
 
 # A demographic field, and how surveys name or ask it.
 FIELDS = {
@@ -61,7 +62,11 @@ def sketch(survey: str | Path) -> str:
     answered = replace(answered, frame=answered.frame.select(pl.all().replace("-99", None)))  # not answered
     roles = _roles(answered)
     factors = [name for name, role in roles.items() if role == "arm"]
-    outcomes = {_key(name): name for name, role in roles.items() if role == "outcome"}
+    questions = _select_all(answered, roles)
+    together = {column for columns in questions.values() for column in columns}
+    outcomes = {
+        _key(name): name for name, role in roles.items() if role == "outcome" and name not in together
+    }
     lines = [
         f"# A first draft from {answered.path.name}. Complete what says `check`.",
         f"name: {re.sub(r'[^A-Za-z0-9._-]+', '-', answered.path.stem).strip('-.') or 'survey'}",
@@ -72,10 +77,12 @@ def sketch(survey: str | Path) -> str:
     ]
     for key, column in outcomes.items():
         lines += _outcome(answered, key, column)
-    if not outcomes:
+    for key, columns in questions.items():
+        lines += _select_all_outcome(answered, key, columns)
+    if not outcomes and not questions:
         lines.append("  # check: no column looks like an answer on a scale; describe the outcomes here")
     most = max(2, len(answered.frame) // max(1, _arm_count(answered, factors)))
-    lines += ["design:", f"  people_per_arm: {most}", "", *_columns(roles, factors, outcomes)]
+    lines += ["design:", f"  people_per_arm: {most}", "", *_columns(roles, factors, outcomes | questions)]
     return "\n".join(lines) + "\n"
 
 
@@ -225,7 +232,45 @@ def in_order(labels: list[str]) -> tuple[list[str], bool]:
     return ([label for _, label in sorted(zip(scores, labels, strict=True))] if sure else labels), sure
 
 
-def _columns(roles: dict[str, str], factors: list[str], outcomes: dict[str, str]) -> Iterator[str]:
+def _select_all(survey: Survey, roles: dict[str, str]) -> dict[str, list[str]]:
+    """{name of a select-all question: its columns}: Q5_1, Q5_2, ... with one value, or none, in each cell."""
+    groups: dict[str, list[str]] = {}
+    for name, role in roles.items():
+        if role in ("", "outcome") and (match := re.fullmatch(r"(.*\D?)_\d+", name)):
+            values = set(survey.frame[name].drop_nulls().unique())
+            parted = " - " in survey.labels.get(name, "")
+            if values and (len(values) == 1 or (parted and values == {"0", "1"})):
+                groups.setdefault(_key(match[1]), []).append(name)
+    return {key: names for key, names in groups.items() if len(names) > 1}
+
+
+def _option(survey: Survey, column: str) -> str:
+    """What the column of an option stands for: its text, else the end of its question, else its name."""
+    texts = [
+        cell for cell in survey.labelled(column).drop_nulls().unique() if not _are_numbers(pl.Series([cell]))
+    ]
+    question = survey.labels.get(column, "").rpartition(" - ")[2]
+    return " ".join(
+        (texts[0] if len(texts) == 1 and same(texts[0]) not in CHOSEN else question or column).split()
+    )
+
+
+def _select_all_outcome(survey: Survey, key: str, columns: list[str]) -> Iterator[str]:
+    question = re.split(r" - (?:Selected Choice - )?", survey.labels.get(columns[0], ""))[0]
+    question = " ".join(question.split()).replace("{", "{{").replace("}", "}}")
+    yield f"  {key}:"
+    yield f"    question: {_quoted(question or key)}" + (
+        "" if question else "  # check: the question's words"
+    )
+    yield "    scale:"
+    yield "      kind: select-all"
+    yield "      labels:"
+    yield from (f"        - {_quoted(_option(survey, column))}" for column in columns)
+
+
+def _columns(
+    roles: dict[str, str], factors: list[str], outcomes: Mapping[str, str | list[str]]
+) -> Iterator[str]:
     yield "columns:"
     for what in ("person", "weight"):
         if column := next((name for name, role in roles.items() if role == what), None):
@@ -244,10 +289,15 @@ def _columns(roles: dict[str, str], factors: list[str], outcomes: dict[str, str]
         yield "  demographics:"
         for field, column in fields.items():
             yield f"    {field}: {_quoted(column)}"
-    if unused := [name for name, role in roles.items() if not role]:
+    named = {
+        column
+        for columns in outcomes.values()
+        for column in ([columns] if isinstance(columns, str) else columns)
+    }
+    if unused := [name for name, role in roles.items() if not role and name not in named]:
         yield f"# not used: {', '.join(' '.join(name.split()) for name in unused)}"
 
 
-def _quoted(text: str) -> str:
-    """A text as YAML: a JSON text is one."""
+def _quoted(text: str | list[str]) -> str:
+    """A text, or a list of them, as YAML: JSON is YAML."""
     return json.dumps(text, ensure_ascii=False)

@@ -133,7 +133,7 @@ def test_what_maps_to_nothing_is_listed_with_counts_and_left_out_only_on_demand(
         ({"columns.arm": {"frame": "frame"}}, "lacks the factor source"),
         ({"columns.arm": None}, "`columns` needs `arm`"),
         ({"columns.weight": "gender"}, "the weight 'Female' is no number above 0"),
-        ({"columns.person": "gender"}, "people have several rows"),
+        ({"columns.person": "gender"}, "person ids that have several rows: 2"),
         ({"columns.persom": "x"}, "unknown key `columns.persom`; did you mean `person`"),
         ({"name": "sample"}, "built-in data set"),
     ],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from common.errors import Refusal
@@ -44,6 +45,31 @@ def test_a_poll_without_arms_or_labels_is_sketched_too(tmp_path, monkeypatch):
     Path("empty.csv").write_text("a,b\n")
     with pytest.raises(Refusal, match="holds no answers"):
         sketch("empty.csv")
+
+
+@pytest.mark.parametrize("chosen", ["text", "1"])
+def test_a_select_all_question_is_sketched_and_imported(tmp_path, monkeypatch, chosen):
+    monkeypatch.chdir(tmp_path)
+    options = ("TV", "Radio, too", "Web")
+    rows = [
+        {f"Q5_{n + 1}": f"Which do you use? - Selected Choice - {text}" for n, text in enumerate(options)}
+    ]
+    rows += [dict.fromkeys(rows[0], '{"ImportId":"x"}')]
+    for number in range(12):
+        picks = [number % 2 == 0, number % 3 == 0, number % 2 == 1]
+        cells = [
+            (text if chosen == "text" else "1") if pick else None
+            for text, pick in zip(options, picks, strict=True)
+        ]
+        rows.append(dict(zip(rows[0], cells, strict=True)))
+    pl.DataFrame(rows).write_csv("media.csv")
+    Path("media.yaml").write_text(sketch("media.csv"))
+    drafted = load_experiment("media.yaml")
+    assert list(drafted.scales) == ["q5: TV", "q5: Radio, too", "q5: Web"]
+    assert drafted.file.outcomes["q5: TV"].question[""] == ['Which do you use? Does this apply: "TV"?']
+    imported = import_survey("media.csv", "media.yaml")
+    answered = imported.frame().filter(pl.col("task_num") == 1)["response"].to_list()
+    assert answered == [int(number % 3 == 0) for number in range(12)]
 
 
 def test_labels_are_put_in_order_where_their_words_tell():
