@@ -82,7 +82,12 @@ def sketch(survey: str | Path) -> str:
     if not outcomes and not questions:
         lines.append("  # check: no column looks like an answer on a scale; describe the outcomes here")
     most = max(2, len(answered.frame) // max(1, _arm_count(answered, factors)))
-    lines += ["design:", f"  people_per_arm: {most}", "", *_columns(roles, factors, outcomes | questions)]
+    lines += [
+        "design:",
+        f"  people_per_arm: {most}",
+        "",
+        *_columns(roles, factors, {**outcomes, **questions}),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -258,10 +263,9 @@ def _option(survey: Survey, column: str) -> str:
 def _select_all_outcome(survey: Survey, key: str, columns: list[str]) -> Iterator[str]:
     question = re.split(r" - (?:Selected Choice - )?", survey.labels.get(columns[0], ""))[0]
     question = " ".join(question.split()).replace("{", "{{").replace("}", "}}")
+    check = "" if question else "  # check: the question's words"
     yield f"  {key}:"
-    yield f"    question: {_quoted(question or key)}" + (
-        "" if question else "  # check: the question's words"
-    )
+    yield f"    question: {_quoted(question or key)}{check}"
     yield "    scale:"
     yield "      kind: select-all"
     yield "      labels:"
@@ -282,18 +286,14 @@ def _columns(
         for name in factors:
             yield f"    {_key(name)}: {_quoted(name)}"
     yield "  outcomes:"
-    for key, column in outcomes.items():
-        yield f"    {key}: {_quoted(column)}"
+    for key, answers in outcomes.items():
+        yield f"    {key}: {_quoted(answers)}"
     fields = {role: name for name, role in roles.items() if role in FIELDS}
     if fields:
         yield "  demographics:"
         for field, column in fields.items():
             yield f"    {field}: {_quoted(column)}"
-    named = {
-        column
-        for columns in outcomes.values()
-        for column in ([columns] if isinstance(columns, str) else columns)
-    }
+    named = {column for each in outcomes.values() for column in ([each] if isinstance(each, str) else each)}
     if unused := [name for name, role in roles.items() if not role and name not in named]:
         yield f"# not used: {', '.join(' '.join(name.split()) for name in unused)}"
 
