@@ -77,13 +77,13 @@ def _answers_of(survey: Survey, keep_unfinished: bool = False) -> Survey:
 
 def _read_csv(path: Path) -> Survey:
     """Every cell as it is written: an id keeps its zeros. Also as Windows writes it, with semicolons."""
-    content, notes = read_bytes(path, REMEDY), ()
+    content, notes = read_bytes(path, REMEDY), list[str]()
     for encoding in ("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "cp1252"):
         try:
             text = content.decode(encoding)
             break
         except UnicodeDecodeError:
-            notes = (f"{path.name} isn't UTF-8; it was read as Windows-1252, look at its accents",)
+            notes.append(f"{path.name} isn't UTF-8; it was read as Windows-1252, look at its accents")
     else:
         raise Refusal(f"{path} is neither UTF-8 nor Windows-1252 text; save it as CSV in UTF-8")
     if "\0" in text:
@@ -107,7 +107,9 @@ def _read_csv(path: Path) -> Survey:
     named = [names[column] or column.replace("_", " ") for column in kept]
     if twice := [name for name in named if named.count(name) > 1]:
         raise Refusal(f"{path} has two columns {twice[0]}; rename one of them")
-    return Survey(path, _as_text(frame.select(kept).rename(dict(zip(kept, named, strict=True)))), notes=notes)
+    return Survey(
+        path, _as_text(frame.select(kept).rename(dict(zip(kept, named, strict=True)))), notes=tuple(notes)
+    )
 
 
 def _read_excel(path: Path) -> Survey:

@@ -490,7 +490,7 @@ def test_identical_prompts_across_the_split_are_refused_dropped_or_counted():
     assert manifest["firewall"][-1]["both"] > 0 and manifest["firewall"][-1]["verdict"] == "allowed"
 
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(str.strip)  # blank: refused
 
 
 @given(st.lists(st.tuples(TEXT, st.integers(-(2**63), 2**63 - 1), TEXT), min_size=4, max_size=12))
