@@ -10,6 +10,7 @@ from eval.reporting.cell_browser import worst
 from eval.reporting.results import MAIN, Results, leaders
 from eval.reporting.words import Json, brackets, cell_of, interval, over_people
 from eval.scoring import glossary
+from eval.scoring.open_scales import OPEN
 from eval.scoring.record import Difference, Effects, FieldScores, Group, Interactions, Scores, TableRow
 
 STATED = "wasserstein_stated"
@@ -29,6 +30,7 @@ def leader_section(results: Results) -> Json:
     models = [row for row in rows if row.kind == "model"]
     metrics = [key for key in glossary.METRICS if any(key in row.metrics for row in models)]
     metrics += sorted({key for row in models for key in row.metrics} - set(metrics))
+    kinds = sorted({kind for scores in results.scores.values() for kind in scores.scale_kinds})
     differences = results.comparison.differences if results.comparison else []
     return {
         "rows": [_leader(row, row.name == results.best.name) for row in rows],
@@ -37,11 +39,21 @@ def leader_section(results: Results) -> Json:
             {"name": glossary.name_of(key)}
             | {column_of(row.name): cell_of(row.metrics.get(key)) for row in models}
             for key in metrics
-        ],
+        ]
+        + [_skill_of_kind(results, kind) for kind in kinds if len(kinds) > 1],
         "models": [row.name for row in models],
         "brackets": brackets(estimate for row in rows for estimate in row.metrics.values()),
         "differences": [_difference(one) for one in differences],
         "notes": basis_notes(results),
+    }
+
+
+def _skill_of_kind(results: Results, kind: str) -> Json:
+    """A row of the metrics: corrected skill on one kind of answer scale, on all rows of each model."""
+    name = f"Skill, {kind} scales" + " (of logarithms)" * (kind == OPEN)
+    return {"name": name} | {
+        column_of(name): cell_of(one.scale_kinds[kind].skill if kind in one.scale_kinds else None, 2)
+        for name, one in results.scores.items()
     }
 
 

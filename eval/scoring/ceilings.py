@@ -263,9 +263,16 @@ def _draw_uniform(uniform, n_draws, state):
     exact_rows = (n_draws == 0).sum()
     drawn = uniform * (exact_rows / max(uniform.sum(), 1e-300))
     admissible = np.flatnonzero(uniform)
-    if len(admissible):
-        for k in n_draws:
-            for _ in range(k):
-                state = step(state)
-                drawn[admissible[below(state, len(admissible))]] += 1 / k
+    if len(admissible) == 0:
+        return drawn
+    alike = uniform.max() == uniform[admissible].min()
+    upto = uniform.cumsum()
+    for k in n_draws:
+        for _ in range(k):
+            state = step(state)
+            if alike:
+                at = admissible[below(state, len(admissible))]
+            else:  # uniform in the logarithm of the answers
+                at = np.searchsorted(upto, below(state, 1 << 31) / (1 << 31) * upto[-1], side="right")
+            drawn[at] += 1 / k
     return drawn

@@ -17,7 +17,17 @@ from eval.scoring.effects import effect_scores
 from eval.scoring.estimates import Studies, estimate, missing, people_interval
 from eval.scoring.groups import SHOWN_MOMENTS, Groups, control_groups, model_groups, paired_rows
 from eval.scoring.metrics import METRICS, SHARE
-from eval.scoring.record import Ceilings, CellCounts, Estimates, RowCounts, Skill, StudyScores, Weighting
+from eval.scoring.open_scales import OPEN, LogDistances, log_distances
+from eval.scoring.record import (
+    Ceilings,
+    CellCounts,
+    Estimates,
+    KindScores,
+    RowCounts,
+    Skill,
+    StudyScores,
+    Weighting,
+)
 from eval.scoring.resampling import UNIFORM, PairedRows, resample_people
 from eval.scoring.skill import Distances, skill, study_skill
 from eval.scoring.subgroups import People, subgroup_scores
@@ -27,6 +37,8 @@ SKILLS = ("wasserstein_observed", "wasserstein_stated")
 NO_CONTROL = "no cell has the other answers that this control is made of"
 NO_CEILING = "every cell has one respondent, or too few for each answer that somebody gave"
 CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
+FAIR = ("paired", "split_half_corrected")  # ceilings in the model's size and mode
+SEVERAL = "several"  # the scale kind of a cell whose items have different ones
 ITEMS, FEWEST = 5, 100  # items are resampled a fifth as often as cells, but a hundred times
 Say = Callable[[str], None]
 
@@ -56,6 +68,7 @@ class Work:
     paired: PairedRows
     people: Resampled
     ceiling: Ceiling
+    open_scales: LogDistances | None = None
 
 
 def work_on(
@@ -74,7 +87,8 @@ def work_on(
     say("human ceilings")
     ceiling = ceilings(paired, cells.draws, settings.ceiling_splits, seed)
     scored = {name: control_groups(cells, of_controls[name]) for name in CONTROLS}
-    return Work(evaluated, train, settings, seed, studies, cells, scored, paired, people, ceiling)
+    opened = log_distances(cells, paired, settings.ceiling_splits, settings.replicates, seed)
+    return Work(evaluated, train, settings, seed, studies, cells, scored, paired, people, ceiling, opened)
 
 
 def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: int, seed: int) -> Resampled:
@@ -120,6 +134,7 @@ def cell_scores(work: Work) -> dict[str, Any]:
         "controls": {name: _control_metrics(scores, studies) for name, scores in work.controls.items()},
         "ceiling": _ceilings(work.ceiling, cells, studies),
         "skill": skills,
+        "scale_kinds": _by_kind(work),
         "studies": _per_study(work, of_studies),
         "calibration": calibration(work.evaluated, cells, work.paired, studies, work.seed),
     }  # fmt: skip
@@ -171,19 +186,45 @@ def _control_metrics(cells: Groups, studies: Studies) -> Estimates:
 
 def _skills(work: Work) -> tuple[dict[str, Skill], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Skill by both ranges: raw against naive split halves, corrected in the model's size and mode."""
-    cells, ceiling, studies = work.cells, work.ceiling, work.studies
     out, per_study = {}, {}
-    for k, (name, uniform) in enumerate(zip(SKILLS, UNIFORM, strict=True)):
-        drawn = (work.people.cells[name], work.people.cells[uniform])
-        model, guess = cells.values[name], work.controls[uniform].values[name]
-        fair = Distances(model, ceiling.uniform[:, k], ceiling.paired[:, k], drawn)
-        human = Distances(model, ceiling.uniform[:, k], ceiling.split_half_corrected[:, k], drawn)
-        raw = Distances(model, guess, ceiling.split_half_raw[:, k], drawn)
+    for name in SKILLS:
+        raw, fair, human = (_against(work, name, kind) for kind in ("split_half_raw", *FAIR))
         out[name] = Skill(
-            raw=skill(raw, studies), corrected=skill(fair, studies), corrected_human=skill(human, studies)
-        )
-        per_study[name] = study_skill(fair, studies)
+            raw=skill(raw, work.studies), corrected=skill(fair, work.studies),
+            corrected_human=skill(human, work.studies),
+        )  # fmt: skip
+        per_study[name] = study_skill(fair, work.studies)
     return out, per_study
+
+
+def _against(work: Work, name: str, kind: str) -> Distances:
+    """Distances of model, uniform guess and one kind of ceiling; on open scales those of logarithms."""
+    k, uniform = SKILLS.index(name), UNIFORM[SKILLS.index(name)]
+    fair = kind in FAIR
+    zero = work.ceiling.uniform[:, k] if fair else work.controls[uniform].values[name]
+    parts = [work.cells.values[name], zero, getattr(work.ceiling, kind)[:, k]]
+    people = [work.people.cells[name], work.people.cells[uniform]]
+    opened = work.open_scales
+    if opened is not None and name == SKILLS[0]:
+        logs = (opened.model, opened.uniform if fair else opened.guess, getattr(opened, kind))
+        parts = [np.where(opened.cells, log, part) for log, part in zip(logs, parts, strict=True)]
+        people = [np.where(opened.cells, log, part) for log, part in zip(opened.people, people, strict=True)]
+    return Distances(parts[0], parts[1], parts[2], (people[0], people[1]))
+
+
+def _by_kind(work: Work) -> dict[str, KindScores]:
+    """Distance and corrected skill of the cells of each kind of scale."""
+    fair, kinds = _against(work, SKILLS[0], "paired"), work.cells.frame["scale_kind"].fill_null(SEVERAL)
+    out = {}
+    for kind in sorted(kinds.unique()):
+        part = fair.where((kinds == kind).to_numpy())
+        people = work.studies.means(np.where(np.isfinite(part.model), part.people[0], np.nan))
+        distance = estimate(part.model, work.studies, work.cells.reason(SKILLS[0]), people, SHARE)
+        out[kind] = KindScores(
+            cells=int((kinds == kind).sum()), logarithm=kind == OPEN, wasserstein=distance,
+            skill=skill(part, work.studies),
+        )  # fmt: skip
+    return out
 
 
 def _ceilings(ceiling: Ceiling, cells: Groups, studies: Studies) -> Ceilings:

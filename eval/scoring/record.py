@@ -31,6 +31,7 @@ from eval.scoring.record_parts import (
     Group,
     GroupEffects,
     Interactions,
+    KindScores,
     LargestGap,
     Parity,
     Parsing,
@@ -60,6 +61,7 @@ __all__ = [
     "Group",
     "GroupEffects",
     "Interactions",
+    "KindScores",
     "LargestGap",
     "Parity",
     "Parsing",
@@ -107,6 +109,7 @@ class Scores(Record):
     controls: dict[str, Estimates]
     ceiling: Ceilings
     skill: dict[str, Skill]
+    scale_kinds: dict[str, KindScores] = Field(default_factory=dict)
     studies: dict[str, StudyScores]
     calibration: Calibration
     effects: Effects | None = None

@@ -132,6 +132,16 @@ class TableRow(Record):
     skill: dict[str, Skill]
 
 
+class KindScores(Record):
+    """The cells of one kind of answer scale: observed-range distance and corrected skill."""
+
+    cells: int
+    logarithm: bool
+    """Whether the distance is that of the answers' logarithms (open scales)."""
+    wasserstein: Estimate
+    skill: Estimate
+
+
 class StudyScores(Record):
     """One study's figures; intervals are over its people."""
 
