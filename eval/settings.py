@@ -1,9 +1,10 @@
 """The settings of prediction and scoring: `configs/eval/*.yaml`, checked before anything runs."""
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.paths import configs
 from common.settings import Section, read_settings
@@ -64,12 +65,25 @@ class ServerSettings(Section):
 
 
 class ScoreSettings(Section):
-    """Scoring: numbers of resamples, and the fewest people that a subgroup's figure stands on."""
+    """Scoring: numbers of resamples, and the fewest people that a subgroup's figure stands on.
+
+    margin: the difference below which two models count as alike, in units of the answer range. study_dates,
+    training_cut: when studies were published (CSV) and the last day of the base model's training data.
+    """
 
     replicates: int = Field(1000, ge=100, le=100_000)
     ceiling_splits: int = Field(200, ge=10, le=100_000)
     permutations: int = Field(10_000, ge=100, le=10_000_000)
     min_group: int = Field(20, ge=2)
+    margin: float = Field(0.01, gt=0, le=1)
+    study_dates: Path | None = None
+    training_cut: date | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "ScoreSettings":
+        if (self.study_dates is None) != (self.training_cut is None):
+            raise ValueError("study_dates and training_cut belong together; give both or neither")
+        return self
 
 
 class Settings(Section):

@@ -242,6 +242,7 @@ def _depends_on(
         "rows": _stamp(rows),
         "train_counts": None if train is None else _stamp(train),
         "settings": _settings(settings),
+        "study_dates": _stamp(settings.score.study_dates) if settings.score.study_dates else None,
         "versions": _versions(),
     }
 
@@ -255,7 +256,7 @@ def _stamp(table: Table) -> Any:
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
-    return settings.score.model_dump() | {"seed": settings.seed}
+    return settings.score.model_dump(mode="json") | {"seed": settings.seed}
 
 
 def _versions() -> dict[str, str]:

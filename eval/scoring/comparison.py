@@ -3,7 +3,11 @@
 PRIMARY is the one figure whose comparisons are corrected for their number; the others are shown with a plain
 p. A distance depends on how a model was asked: one sampled answer a person brings noise that exact
 probabilities don't have. So models that were asked in different ways are compared by the *excess* of each
-one's distance over its own ceiling, which is zero for a perfect model in either way.
+one's distance over its own ceiling, which is zero for a perfect model in either way. A control is exact; its
+ceiling is what the draw of people alone leaves.
+
+That two models can't be told apart doesn't say that they are alike: `p_equivalent` does, of differences below
+`margin`.
 """
 
 from collections.abc import Mapping
@@ -16,13 +20,14 @@ from eval.scoring.controls import CONTROLS
 from eval.scoring.estimates import mean_of_known, study_estimate
 from eval.scoring.model import Work
 from eval.scoring.record import Difference, Estimate, Scores, TableRow
-from eval.scoring.significance import bootstrap_p, holm, sign_flip_p, smallest_sign_flip_p
+from eval.scoring.significance import bootstrap_p, equivalence_p, holm, sign_flip_p, smallest_sign_flip_p
 
 PRIMARY = "wasserstein_observed"
 COMPARED = (
     PRIMARY, "wasserstein_stated", "total_variation", "accuracy_observed", "accuracy_stated", "crps",
 )  # fmt: skip
 REFERENCES = ("uniform_observed", "pooled_others")
+EXACT = "exact"
 NO_CELL = "no cell has a value of both"
 
 
@@ -67,8 +72,8 @@ def differences(models: Mapping[str, Scores], works: Mapping[str, Work]) -> list
     out = []
     for a, b in pairs:
         for metric in COMPARED:
-            excess = b in models and metric in DISTANCES and asked(models[a]) != asked(models[b])
-            out.append(_difference(works, (a, b), metric, excess))
+            ways = {asked(models[name]) if name in models else EXACT for name in (a, b)}
+            out.append(_difference(works, (a, b), metric, metric in DISTANCES and len(ways) > 1))
     primary = [one for one in out if one.metric == PRIMARY]
     corrected = iter(holm([one.p_bootstrap for one in primary]))
     return [
@@ -80,9 +85,10 @@ def _difference(works: Mapping[str, Work], names: tuple[str, str], metric: str, 
     work, other = works[names[0]], works.get(names[1])
     of_b = other.cells if other else work.controls[names[1]]
     cells = work.cells.values[metric] - of_b.values[metric]
-    if excess and other:
+    if excess:
         column = DISTANCES.index(metric)
-        cells = cells - (work.ceiling.paired[:, column] - other.ceiling.paired[:, column])
+        of_other = other.ceiling.paired if other else _of_people(work)
+        cells = cells - (work.ceiling.paired[:, column] - of_other[:, column])
     per_study = work.studies.means(cells)
     people = None
     if other is not None:
@@ -94,4 +100,12 @@ def _difference(works: Mapping[str, Work], names: tuple[str, str], metric: str, 
         **one.model_dump(), a=names[0], b=names[1], metric=metric, of="excess" if excess else "score",
         p=sign_flip_p(per_study, draws, seed), p_bootstrap=bootstrap_p(per_study, draws, seed),
         smallest_p=smallest_sign_flip_p(int(np.isfinite(per_study).sum())),
+        p_equivalent=equivalence_p(per_study, work.settings.margin), margin=work.settings.margin,
     )  # fmt: skip
+
+
+def _of_people(work: Work) -> np.ndarray:
+    """float64 (C, 5): the distance of a right and exact distribution, that of resampled people."""
+    people = work.cells.frame["people"].to_numpy().astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return work.ceiling.bootstrap_raw * np.sqrt(people / (people - 1))[:, None]

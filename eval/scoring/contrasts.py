@@ -202,23 +202,13 @@ def contrasts(design: Design, counted: np.ndarray | None = None) -> pl.DataFrame
     """The pairs of arms with their effects, among the people marked in `counted` (bool, M; default all).
 
     Columns: those of `Design.pairs`, observed, predicted (b minus a, answer units; shares of a choice),
-    observed_se, predicted_se, difference_se, df, difference_df, z (observed over its standard error) and
-    clear. Pairs of which an arm has fewer than two of these people are left out.
+    observed_se, predicted_se, difference_se, df, difference_df, z (observed over its standard error), clear
+    and pair (the row of `Design.pairs`). A pair is left out if an arm has fewer than two of these people.
     """
     taken = np.ones(len(design.arm), bool) if counted is None else counted
-    arms = len(design.arms)
-    weight = np.where(taken, design.weight, 0.0)
-    n = np.bincount(design.arm[taken], minlength=arms)
-    total = np.bincount(design.arm, weight, minlength=arms)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sums = [np.bincount(design.arm, weight * x, minlength=arms) for x in design.values.T]
-        mean = np.stack(sums, 1) / total[:, None]
-        scale = np.sqrt(n / np.maximum(n - 1.0, 0.0))
-        residual = (weight * scale[design.arm] / total[design.arm])[:, None] * (
-            design.values - mean[design.arm]
-        )
-    residual[~taken] = 0
-    variance = np.stack([np.bincount(design.arm, x**2, minlength=arms) for x in residual.T], 1)
+    n = np.bincount(design.arm[taken], minlength=len(design.arms))
+    mean, residual = _means(design, taken, n)
+    variance = _squares(design, residual)
     one, other, pair = design.both
     shared = np.bincount(pair[taken[one] & taken[other]], minlength=len(design.first))
     covariance = np.stack(
@@ -240,9 +230,36 @@ def contrasts(design: Design, counted: np.ndarray | None = None) -> pl.DataFrame
         "observed_se": error[:, 0], "predicted_se": error[:, 1], "difference_se": error[:, 2],
         "df": df[:, 0], "difference_df": df[:, 2], "z": z, "clear": clear,
     }  # fmt: skip
+    columns["pair"] = np.arange(len(a))
     table = design.pairs.with_columns(pl.Series(name, column) for name, column in columns.items())
     nan = pl.col("z", "df", "difference_df").fill_nan(None)
     return table.with_columns(nan).filter(pl.Series((n[a] > 1) & (n[b] > 1)))
+
+
+def arm_statistics(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """Means of each arm and their sampling variances: float64 (A, 3) each, columns as VALUES."""
+    taken = np.ones(len(design.arm), bool)
+    mean, residual = _means(design, taken, np.bincount(design.arm, minlength=len(design.arms)))
+    return mean, _squares(design, residual)
+
+
+def _means(design: Design, taken: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted means of each arm (A, 3), and each person's part in their errors (M, 3)."""
+    arms, weight = len(design.arms), np.where(taken, design.weight, 0.0)
+    total = np.bincount(design.arm, weight, minlength=arms)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sums = [np.bincount(design.arm, weight * x, minlength=arms) for x in design.values.T]
+        mean = np.stack(sums, 1) / total[:, None]
+        scale = np.sqrt(n / np.maximum(n - 1.0, 0.0))
+        residual = (weight * scale[design.arm] / total[design.arm])[:, None] * (
+            design.values - mean[design.arm]
+        )
+    residual[~taken] = 0
+    return mean, residual
+
+
+def _squares(design: Design, residual: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(design.arm, x**2, minlength=len(design.arms)) for x in residual.T], 1)
 
 
 def mean_answers(design: Design) -> pl.DataFrame:

@@ -15,7 +15,8 @@ from scipy import stats
 
 from eval.scoring.align import Evaluated
 from eval.scoring.contrasts import OUTCOME, Design, contrasts, design, mean_answers
-from eval.scoring.estimates import UNLIMITED, Studies, missing, statistic
+from eval.scoring.estimates import UNLIMITED, Studies, mean_of_known, missing, statistic
+from eval.scoring.meta import meta_analysis
 from eval.scoring.metrics import POSITIVE, SHARE, SIGNED
 from eval.scoring.record import Effects, Estimate, Estimates
 from eval.scoring.resampling import SumRows, resample_sums
@@ -70,9 +71,9 @@ def effect_scores(
     record = Effects(
         contrasts=len(pairs), outcomes=pairs.select(OUTCOME).n_unique() if len(pairs) else 0,
         studies=pairs["study_id"].n_unique(), clear=int(pairs["clear"].sum()), left_out=arms.left_out,
-        model=model, half_sample=half,
+        model=model, half_sample=half, meta=meta_analysis(arms, pairs) if len(pairs) else None,
     )  # fmt: skip
-    listed = pairs.with_columns(
+    listed = pairs.drop("pair").with_columns(
         observed_std=pl.col("observed") / pl.col("sd"), predicted_std=pl.col("predicted") / pl.col("sd")
     )
     return record, listed.sort(pl.col("z").abs(), descending=True, nulls_last=True)
@@ -96,7 +97,8 @@ def agreement(sums: Sums, pairs: int, studies: Studies, people: Sums | None = No
         of_people = None
         if people is not None:
             of_people = _statistics(
-                {name: column.mean(1) for name, column in people.items()}, _shrunk_errors(people).mean(1)
+                {name: mean_of_known(column) for name, column in people.items()},
+                _shrunk_errors(people).mean(1),
             )
     out = {}
     for name, limits in LIMITS.items():
@@ -117,7 +119,7 @@ def agreement(sums: Sums, pairs: int, studies: Studies, people: Sums | None = No
 def _no_slope(sums: Sums, people: Sums | None) -> bool:
     """True where the predicted effects aren't larger than their own noise: a slope would be arbitrary."""
     excess = sums["pp"].mean() - sums["noise_p"].mean()
-    error = 0.0 if people is None else people["pp"].mean(1).std()
+    error = 0.0 if people is None else np.nanstd(mean_of_known(people["pp"]))
     return bool(excess <= 1.645 * error)
 
 
@@ -144,47 +146,63 @@ def _products(o: np.ndarray, p: np.ndarray, clear: np.ndarray, unit: np.ndarray)
     }  # fmt: skip
 
 
-def _people_sums(arms: Design, pairs: pl.DataFrame, studies: Studies, replicates: int, seed: int) -> Sums:
-    """`product_sums` when people are drawn again: {name: (R, S)}. What sampling adds to products is taken off
-    them."""
-    fixed = product_sums(pairs, studies)
-    unit, sd = (pairs["sd"] / pairs["width"]).to_numpy(), pairs["sd"].to_numpy()
-    a, b = arms.first, arms.second
-    within = (
-        stats.t.ppf(0.95, pairs["difference_df"].fill_null(np.inf).to_numpy())
-        * pairs["difference_se"].to_numpy()
-        / sd
-    )
-    parts: dict[str, list[np.ndarray]] = {}
-    for means in resampled_means(arms, replicates, seed):
-        o, p = ((means[:, b, k] - means[:, a, k]) / sd for k in range(2))
-        known = np.isfinite(o)
-        products = _products(o, p, pairs["clear"].to_numpy(), unit)
-        products["covered"] = (np.abs(o - p) <= within).astype(float)
+class PeopleSums:
+    """`product_sums` when people are drawn again, collected a few draws at a time."""
+
+    def __init__(self, pairs: pl.DataFrame, studies: Studies) -> None:
+        self.pairs, self.studies = pairs, studies
+        self._parts: dict[str, list[np.ndarray]] = {}
+        self._sd, self._clear = pairs["sd"].to_numpy(), pairs["clear"].to_numpy()
+        free = pairs["difference_df"].fill_null(np.inf).to_numpy()
+        self._within = stats.t.ppf(0.95, free) * pairs["difference_se"].to_numpy() / self._sd
+
+    def add(self, effects: np.ndarray) -> None:
+        """Observed and predicted effects of the pairs, in answer units: float64 (draws, P, 2)."""
+        o, p = (effects[..., k] / self._sd for k in range(2))
+        products = _products(o, p, self._clear, self._sd / self.pairs["width"].to_numpy())
+        products["covered"] = (np.abs(o - p) <= self._within).astype(float)
         for name, values in products.items():
-            parts.setdefault(name, []).append(studies.means(np.where(known, values, np.nan)))
-    sums = {name: np.concatenate(values) for name, values in parts.items()}
-    # a resampled effect has its sampling error twice: once from the people, once from drawing them again
-    return sums | {
-        name: np.broadcast_to(2 * fixed[name], sums["op"].shape)
-        for name in ("noise_o", "noise_p", "noise_op")
-    }
+            self._parts.setdefault(name, []).append(
+                self.studies.means(np.where(np.isfinite(o), values, np.nan))
+            )
+
+    def sums(self) -> Sums:
+        """{name: (R, S)}. A resampled effect has its sampling error twice: once from the people, once from
+        drawing them again."""
+        fixed = product_sums(self.pairs, self.studies)
+        sums = {name: np.concatenate(values) for name, values in self._parts.items()}
+        noise = ("noise_o", "noise_p", "noise_op")
+        return sums | {name: np.broadcast_to(2 * fixed[name], sums["op"].shape) for name in noise}
 
 
-def resampled_means(arms: Design, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Mean human and predicted answers of each arm when people are drawn again: (chunk, A, 2) at a time."""
+def _people_sums(arms: Design, pairs: pl.DataFrame, studies: Studies, replicates: int, seed: int) -> Sums:
+    """`product_sums` when people are drawn again: {name: (R, S)}."""
+    drawn = PeopleSums(pairs, studies)
+    for sums in resampled_arms(arms, np.zeros(len(arms.arm), np.int64), 1, replicates, seed):
+        drawn.add(effects_of(arms, sums[:, :, 0]))
+    return drawn.sums()
+
+
+def resampled_arms(
+    arms: Design, group: np.ndarray, groups: int, replicates: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Sums of weight, human and predicted answers of each arm and group of people when people are drawn
+    again: (draws, A, groups, 3), a few draws at a time. group: int64 (M), negative for nobody's."""
     people = arms.people
     study = (people["study_id"].rank("dense").cast(pl.Int64) - 1).to_numpy()
-    person = (
-        people.select(pl.col("participant").rank("dense").over("study_id").cast(pl.Int32) - 1)
-        .to_series()
-        .to_numpy()
-    )
+    person = people.select(pl.col("participant").rank("dense").over("study_id").cast(pl.Int32) - 1)
     values = np.column_stack([np.ones(len(study)), arms.values[:, :2]]) * arms.weight[:, None]
-    rows = SumRows.of(study, person, arms.arm, values, len(arms.arms))
+    at = np.where(group >= 0, arms.arm * groups + group, -1)
+    rows = SumRows.of(study, person.to_series().to_numpy(), at, values, len(arms.arms) * groups)
     for sums in resample_sums(rows, replicates, seed):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            yield sums[..., 1:] / sums[..., :1]
+        yield sums.reshape(len(sums), len(arms.arms), groups, 3)
+
+
+def effects_of(arms: Design, sums: np.ndarray) -> np.ndarray:
+    """Observed and predicted effects of all pairs (draws, P, 2) from sums of arms (draws, A, 3)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums[..., 1:] / sums[..., :1]
+    return means[:, arms.second] - means[:, arms.first]
 
 
 def half_samples(arms: Design, studies: Studies, seed: int) -> Sums:

@@ -10,6 +10,7 @@ import polars as pl
 from common.distances import DISTANCES
 from common.scale import admits, from_columns
 from eval.scoring.align import Evaluated
+from eval.scoring.by_time import by_time
 from eval.scoring.calibration import calibration
 from eval.scoring.ceilings import ACCURACIES, Ceiling, ceilings
 from eval.scoring.controls import CONTROLS, controls
@@ -136,6 +137,7 @@ def cell_scores(work: Work) -> dict[str, Any]:
         "skill": skills,
         "scale_kinds": _by_kind(work),
         "studies": _per_study(work, of_studies),
+        "by_time": by_time(work.settings, cells.values, studies, people.studies),
         "calibration": calibration(work.evaluated, cells, work.paired, studies, work.seed),
     }  # fmt: skip
 

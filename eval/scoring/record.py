@@ -19,11 +19,13 @@ from common.contract import Record, read_record
 from common.errors import Refusal
 from eval.scoring.printing import NotedTable, leader_table, model_table
 from eval.scoring.record_parts import (
+    ByTime,
     Calibration,
     Ceilings,
     CellCounts,
     ConfidenceBin,
     Effects,
+    Era,
     Estimate,
     Estimates,
     FieldScores,
@@ -33,6 +35,7 @@ from eval.scoring.record_parts import (
     Interactions,
     KindScores,
     LargestGap,
+    MetaAnalysis,
     Parity,
     Parsing,
     RowCounts,
@@ -47,6 +50,7 @@ __all__ = [
     "COMPARISON",
     "FRAMES",
     "SCORES",
+    "ByTime",
     "Calibration",
     "Ceilings",
     "CellCounts",
@@ -54,6 +58,7 @@ __all__ = [
     "ConfidenceBin",
     "Difference",
     "Effects",
+    "Era",
     "Estimate",
     "Estimates",
     "FieldScores",
@@ -63,6 +68,7 @@ __all__ = [
     "Interactions",
     "KindScores",
     "LargestGap",
+    "MetaAnalysis",
     "Parity",
     "Parsing",
     "RowCounts",
@@ -111,6 +117,7 @@ class Scores(Record):
     skill: dict[str, Skill]
     scale_kinds: dict[str, KindScores] = Field(default_factory=dict)
     studies: dict[str, StudyScores]
+    by_time: ByTime | None = None
     calibration: Calibration
     effects: Effects | None = None
     subgroups: Subgroups | None = None
@@ -170,6 +177,9 @@ class Difference(Estimate):
     """`p_bootstrap` corrected for the number of comparisons; of the primary metric only."""
     smallest_p: float | None = None
     """The smallest `p` that so many studies can give."""
+    p_equivalent: float | None = None
+    """Of "the two differ by `margin` or more" (two one-sided t-tests over studies): small, they are alike."""
+    margin: float | None = None
 
 
 class Comparison(Record):

@@ -142,6 +142,24 @@ class KindScores(Record):
     skill: Estimate
 
 
+class Era(Record):
+    """Studies on one side of the end of a base model's training."""
+
+    studies: int
+    metrics: Estimates
+
+
+class ByTime(Record):
+    """Scores of studies published before and after a base model's training ended; difference: after less
+    before."""
+
+    cut: str
+    undated: int
+    before: Era
+    after: Era
+    difference: Estimates
+
+
 class StudyScores(Record):
     """One study's figures; intervals are over its people."""
 
@@ -175,6 +193,26 @@ class Calibration(Record):
     pit_error: Estimate | None = None
 
 
+class MetaAnalysis(Record):
+    """The studies' slopes of observed on predicted effects, combined with random effects."""
+
+    studies: int
+    without_effect: int = 0
+    """Studies whose predicted effects aren't larger than their noise: they have no slope."""
+    slope: float | None = None
+    low: float | None = None
+    """95% interval of the mean slope"""
+    high: float | None = None
+    new_low: float | None = None
+    """95% prediction interval: the slope of a new study"""
+    new_high: float | None = None
+    tau: float | None = None
+    """standard deviation of true slopes between studies"""
+    i2: float | None = None
+    """share of the slopes' variance that isn't sampling (0 to 1)"""
+    reason: str | None = None
+
+
 class Effects(Record):
     """Differences between arms: how the predicted ones agree with the observed ones.
 
@@ -189,6 +227,7 @@ class Effects(Record):
     left_out: dict[str, int]
     model: Estimates
     half_sample: Estimates
+    meta: MetaAnalysis | None = None
 
 
 class Gap(Estimate):

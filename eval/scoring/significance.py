@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from eval.scoring.estimates import FEWEST_STUDIES
 
@@ -50,6 +51,20 @@ def bootstrap_p(differences: np.ndarray, replicates: int, seed: int) -> float | 
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(spread > 0, (drawn.mean(1) - known.mean()) / spread, np.inf)
     return float((1 + (np.abs(t) >= abs(known.mean() / error)).sum()) / (1 + replicates))
+
+
+def equivalence_p(differences: np.ndarray, margin: float) -> float | None:
+    """p of "the mean difference is `margin` or more, in either direction", by two one-sided paired t-tests.
+
+    A small one says that the two are alike, which a large p of a difference never does (Schuirmann 1987).
+    None with fewer than FEWEST_STUDIES.
+    """
+    known = differences[np.isfinite(differences)]
+    if len(known) < FEWEST_STUDIES:
+        return None
+    if np.ptp(known) == 0:  # a t-test would divide by zero
+        return float(abs(known[0]) >= margin)
+    return float(ttost_paired(known, np.zeros(len(known)), -margin, margin)[0])
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:

@@ -23,12 +23,12 @@ from common.distances import distances
 from eval.scoring.align import Evaluated
 from eval.scoring.ceilings import ceilings
 from eval.scoring.contrasts import PAIR, Design, contrasts, design
-from eval.scoring.effects import agreement, product_sums
+from eval.scoring.effects import PeopleSums, agreement, effects_of, product_sums, resampled_arms
 from eval.scoring.estimates import Studies, estimate, missing, study_estimate
 from eval.scoring.gaps import NO_GAP, Compared, compare_groups, gap, largest_gap, parity
 from eval.scoring.groups import Groups, subset
 from eval.scoring.metrics import METRICS, ORDER, SHARE
-from eval.scoring.record import FieldScores, Gap, Group, GroupEffects, Interactions, Subgroups
+from eval.scoring.record import Estimates, FieldScores, Gap, Group, GroupEffects, Interactions, Subgroups
 from eval.scoring.resampling import PairedRows, SumRows, resample_people, resample_sums
 from eval.settings import ScoreSettings
 
@@ -36,10 +36,15 @@ AGES = ((18, 29), (30, 44), (45, 59), (60, 74), (75, 120))
 MAX_GROUPS = 12  # a field with more values doesn't form groups
 SPLITS = 20  # for each group's ceiling: there are many groups
 GROUP_REPLICATES = 200  # of people, for each group
+SLICES = 4  # of the draws that are in memory at once
 GROUP_EFFECTS = ("correlation", "sign_agreement", "magnitude_ratio")
 INTERACTION = ("correlation", "correlation_disattenuated", "slope", "sign_agreement")
 FIGURES = ("accuracy_observed", "predicted", "human", "accuracy_stated")
 DISTANCES = ("wasserstein_observed", "wasserstein_stated")
+DIFFERING = (
+    "study_id", "observed", "predicted", "observed_se", "predicted_se", "difference_se", "difference_df",
+    "sd", "width", "clear", "pair",
+)  # fmt: skip
 TOO_FEW = "no cell (or study) with enough people of this group"
 NO_EFFECTS = "no contrast with two people of this group in both arms"
 
@@ -104,8 +109,7 @@ def subgroup_scores(people: People) -> Subgroups:
         if compared is not None:
             accuracy[field] = compared
         of_people = group_labels(arms.people["demographic"].struct.field(field))
-        effects[field] = {name: _group_effects(arms, of_people, name, people) for name in names}
-        interactions[field] = _interactions(arms, of_people, names, people)
+        effects[field], interactions[field] = _field_effects(arms, of_people, names, people)
     return Subgroups(
         fields=fields, demographic_parity_difference=parity(accuracy), largest_gap=largest_gap(accuracy),
         effects=effects, interactions=interactions,
@@ -224,24 +228,34 @@ def _resampled_distances(part: PairedRows, people: People) -> np.ndarray:
     return np.concatenate([np.moveaxis(chunk[..., :2].astype(np.float32), -1, 0) for chunk in chunks], 1)
 
 
-def _group_effects(arms: Design, labels: pl.Series, name: str, people: People) -> GroupEffects:
-    pairs = contrasts(arms, (labels == name).fill_null(False).to_numpy())
-    if pairs.is_empty():
-        return GroupEffects(contrasts=0, **{key: missing(NO_EFFECTS) for key in GROUP_EFFECTS})
-    studies = Studies.of(pairs["study_id"].to_list(), people.settings.replicates, people.seed)
-    all_statistics = agreement(product_sums(pairs, studies), len(pairs), studies)
-    return GroupEffects(contrasts=len(pairs), **{key: all_statistics[key] for key in GROUP_EFFECTS})
+def _field_effects(
+    arms: Design, labels: pl.Series, names: list[str], people: People
+) -> tuple[dict[str, GroupEffects], Interactions]:
+    """Effects within each group of a field, and how they differ from those of all other groups."""
+    group = np.full(len(labels), -1)
+    for number, name in enumerate(names):
+        group[(labels == name).fill_null(False).to_numpy()] = number
+    inside = [contrasts(arms, group == number) for number in range(len(names))]
+    differing = _differing(arms, inside, group)
+    collected = [_collector(pairs, people) for pairs in (*inside, differing)]
+    replicates = min(GROUP_REPLICATES, people.settings.replicates)
+    for chunk in resampled_arms(arms, group, len(names), replicates, people.seed):
+        for sums in np.array_split(chunk, SLICES):
+            _collect(arms, sums, inside, differing, collected)
+    found = [_agreement(one) for one in collected]
+    effects = {
+        name: GroupEffects(contrasts=len(pairs), **{key: statistics[key] for key in GROUP_EFFECTS})
+        for name, pairs, statistics in zip(names, inside, found, strict=False)
+    }
+    return effects, Interactions(contrasts=len(differing), **{key: found[-1][key] for key in INTERACTION})
 
 
-def _interactions(arms: Design, labels: pl.Series, names: list[str], people: People) -> Interactions:
-    """Each group's effect less that of all others with a known group: predicted against observed."""
+def _differing(arms: Design, inside: list[pl.DataFrame], group: np.ndarray) -> pl.DataFrame:
+    """Each group's contrasts less those of all other groups, with `group`, sorted by study."""
     parts = []
-    for name in names:
-        mine = (labels == name).fill_null(False).to_numpy()
-        rest = labels.is_in(names).fill_null(False).to_numpy() & ~mine
-        both = contrasts(arms, mine).join(
-            contrasts(arms, rest), on=PAIR, suffix="_rest", nulls_equal=True, maintain_order="left"
-        )
+    for number, mine in enumerate(inside):
+        rest = contrasts(arms, (group >= 0) & (group != number))
+        both = mine.join(rest, on=PAIR, suffix="_rest", nulls_equal=True, maintain_order="left")
         errors = [
             (pl.col(key) ** 2 + pl.col(f"{key}_rest") ** 2).sqrt().alias(key)
             for key in ("observed_se", "predicted_se", "difference_se")
@@ -250,17 +264,38 @@ def _interactions(arms: Design, labels: pl.Series, names: list[str], people: Peo
             both.with_columns(
                 pl.col("observed") - pl.col("observed_rest"), pl.col("predicted") - pl.col("predicted_rest"),
                 pl.min_horizontal("difference_df", "difference_df_rest"), *errors, clear=pl.lit(False),
-            ).select(contrasts_columns)
+            ).select(*DIFFERING, group=pl.lit(number))
         )  # fmt: skip
-    pairs = pl.concat(parts).sort("study_id")
+    return pl.concat(parts).sort("study_id", maintain_order=True)
+
+
+def _collector(pairs: pl.DataFrame, people: People) -> PeopleSums | None:
     if pairs.is_empty():
-        return Interactions(contrasts=0, **{key: missing(NO_EFFECTS) for key in INTERACTION})
-    studies = Studies.of(pairs["study_id"].to_list(), people.settings.replicates, people.seed)
-    all_statistics = agreement(product_sums(pairs, studies), len(pairs), studies)
-    return Interactions(contrasts=len(pairs), **{key: all_statistics[key] for key in INTERACTION})
+        return None
+    replicates = people.settings.replicates
+    return PeopleSums(pairs, Studies.of(pairs["study_id"].to_list(), replicates, people.seed))
 
 
-contrasts_columns = (
-    "study_id", "observed", "predicted", "observed_se", "predicted_se", "difference_se", "difference_df",
-    "sd", "width", "clear",
-)  # fmt: skip
+def _collect(
+    arms: Design, sums: np.ndarray, inside: list[pl.DataFrame], differing: pl.DataFrame,
+    collected: list[PeopleSums | None],
+) -> None:  # fmt: skip
+    """Add effects of a few draws, from sums (draws, A, groups, 3), to what is collected."""
+    total = sums.sum(2)
+    of_rows = np.full((len(sums), len(differing), 2), np.nan)
+    row_group, row_pair = differing["group"].to_numpy(), differing["pair"].to_numpy()
+    for number, pairs in enumerate(inside):
+        effects, mine = effects_of(arms, sums[:, :, number]), row_group == number
+        rest = effects_of(arms, total - sums[:, :, number])
+        of_rows[:, mine] = (effects - rest)[:, row_pair[mine]]
+        if one := collected[number]:
+            one.add(effects[:, pairs["pair"].to_numpy()])
+    if one := collected[-1]:
+        one.add(of_rows)
+
+
+def _agreement(collected: PeopleSums | None) -> Estimates:
+    if collected is None:
+        return dict.fromkeys((*GROUP_EFFECTS, *INTERACTION), missing(NO_EFFECTS))
+    pairs, studies = collected.pairs, collected.studies
+    return agreement(product_sums(pairs, studies), len(pairs), studies, collected.sums())

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from eval.scoring.answers import ROW_SCORES, Answers, row_scores
 from eval.scoring.calibration import calibration
@@ -64,6 +65,16 @@ def test_the_ranked_probability_score_is_its_textbook_formula():
     miss = sum(p * abs(a - truth) for a, p in clipped)
     spread = sum(p * q * abs(a - b) for a, p in clipped for b, q in clipped)
     assert one_row(probs, truth)["crps"] == pytest.approx((miss - spread / 2) / 4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0.01, 1), min_size=7, max_size=7), st.integers(2, 6))
+def test_the_ranked_probability_score_is_half_of_scipys_squared_energy_distance(weights, response):
+    """Of the predicted distribution, clipped to the range 2 to 6, from the answer that came."""
+    probs = np.array(weights) / sum(weights)
+    energy = stats.energy_distance(np.clip(np.arange(1, 8), 2, 6), [response], probs, [1.0])
+    found = one_row(dict(zip(range(1, 8), probs, strict=True)), response)["crps"]
+    assert found == pytest.approx(energy**2 / 2 / 4, abs=1e-9)
 
 
 def test_sharpening_the_truth_raises_accuracy_but_never_the_ranked_probability_score():

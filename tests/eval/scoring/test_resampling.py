@@ -7,7 +7,7 @@ from eval.scoring.estimates import people_interval, study_interval, study_weight
 from eval.scoring.metrics import SHARE
 from eval.scoring.model import work_on
 from eval.scoring.resampling import FIRST_ROW_SCORE, resample_people
-from eval.scoring.significance import bootstrap_p, holm, sign_flip_p
+from eval.scoring.significance import bootstrap_p, equivalence_p, holm, sign_flip_p
 from eval.settings import ScoreSettings
 from tests.helpers.scored_samples import evaluated, exact, population, sampled
 
@@ -116,3 +116,16 @@ def test_a_p_that_could_not_be_below_five_percent_is_not_given(studies, given):
 def test_holm_corrects_the_comparisons_that_have_a_p():
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
     assert holm([None]) == [None]
+
+
+def test_equivalence_is_shown_by_small_differences_and_never_by_few_or_noisy_ones():
+    rng = np.random.default_rng(0)
+    assert equivalence_p(rng.normal(0, 0.005, 20), 0.01) < 0.001
+    assert (
+        equivalence_p(rng.normal(0, 0.1, 20), 0.01) > 0.05
+    )  # no difference is seen, but neither is likeness
+    assert equivalence_p(rng.normal(0.05, 0.005, 20), 0.01) > 0.99
+    assert equivalence_p(np.full(8, 0.001), 0.01) == 0 and equivalence_p(np.full(8, 0.02), 0.01) == 1
+    assert equivalence_p(np.zeros(4), 0.01) is None
+    at_the_margin = [equivalence_p(rng.normal(0.01, 0.02, 15), 0.01) <= 0.05 for _ in range(1000)]
+    assert np.mean(at_the_margin) == pytest.approx(0.05, abs=0.025)

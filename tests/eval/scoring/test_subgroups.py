@@ -56,6 +56,34 @@ def test_stereotypes_show_as_a_predicted_gap_that_people_do_not_have():
     assert abs(found.parity_prediction_human.value) < 0.05
 
 
+def test_one_study_has_intervals_over_people_for_its_groups_effects_and_differences():
+    """Women react to an arm, men don't: the model knows it."""
+    rows, true = population(studies=1, arms=3, tasks=3, people=600, seed=3)
+    reacts = np.where(women(rows)[:, 0] & (rows["condition_num"].to_numpy() == 1), 0.5, 0.0)
+    probs = true.mean(0) * np.exp(reacts[:, None] * np.arange(-3, 4))
+    probs /= probs.sum(1, keepdims=True)
+    drawn = np.random.default_rng(0).random((len(rows), 1))
+    rows = rows.with_columns(response=pl.Series(1 + (probs.cumsum(1) < drawn).sum(1).clip(0, 6)))
+    found = subgroups(rows, probs)
+    effect = found.effects["gender"]["Female"].magnitude_ratio
+    assert effect.over == "people" and effect.low_people <= 1 <= effect.high_people
+    assert "only one study" in effect.reason
+    slope = found.interactions["gender"].slope
+    assert slope.over == "people" and slope.low_people <= 1 <= slope.high_people
+    assert slope.high_people - slope.low_people < 1.5
+    for block in found.fields["gender"].groups:
+        for name in ("wasserstein_observed", "wasserstein_stated", "accuracy_observed", "excess_observed"):
+            assert getattr(block, name).over == "people", name
+
+
+def test_options_of_a_choice_have_no_place_so_their_predicted_gap_is_not_computed():
+    rows, true = population(studies=2, people=100)
+    choice = rows.with_columns(scale_kind=pl.lit("choice"))
+    found = subgroups(choice, true).fields["gender"]
+    assert found.parity_prediction.value is None and found.parity_prediction_human.value is None
+    assert found.parity_accuracy.value is not None
+
+
 def test_a_field_without_two_groups_says_so():
     rows, true = population(studies=2, people=100)
     found = subgroups(rows, true).fields["party_id"]
