@@ -51,7 +51,9 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: C
     """A table as plain text, never wrapped. The first column and those of `left` are flush left."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 or column in left else "right", no_wrap=True)
+        table.add_column(
+            printable(column), justify="left" if number == 0 or column in left else "right", no_wrap=True
+        )
     for row in rows:
         table.add_row(*(Text(printable(str(cell)).replace("\n", " ")) for cell in row))
     console = Console(width=100_000, color_system=None, force_terminal=False, markup=False)

@@ -3,7 +3,7 @@
 import sys
 
 from common.errors import Refusal
-from common.paths import output_dir, split_dir
+from common.paths import output_dir, safe_name, split_dir
 from eval.models import find_models
 from eval.prediction.result import Predictions
 from eval.prediction.run import predict
@@ -33,6 +33,7 @@ def evaluate(
     processes = _gpus() if processes is None else processes
     predictions = {}
     for each in find_models(model, data, split):
+        safe_name(each.name, "the model's name")
         print(f"predicting with {each.name}", file=sys.stderr)
         chosen = each.adapt(settings or Settings())
         predictions[each.name] = predict(

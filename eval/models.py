@@ -1,5 +1,6 @@
 """What a model's name means: a folder of configs/, one of its runs, a folder, a server, or a hub id."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
 
         refuse_secret(model)
         path = served or _served(model)
-        return Model(path, path.rpartition("/")[2], model)
+        name = re.sub(
+            r"[^A-Za-z0-9_-]+", lambda other: "." if other[0] == "." else "-", path.rpartition("/")[2]
+        )
+        return Model(path, name.lstrip("._-")[:64] or "served", model)
     if model in (released := released_models()):
         return Model(released[model].path, model)
     folder = Path(model)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
 
 from common.contract import PredictionsRecord, read_record, write_record
 from common.errors import Refusal
 from common.files import atomic_path, file_stamp, fingerprint, sha256_file
 from common.step import Step, describe
-from eval.prediction.blocks import SAVE_S, predict_into, stream
+from eval.prediction.blocks import predict_into, stream
 from eval.prediction.predictor import COLUMNS, Predictor, as_table, reply_sampling
+from eval.prediction.progress import Progress
 from eval.prediction.result import Counts, Predictions
 from eval.prediction.share import share_out
 from eval.prediction.store import RECORD, TABLE, Store
@@ -119,7 +119,7 @@ def _in_memory(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     _agree_on_cost(rows, settings, pay)
     predictor = Predictor(model, settings)
-    bar = _progress(len(rows), 0, settings.mode)
+    bar = Progress(len(rows), 0, settings.mode, goes_on=False)
     records = {}
     for row, record in stream(rows, predictor):
         records[row] = record
@@ -141,7 +141,7 @@ def _in_folder(
     _agree_on_cost(rows[sorted(set(range(len(rows))).difference(done))], settings, pay)
     if done:
         print(f"going on: {len(done):,} of {len(rows):,} rows were already predicted", file=sys.stderr)
-    bar = _progress(len(rows), len(done), settings.mode)
+    bar = Progress(len(rows), len(done), settings.mode, goes_on=True)
     try:
         if processes > 1 and settings.backend == "transformers":
             share_out(rows, model, settings, store, processes, bar.update)
@@ -152,11 +152,6 @@ def _in_folder(
     finally:
         bar.close()
     return more
-
-
-def _progress(total: int, done: int, mode: str) -> Any:
-    every = 0.1 if sys.stderr.isatty() else SAVE_S  # a log file gets a line now and then
-    return tqdm(total=total, initial=done, unit="row", desc=mode, smoothing=0.1, mininterval=every)
 
 
 def _agree_on_cost(rows: pl.DataFrame, settings: Settings, pay: bool) -> None:

@@ -142,7 +142,8 @@ def _estimate(row: Row, scores: list[Scores]) -> Estimate:
     if row.control:
         return first.controls[row.control][row.metric]
     if row.ceiling:
-        return getattr(first.ceiling, row.ceiling)[row.metric]
+        absent = Estimate(value=None, reason="too few people for this ceiling")
+        return getattr(first.ceiling, row.ceiling).get(row.metric, absent)
     own = first.metrics[row.metric]
     if not row.against:
         return own

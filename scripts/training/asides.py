@@ -34,12 +34,18 @@ SECRETS = {
     "ms_hub_token": "MODELSCOPE_API_TOKEN", "om_hub_token": "OPENMIND_TOKEN",
     "swanlab_api_key": "SWANLAB_API_KEY", "swanlab_lark_secret": "SWANLAB_LARK_SECRET",
 }  # fmt: skip
+_SECRET_WORD = re.compile(rf"(-*(?:{'|'.join(SECRETS)})=).*", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 # Keys that hold text which may look like a number
 _TEXTS = (
     *LISTS, *PATHS, *SECRETS, "run_name", "output_dir", "template", "default_system", "model_revision",
     "hub_model_id", "hub_revision", "project", "master_port", "master_addr",
 )  # fmt: skip
+
+
+def without_secrets(words: list[str]) -> list[str]:
+    """The words of a command, as they may be recorded."""
+    return [_SECRET_WORD.sub(r"\1[secret]", word) for word in words]
 
 
 class Aside(NamedTuple):

@@ -9,6 +9,7 @@ killed run goes on from its last whole checkpoint when the same command is given
 is recorded in `outputs/<dataset>/<split>/<model>/<run>/run.json` and not run twice.
 """
 
+import socket
 import sys
 import time
 from dataclasses import asdict
@@ -147,15 +148,22 @@ def command(machines: Machines, processes: int, distributed: bool, launched: Pat
     from scripts.training import worker  # imports torch
 
     line = ["-m", worker.__name__, str(launched)]
+    port = machines.master_port if machines.nnodes > 1 else _free_port()  # other trainings may run here
     if not distributed:
         return [sys.executable, *line]
     return [
         sys.executable, "-m", "torch.distributed.run",
         "--nnodes", str(machines.nnodes), "--node_rank", str(machines.node_rank),
         "--nproc_per_node", str(processes),
-        "--master_addr", machines.master_addr, "--master_port", str(machines.master_port),
+        "--master_addr", machines.master_addr, "--master_port", str(port),
         *line,
     ]  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _command(request: RunRequest, ready: Preflight) -> list[str]:

@@ -17,6 +17,7 @@ import polars as pl
 from common.contract import Hardware, RunRecord, read_record, write_record
 from common.readers import read_json
 from scripts.training import folders
+from scripts.training.asides import without_secrets
 from scripts.training.mixture import shares_text
 
 NAME = "run.json"
@@ -93,7 +94,7 @@ def write(folder: Path, launched: dict[str, Any], inputs: str, manifest: Path, d
         notes=launched["notes"],
         tokens_per_epoch=launched["tokens"]["train"]["tokens"],
         select=launched.get("select"),
-        command=sys.argv,
+        command=without_secrets(sys.argv),
         data_manifest=read_json(manifest, "run `make data`").get("inputs") if manifest.is_file() else None,
         git_commit=git.stdout.strip() or None if git else None,
         hardware=Hardware(machine=platform.machine(), cores=os.cpu_count(), device=device),

@@ -11,7 +11,7 @@ from typing import Any
 from common.errors import Refusal
 from common.files import fingerprint
 from common.paths import dataset_name, output_dir, safe_name
-from scripts.training.asides import set_aside
+from scripts.training.asides import SECRETS, set_aside
 from scripts.training.recipe import STAGES, Recipe, find_recipe, load_recipe, resolve
 
 # Settings that don't change what is learned: changing one doesn't start a run again.
@@ -143,7 +143,7 @@ class RunRequest:
 
 def _variant(settings: Mapping[str, Any]) -> str:
     """What settings for one run add to its name, so that it stands beside the recipe's own run."""
-    changes = {key: value for key, value in sorted(settings.items()) if key not in INDIFFERENT}
+    changes = {key: value for key, value in sorted(settings.items()) if key not in (*INDIFFERENT, *SECRETS)}
     if not changes:
         return ""
     words = "".join(f"-{key}-{value}" for key, value in changes.items())

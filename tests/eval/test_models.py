@@ -113,6 +113,14 @@ def test_a_servers_address_stands_for_the_one_model_that_it_serves(served: tuple
     with pytest.raises(Refusal, match="name one"):
         find_model(url, "sample", "study")
     assert find_model(url, "sample", "study", served="other").path == "other"
+    given = {
+        "llama3:8b": "llama3-8b",
+        "../..": "served",
+        "a/Qwen2.5-14B": "Qwen2.5-14B",
+        "x y\x1b[2J": "x-y-2J",
+    }
+    for served_name, name in given.items():
+        assert find_model(url, "sample", "study", served=served_name).name == name
 
 
 @pytest.mark.parametrize(

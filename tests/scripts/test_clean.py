@@ -29,6 +29,30 @@ def test_a_splits_data_checkpoints_and_tokens_go_and_other_splits_stay(home: Pat
     assert (home / "data/sample/task").is_dir()
 
 
+def test_the_tokens_of_a_data_set_whose_name_begins_alike_stay_and_links_are_only_unlinked(home: Path):
+    (home / "outputs/tokenised/sample_study_study_sft-1").mkdir()  # of a data set named sample_study
+    elsewhere = home / "large-disk"
+    elsewhere.mkdir()
+    (elsewhere / "model.safetensors").touch()
+    (home / "data/sample/task").mkdir()
+    (home / "outputs/sample/task").symlink_to(elsewhere)
+    clean("sample", "study")
+    clean("sample", "task")
+    assert [path.name for path in (home / "outputs/tokenised").iterdir()] == ["sample_study_study_sft-1"]
+    assert (elsewhere / "model.safetensors").exists() and not (home / "outputs/sample/task").exists()
+
+
+def test_what_a_killed_clean_had_not_removed_yet_is_out_of_sight_and_removed_later(home: Path, monkeypatch):
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        clean("sample", "study")
+    assert not (home / "data/sample/study").exists()
+    assert "study" in clean_partial()[0] and not list((home / "data/sample").iterdir())
+
+
 @pytest.mark.parametrize(
     ("record", "whole"),
     [("data/sample/study/manifest.json", True), ("outputs/sample/study/tiny/sft/run.json", False)],
