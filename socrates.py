@@ -5,6 +5,7 @@ parses, calls one function and prints what it returns; what it needs is imported
 `socrates --help` takes no time.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def paper(
     print(paper_table(described, models, data))
 
 
+ADDRESSES = {"HF_ENDPOINT": "HF_TOKEN", "OPENAI_BASE_URL": "OPENAI_API_KEY"}
 INTERRUPTED = 130  # what typer returns for a Ctrl-C inside a command
 
 
@@ -94,6 +96,11 @@ def main() -> None:
 
 def _run(words: list[str]) -> None:
     """Run one command; what the command line itself refuses is one line, too."""
+    for name, key in ADDRESSES.items():
+        if "@" in os.environ.get(name, ""):
+            raise Refusal(
+                f"{name} holds a user or password, which libraries print; give a key in {key} instead"
+            )
     try:
         if app(words, prog_name="socrates", standalone_mode=False) == INTERRUPTED:
             raise KeyboardInterrupt

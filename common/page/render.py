@@ -88,12 +88,21 @@ def environment(*folders: Path) -> Environment:
 
 def data_block(name: str, value: Any) -> Markup:
     """`value` as a block of JSON that no browser runs and no text inside can end. NaN is refused."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_shown(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return (
         Markup('<script type="application/json" id="{}">').format(name) + Markup(text) + Markup("</script>")
     )
+
+
+def _shown(value: Any) -> Any:
+    """`value` with all its texts as a page may show them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def num(value: float | None, digits: int = 3) -> str:

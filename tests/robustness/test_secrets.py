@@ -14,7 +14,6 @@ CANARIES = {
     "WANDB_API_KEY": "canaryDDDD", "AWS_SECRET_ACCESS_KEY": "canaryEEEE",
     "HTTPS_PROXY": "http://user:canaryFFFF@127.0.0.1:9", "HTTP_PROXY": "http://user:canaryGGGG@127.0.0.1:9",
     "SWANLAB_API_KEY": "canaryHHHH", "PIP_INDEX_URL": "https://user:canaryIIII@nowhere.invalid/simple",
-    "HF_ENDPOINT": "http://user:canaryJJJJ@127.0.0.1:9",
 }  # fmt: skip
 
 
@@ -57,6 +56,14 @@ def test_no_file_and_no_line_of_a_whole_run_holds_a_secret(tmp_path: Path) -> No
         assert returned == code, (words, err)
         assert not shown(home, [*out.splitlines(), *err]), words
         assert code == 0 or sum(line.startswith("error: ") for line in err) == 1, err
+
+
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "OPENAI_BASE_URL"])
+def test_an_address_with_a_password_in_the_environment_is_refused_before_a_library_prints_it(
+    name: str, tmp_path: Path
+) -> None:
+    code, out, err = run(tmp_path, ["recipe", "ls"], **{name: "http://user:canary@127.0.0.1:9"})
+    assert code == 2 and len(err) == 1 and name in err[0] and "canary" not in out + err[0]
 
 
 def test_a_secret_is_neither_in_a_runs_name_nor_in_its_command() -> None:
