@@ -26,7 +26,7 @@ STEPS = {
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = make_home(tmp_path_factory.mktemp("home"))
     (home / "changed.yaml").write_text(
-        "seed: 9\nexact: {temperature: 0.7}\nscore: {replicates: 150, ceiling_splits: 12, permutations: 120}\n"
+        "exact: {temperature: 0.7}\nscore: {replicates: 150, ceiling_splits: 12, permutations: 110}\n"
     )
     settings = (home / "configs/data/default.yaml").read_text()
     (home / "data.yaml").write_text(settings.replace("seed: ", "seed: 9", 1))
