@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from common.files import atomic_path
 from common.text import printable
 
 # names of R's broom; Python and polars have underscores
@@ -28,8 +29,9 @@ FORMULA = r"^\s*[=@+\-＝＠＋－]|^[\t\r\n]"  # full-width signs work in some 
 
 
 def write_csv(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write a frame as CSV with broom's column names and without anything that a spreadsheet would run."""
-    harmless(frame).rename(BROOM, strict=False).write_csv(path)
+    """Write a frame as CSV, whole, with broom's column names and nothing that a spreadsheet would run."""
+    with atomic_path(path) as partial:
+        harmless(frame).rename(BROOM, strict=False).write_csv(partial)
 
 
 def harmless(frame: pl.DataFrame) -> pl.DataFrame:

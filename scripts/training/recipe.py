@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
+from common.files import atomic_path
 from common.paths import configs, root, safe_name
 from common.readers import parse_yaml, read_json, read_yaml
 from common.runs import recipe_path
@@ -169,6 +170,6 @@ def copy_recipe(model: str, name: str, to: Path | str) -> Path:
         target = target / source.name
     if target.exists():
         raise Refusal(f"{target} exists and is never overwritten; give another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with atomic_path(target) as partial:
+        shutil.copyfile(source, partial)
     return target
