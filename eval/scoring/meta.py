@@ -19,7 +19,7 @@ from eval.scoring.contrasts import Design, arm_statistics
 from eval.scoring.estimates import FEWEST_STUDIES, LEVEL
 from eval.scoring.record import MetaAnalysis
 
-ROUNDS = 20
+ROUNDS = 10
 BEYOND_NOISE = 1.645  # standard errors that predicted effects must exceed their noise by
 FEW = f"fewer than {FEWEST_STUDIES} studies predict effects that are larger than their noise"
 
@@ -56,8 +56,23 @@ class Slope(NamedTuple):
 
 def meta_analysis(design: Design, pairs: pl.DataFrame) -> MetaAnalysis:
     """Slopes of all studies, combined. pairs: `contrasts.contrasts(design)`."""
-    slopes = [study_slope(arms) for arms in _studies(design, pairs)]
-    return combine([one for one in slopes if one is not None], sum(one is None for one in slopes))
+    return of_studies(_studies(design, pairs))
+
+
+def of_studies(studies: list[Arms]) -> MetaAnalysis:
+    """Slopes of studies, combined; all are weighted at one slope, that of their mean.
+
+    Weighted each at its own slope, studies with a large one would count less: it multiplies the noise of
+    predictions.
+    """
+    slope = 1.0
+    for _ in range(ROUNDS):
+        slopes = [study_slope(arms, slope) for arms in studies]
+        found = combine([one for one in slopes if one is not None], sum(one is None for one in slopes))
+        if found.slope is None or abs(found.slope - slope) < 1e-4:
+            break
+        slope = found.slope
+    return found
 
 
 def combine(slopes: list[Slope], without_effect: int = 0) -> MetaAnalysis:
@@ -93,27 +108,25 @@ def variances(slopes: list[Slope]) -> np.ndarray:
     return (typical + noise + blur) / typical**2
 
 
-def study_slope(arms: Arms) -> Slope | None:
-    """A study's slope; None where predicted effects aren't larger than their noise."""
-    slope, outcomes = 1.0, int(arms.outcome.max()) + 1
-    for _ in range(ROUNDS):
-        error = arms.observed_variance - 2 * slope * arms.covariance + slope**2 * arms.predicted_variance
-        weight = 1 / np.maximum(error, 1e-12)
-        total = np.bincount(arms.outcome, weight, minlength=outcomes)
-        x, y = (
-            part - (np.bincount(arms.outcome, weight * part, minlength=outcomes) / total)[arms.outcome]
-            for part in (arms.predicted, arms.observed)
-        )
-        free = weight * (1 - weight / total[arms.outcome])  # a level of its own takes its part of the noise
-        noise = float(free @ arms.predicted_variance)
-        effects = float(weight @ x**2) - noise
-        by_chance = np.sqrt(2 * float(((free * arms.predicted_variance) ** 2).sum()))
-        if effects <= max(BEYOND_NOISE * by_chance, 1e-12):
-            return None
-        before, slope = slope, (float(weight @ (x * y)) - float(free @ arms.covariance)) / effects
-        if abs(slope - before) < 1e-9:
-            break
-    blur = float(((weight * (arms.covariance - slope * arms.predicted_variance)) ** 2).sum())
+def study_slope(arms: Arms, at: float = 1.0) -> Slope | None:
+    """A study's slope, arms weighted as for a slope of `at`; None where predicted effects aren't larger than
+    their noise."""
+    outcomes = int(arms.outcome.max()) + 1
+    error = arms.observed_variance - 2 * at * arms.covariance + at**2 * arms.predicted_variance
+    weight = 1 / np.maximum(error, 1e-12)
+    total = np.bincount(arms.outcome, weight, minlength=outcomes)
+    x, y = (
+        part - (np.bincount(arms.outcome, weight * part, minlength=outcomes) / total)[arms.outcome]
+        for part in (arms.predicted, arms.observed)
+    )
+    free = weight * (1 - weight / total[arms.outcome])  # a level of its own takes its part of the noise
+    noise = float(free @ arms.predicted_variance)
+    effects = float(weight @ x**2) - noise
+    by_chance = np.sqrt(2 * float(((free * arms.predicted_variance) ** 2).sum()))
+    if effects <= max(BEYOND_NOISE * by_chance, 1e-12):
+        return None
+    slope = (float(weight @ (x * y)) - float(free @ arms.covariance)) / effects
+    blur = float(((weight * (arms.covariance - at * arms.predicted_variance)) ** 2).sum())
     squares = 4 * x**2 * arms.predicted_variance - 2 * arms.predicted_variance**2
     luck = max(float((weight**2 * squares).sum()), 0.0)
     return Slope(slope, effects, noise, blur, float(free.sum()), luck)

@@ -5,7 +5,7 @@ import pytest
 from statsmodels.regression.linear_model import GLS
 
 from eval.scoring.contrasts import contrasts, design
-from eval.scoring.meta import Arms, Slope, combine, meta_analysis, study_slope, variances
+from eval.scoring.meta import Arms, Slope, combine, meta_analysis, of_studies, study_slope, variances
 from tests.helpers.scored_samples import evaluated, exact, population, sampled
 
 
@@ -30,18 +30,20 @@ def test_a_slope_over_arms_is_that_of_all_pairs_with_the_covariance_of_shared_ar
     assert variances([found] * 2) == pytest.approx(by_pairs.normalized_cov_params[0, 0])
 
 
-@pytest.mark.parametrize("noise", [0.0])
-def test_mean_and_new_slopes_are_covered_as_often_as_promised(noise):
-    """Twelve studies whose slopes spread by 0.2 around 0.7. Tolerance: three standard errors of 400."""
+@pytest.mark.parametrize(("noise", "fewest"), [(0.0, 0.92), (0.2, 0.86)])
+def test_mean_and_new_slopes_are_covered_as_often_as_promised(noise, fewest):
+    """Twelve studies whose slopes spread by 0.2 around 0.7. Tolerance: three standard errors of 400.
+
+    Where noise of predictions is half of their effects, a new study's slope is covered 89 times in 100.
+    """
     mean, new = [], []
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        slopes = [study_slope(study(rng, rng.normal(0.7, 0.2), noise=noise)) for _ in range(12)]
-        found = combine([one for one in slopes if one is not None])
+        found = of_studies([study(rng, rng.normal(0.7, 0.2), noise=noise) for _ in range(12)])
         mean.append(found.low <= 0.7 <= found.high)
         new.append(found.new_low <= rng.normal(0.7, 0.2) <= found.new_high)
     assert np.mean(mean) == pytest.approx(0.95, abs=0.035)
-    assert np.mean(new) == pytest.approx(0.95, abs=0.035)
+    assert fewest <= np.mean(new) <= 0.985
 
 
 def test_studies_that_predict_no_effect_are_counted_and_too_few_say_so():
