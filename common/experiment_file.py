@@ -93,18 +93,24 @@ def _factors(value: Any) -> Any:
     return {name: _factor(levels) for name, levels in value.items()} if isinstance(value, dict) else value
 
 
+def _arm_columns(value: Any) -> Any:
+    """A column, or a column a factor or an arm."""
+    columns = value.values() if isinstance(value, dict) else [value]
+    if not all(column is None or isinstance(column, str | int | float) for column in columns):
+        raise ValueError("name one column, or one each: {factor: column}")
+    return value
+
+
 def _outcome_columns(value: Any) -> Any:
     """{question: {option: column}} names the options' outcomes, as select-all questions do."""
     if not isinstance(value, dict):
         return value
     pairs: dict[str, Any] = {}
     for name, columns in value.items():
-        one = (
-            {f"{name}: {option}": column for option, column in columns.items()}
-            if isinstance(columns, dict)
-            else {name: columns}
-        )
-        pairs |= one
+        if isinstance(columns, dict):
+            pairs |= {f"{name}: {option}": column for option, column in columns.items()}
+        else:
+            pairs[name] = columns
     return pairs
 
 
@@ -251,7 +257,7 @@ class Columns(Section):
     """
 
     person: Word | None = None
-    arm: Word | dict[str, Word] | None = None
+    arm: Annotated[Word | dict[str, Word] | None, BeforeValidator(_arm_columns)] = None
     arm_values: dict[str, Word] = Field(default_factory=dict)
     outcomes: Annotated[dict[str, Words], BeforeValidator(_outcome_columns)] = Field(default_factory=dict)
     outcome: Word | None = None

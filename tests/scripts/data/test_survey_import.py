@@ -132,6 +132,7 @@ def test_what_maps_to_nothing_is_listed_with_counts_and_left_out_only_on_demand(
         ({"columns.outcomes": {}}, "either `outcomes`"),
         ({"columns.arm": {"frame": "frame"}}, "lacks the factor source"),
         ({"columns.arm": None}, "`columns` needs `arm`"),
+        ({"columns.arm": ["frame"]}, r"`columns.arm` = \['frame'\]: name one column, or one each"),
         ({"columns.weight": "gender"}, "the weight 'Female' is no number above 0"),
         ({"columns.person": "gender"}, "person ids that have several rows: 2"),
         ({"columns.persom": "x"}, "unknown key `columns.persom`; did you mean `person`"),
