@@ -22,6 +22,7 @@ from tqdm import tqdm
 from common.contract import CELL, ITEM, KEY, write_record
 from common.errors import Refusal
 from common.files import atomic_path, fingerprint, sha256_file
+from common.progress import bar_file
 from common.readers import read_json
 from common.step import Step, describe, unchanged
 from eval.scoring.align import Evaluated, align, item_texts, read_scored, restrict
@@ -87,10 +88,10 @@ def _score(
     rows: Table, predictions: Table, name: str, train: pl.DataFrame | None, settings: Settings
 ) -> Scores:
     evaluated = _evaluated(rows, predictions, name)
-    with tqdm(total=STEPS, desc=name, unit="step") as progress:
+    with tqdm(total=STEPS, desc=name, unit="step", file=bar_file()) as progress:
 
         def say(what: str) -> None:
-            progress.set_postfix_str(what)
+            progress.set_postfix_str(what, refresh=False)
             progress.update()
 
         work = _work(evaluated, train, settings, say)

@@ -84,7 +84,7 @@ def _download(repo: str, revision: str, out: Path) -> list[str]:
         raise Refusal(
             f"the download broke off ({_short(error)}); run the same command to go on where it stopped"
         ) from None
-    for name, info in tqdm(expected.items(), "verifying"):
+    for name, info in tqdm(expected.items(), "verifying", disable=None):
         _verify(out / name, info)
     for stale in (*out.glob("data/*.parquet"), *out.glob("metadata/*.json")):
         if str(stale.relative_to(out)) not in expected:

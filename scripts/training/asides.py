@@ -6,7 +6,10 @@ Nothing here refuses a recipe; `rules.py` does. Every entry is one that public r
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from common.paths import root
 
 Recipe = dict[str, Any]
 
@@ -74,6 +77,10 @@ ASIDES = (
     Aside("use_fast_tokenizer", "the fast tokenizer is used", lambda value: value is False),
     Aside("export_dir", "make export writes the model", lambda _: True),
     Aside("dataset_dir", "data sets are those of data/dataset_info.json", lambda value: value != "data"),
+    *(Aside(key, "the launcher starts the processes: GPUS and NNODES", lambda _: True) for key in (
+        "ray_run_name", "ray_storage_path", "ray_storage_filesystem", "ray_num_workers", "ray_init_kwargs",
+        "resources_per_worker", "placement_strategy", "master_addr", "master_port",
+    )),
     Aside("include_num_input_tokens_seen", "run.json holds the tokens"),
     Aside("include_tokens_per_second", "run.json holds the tokens a second"),
 )  # fmt: skip
@@ -82,13 +89,16 @@ ASIDES = (
 def set_aside(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """(the recipe as it is meant, a line for each thing that was read differently or set aside)."""
     recipe, notes = dict(recipe), []
-    for step in (_empty, _renamed, _lists, _secrets, _paths, _numbers, _values, _own_decisions):
+    for step in (_empty, _renamed, _lists, _secrets, _paths, _plain, _values, _deepspeed, _own_decisions):
         notes += step(recipe)
     return recipe, notes
 
 
 def _empty(recipe: Recipe) -> list[str]:
-    return [f"{key}: empty, left out" for key in [*recipe] if recipe[key] is None and recipe.pop(key) is None]
+    empty = [key for key, value in recipe.items() if value is None or value == "None"]
+    for key in empty:
+        del recipe[key]
+    return [f"{key}: empty, left out" for key in empty]
 
 
 def _renamed(recipe: Recipe) -> list[str]:
@@ -128,13 +138,19 @@ def _paths(recipe: Recipe) -> list[str]:
     return []
 
 
-def _numbers(recipe: Recipe) -> list[str]:
+def _plain(recipe: Recipe) -> list[str]:
+    """Numbers, true and false that stand in quotes."""
     notes = []
     for key, value in recipe.items():
-        if isinstance(value, str) and key not in _TEXTS and _NUMBER.fullmatch(value.strip()):
-            text = value.strip()
+        if not isinstance(value, str) or key in _TEXTS:
+            continue
+        text = value.strip()
+        if _NUMBER.fullmatch(text):
             recipe[key] = int(text) if text.lstrip("+-").isdigit() else float(text)
             notes.append(f"{key}: the text {value!r} is read as a number; write it without quotes")
+        elif text.lower() in ("true", "false"):
+            recipe[key] = text.lower() == "true"
+            notes.append(f"{key}: the text {value!r} is read as {recipe[key]}; write it without quotes")
     return notes
 
 
@@ -149,6 +165,20 @@ def _values(recipe: Recipe) -> list[str]:
     return []
 
 
+def _deepspeed(recipe: Recipe) -> list[str]:
+    """The examples' DeepSpeed files (ds_z3_config.json), where they aren't here, are the ready ones."""
+    given = str(recipe.get("deepspeed", ""))
+    match = re.search(r"(?:^|[^a-z])z(?:ero)?_?([0-3])(.*offload)?", given)
+    if not match or given.startswith(("configs/", "{")) or Path(given).exists() or (root() / given).exists():
+        return []
+    if match[1] == "0":
+        del recipe["deepspeed"]
+        return [f"deepspeed: {given} isn't here and splits nothing; left out"]
+    name = "zero3-offload" if match[2] else "zero3" if match[1] == "3" else "zero2"
+    recipe["deepspeed"] = f"configs/deepspeed/{name}.json"
+    return [f"deepspeed: {given} isn't here; {recipe['deepspeed']} is used"]
+
+
 def _own_decisions(recipe: Recipe) -> list[str]:
     notes = []
     if not {"do_train", "do_eval", "do_predict"} & recipe.keys():
@@ -157,6 +187,9 @@ def _own_decisions(recipe: Recipe) -> list[str]:
         if aside.key in recipe and aside.applies(recipe[aside.key]):
             del recipe[aside.key]
             notes.append(f"{aside.key}: set aside, {aside.says}")
+    if (recipe.get("use_galore") or recipe.get("use_apollo")) and "optim" not in recipe:
+        recipe["optim"] = "adamw_torch"
+        notes.append("optim: adamw_torch, as GaLore and APOLLO don't take the trainer's default")
     if recipe.get("trust_remote_code") and os.environ.get("TRUST") != "1":
         del recipe["trust_remote_code"]
         notes.append("trust_remote_code: set aside, few models need it; TRUST=1 keeps it")

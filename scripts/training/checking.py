@@ -19,8 +19,9 @@ import pydantic
 from common.errors import Refusal
 from scripts.training import llamafactory
 from scripts.training.asides import set_aside
+from scripts.training.packages import PACKAGES, missing_packages
 from scripts.training.recipe import Recipe, load_recipe
-from scripts.training.rules import PACKAGES, missing_packages, refuse_problems
+from scripts.training.rules import refuse_problems
 
 
 def check(recipe: Recipe, path: Path | str) -> list[str]:
@@ -39,7 +40,7 @@ def _check_keys(recipe: Recipe, path: Path | str) -> None:
     types = llamafactory.argument_types()
     for key, value in recipe.items():
         if key not in types:
-            near = difflib.get_close_matches(key, types, 1, 0.5)
+            near = difflib.get_close_matches(key, types, 1, 0.7)
             hint = f"did you mean {near[0]!r}?" if near else "LLaMA-Factory knows no key like it"
             raise Refusal(f"{path}: unknown key {key!r}; {hint}")
         try:

@@ -24,10 +24,11 @@ from common.runs import how_to_get
 from common.step import Step
 from scripts.training import choose, folders, process, record
 from scripts.training.mixture import refuse_leaks, shares_text
+from scripts.training.packages import refuse_missing
 from scripts.training.preflight import Preflight, preflight
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import INDIFFERENT, Machines, RunRequest, Selection
-from scripts.training.rules import refuse_missing, refuse_problems
+from scripts.training.rules import refuse_problems
 from scripts.training.tokens import COUNTS, cache_path, tokenise
 
 

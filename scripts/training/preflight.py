@@ -8,9 +8,9 @@ from pathlib import Path
 from common.errors import Refusal
 from scripts.training import memory
 from scripts.training.checking import check
+from scripts.training.packages import refuse_missing
 from scripts.training.recipe import Recipe, divide_batch
 from scripts.training.request import RunRequest
-from scripts.training.rules import refuse_missing
 
 GPU_KEYS = ("bf16", "fp16", "pure_bf16", "tf32")  # on most CPUs training is in 32 bits
 
@@ -42,7 +42,11 @@ def preflight(request: RunRequest) -> Preflight:
         )
     if not cuda:
         notes += _without_gpu(recipe, request)
-    divide_batch(recipe, local * request.machines.nnodes)
+    processes = local * request.machines.nnodes
+    for key in ("galore_layerwise", "apollo_layerwise", "use_badam"):
+        if processes > 1 and recipe.get(key) and not recipe.get("deepspeed"):
+            raise Refusal(f"{where(request.path, key)}: {key} works in one process only; give GPUS=1")
+    divide_batch(recipe, processes)
     check_model(recipe, request)
     check_disk(recipe, request.model)
     return Preflight(recipe, local, cuda, notes)
@@ -110,6 +114,11 @@ def check_model(recipe: Recipe, request: RunRequest) -> None:
         raise Refusal(
             f"{where(request.path, 'freeze_trainable_layers')}: the model has {arch.layers} layers, "
             f"not {layers}; lower freeze_trainable_layers"
+        )
+    if recipe.get("use_llama_pro") and arch.layers % max(layers, 1):
+        raise Refusal(
+            f"{where(request.path, 'use_llama_pro')}: the model's {arch.layers} layers can't be divided by "
+            f"freeze_trainable_layers: {layers}, as use_llama_pro asks"
         )
     names = [name.strip() for name in str(recipe.get("lora_target", "all")).split(",")]
     unknown = [name for name in names if name != "all" and name.split(".")[-1] not in arch.modules]

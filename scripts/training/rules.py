@@ -4,7 +4,6 @@ A rule stands here if LLaMA-Factory's parser takes the setting and the run fails
 `checking.py` also asks the parser itself.
 """
 
-import importlib.util
 import math
 import os
 import re
@@ -56,6 +55,11 @@ NUMBERS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Bits that each method of quantisation takes; optimizers that GaLore has a form of
+QUANTISED = {"bnb": (4, 8), "eetq": (8,), "hqq": (1, 2, 3, 4, 5, 6, 8)}
+GALORE = ("adamw_torch", "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "adafactor")
+
+
 @dataclass(frozen=True)
 class Facts:
     """A recipe and what the rules ask of it more than once."""
@@ -71,9 +75,13 @@ class Facts:
         return zero_config(self.recipe).get("zero_optimization", {})
 
     @property
+    def optim(self) -> str:
+        return str(self.get("optim", "adamw_torch_fused"))
+
+    @property
     def optimizer(self) -> str:
         special = [name for name in ("galore", "apollo", "badam") if self.get(f"use_{name}")]
-        return special[0] if special else str(self.get("optim", "adamw_torch"))
+        return special[0] if special else self.optim
 
     @property
     def evaluates(self) -> bool:
@@ -213,6 +221,39 @@ RULES = (
         "PiSSA can't decompose weights that ZeRO-3 has split; use configs/deepspeed/zero2.json",
     ),
     Rule(
+        lambda f: (
+            f.get("quantization_bit")
+            and f.get("quantization_bit") not in QUANTISED.get(f.get("quantization_method", "bnb"), range(9))
+        ),
+        "quantization_bit {quantization_bit} doesn't suit the method; bnb takes 4, 8; eetq 8; hqq 1 to 6, 8",
+    ),
+    Rule(
+        lambda f: (
+            (f.get("galore_layerwise") or f.get("apollo_layerwise"))
+            and f.get("gradient_accumulation_steps", 1) != 1
+        ),
+        "GaLore and APOLLO layer by layer update at each batch; set gradient_accumulation_steps: 1",
+    ),
+    Rule(
+        lambda f: (
+            (f.get("use_galore") and f.optim not in GALORE)
+            or (f.get("use_apollo") and f.optim != "adamw_torch")
+        ),
+        f"optim {{optim}} has no such form; GaLore takes {', '.join(GALORE)}, APOLLO adamw_torch",
+    ),
+    Rule(
+        lambda f: f.get("shift_attn"),
+        "shift_attn (LongLoRA) works with transformers below 4.48 only; remove it, cutoff_len alone does",
+    ),
+    Rule(
+        lambda f: f.get("use_unsloth") and f.zero.get("stage") == 3,
+        "unsloth doesn't work with ZeRO-3; use configs/deepspeed/zero2.json, or remove use_unsloth",
+    ),
+    Rule(
+        lambda f: f.get("fp8") and f.get("quantization_bit"),
+        "fp8 and quantization_bit are both set; remove one of them",
+    ),
+    Rule(
         lambda f: f.get("freeze_trainable_layers") == 0 and f.get("finetuning_type") == "freeze",
         "freeze_trainable_layers is 0, so nothing would be trained; give the number of layers",
     ),
@@ -223,45 +264,6 @@ RULES = (
     Rule(
         lambda f: f.get("push_to_hub") and not (os.environ.get("HF_TOKEN") or _hub_login()),
         "push_to_hub needs a token; export HF_TOKEN, or set push_to_hub: false",
-    ),
-)
-
-
-class Package(NamedTuple):
-    """A package that a recipe needs where `needed`, by the name it is imported under.
-
-    key: the setting for which LLaMA-Factory's parser looks for the package, if it does.
-    """
-
-    needed: Callable[[Facts], Any]
-    module: str
-    install: str
-    key: str = ""
-
-
-def _uses(key: str, module: str, install: str) -> Package:
-    return Package(lambda facts: facts.get(key), module, install, key)
-
-
-PACKAGES = (
-    _uses("use_galore", "galore_torch", "galore-torch"),
-    _uses("use_apollo", "apollo_torch", "apollo-torch"),
-    _uses("use_badam", "badam", "badam>=1.2.1"),
-    _uses("use_adam_mini", "adam_mini", "adam-mini"),
-    _uses("enable_liger_kernel", "liger_kernel", "liger-kernel"),
-    _uses("use_unsloth", "unsloth", "unsloth"),
-    _uses("use_swanlab", "swanlab", "swanlab"),
-    _uses("mixture_of_depths", "MoD", "mixture-of-depth>=1.1.6"),
-    _uses("deepspeed", "deepspeed", "deepspeed"),
-    Package(
-        lambda f: f.get("quantization_bit") and f.get("quantization_method", "bnb") == "bnb",
-        "bitsandbytes",
-        "bitsandbytes",
-    ),
-    Package(
-        lambda f: any(mark in f.optimizer for mark in GPU_ONLY_STATES) and "torchao" not in f.optimizer,
-        "bitsandbytes",
-        "bitsandbytes",
     ),
 )
 
@@ -312,30 +314,11 @@ def _number_problems(recipe: Recipe) -> Iterator[str]:
         yield "max_steps is 0; give a number of steps, or remove it and set num_train_epochs"
 
 
-def missing_packages(recipe: Recipe) -> Iterator[str]:
-    """What the recipe needs and this machine hasn't installed, with the line that installs it."""
-    facts = Facts(recipe)
-    reporters = [Package(bool, REPORTERS[name], name) for name in facts.reporters if name in REPORTERS]
-    for package in (*(one for one in PACKAGES if one.needed(facts)), *reporters):
-        if importlib.util.find_spec(package.module) is None:
-            yield f"needs {package.install}, which isn't installed; pip install '{package.install}'"
-    if "wandb" in facts.reporters and not os.environ.get("WANDB_MODE") and not _wandb_login():
-        yield "report_to: wandb needs a login; export WANDB_API_KEY, or WANDB_MODE=offline"
-
-
-def _wandb_login() -> bool:
-    netrc = Path(os.path.expanduser("~/.netrc"))  # noqa: PTH111 (there may be no home)
-    login = netrc.is_file() and "wandb" in netrc.read_text(encoding="utf-8", errors="replace")
-    return login or bool(os.environ.get("WANDB_API_KEY"))
-
-
-def refuse_missing(recipe: Recipe, path: Path | str) -> None:
-    """Raise `Refusal` for the first package or login that the recipe needs and this machine lacks."""
-    for problem in missing_packages(recipe):
-        raise Refusal(f"{path}: {problem}")
-
-
 def refuse_problems(recipe: Recipe, path: Path | str) -> None:
     """Raise `Refusal` for the first thing that reading the recipe tells; nothing large is imported."""
-    for problem in problems(recipe):
+    try:
+        problem = next(problems(recipe), None)
+    except Refusal as refusal:  # of the DeepSpeed file
+        problem = str(refusal)
+    if problem:
         raise Refusal(f"{path}: {problem}")

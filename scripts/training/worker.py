@@ -34,8 +34,9 @@ def say(text: str) -> None:
 class Watch(TrainerCallback):
     """Stops a run that has gone wrong, shows progress, marks whole checkpoints and measures."""
 
-    def __init__(self, tokens_per_epoch: int) -> None:
+    def __init__(self, tokens_per_epoch: int, layerwise: bool = False) -> None:
         self.tokens_per_epoch = tokens_per_epoch
+        self.watched = ("loss",) if layerwise else ("loss", "grad_norm")  # layer by layer its norm is 0
         self.start = (0.0, 0, 0.0)  # seconds, step and epoch where this session began
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -53,7 +54,7 @@ class Watch(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         logs = logs or {}
-        for name in ("loss", "grad_norm"):
+        for name in self.watched:
             value = logs.get(name)
             if value is not None and (not math.isfinite(float(value)) or float(value) == 0):
                 say(
@@ -171,11 +172,13 @@ def main() -> None:
     die_with_parent()
     restore_on_numbered_cpus()
     launch = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    callbacks: list[TrainerCallback] = [Watch(launch["tokens"]["train"]["tokens"])]
+    arguments = launch["arguments"]
+    layerwise = bool(arguments.get("galore_layerwise") or arguments.get("apollo_layerwise"))
+    callbacks: list[TrainerCallback] = [Watch(launch["tokens"]["train"]["tokens"], layerwise)]
     if "select" in launch:
         asked = launch["select"]  # after Watch, which marks checkpoints as whole
         callbacks.append(Select(Path(asked["path"]), asked["rows"], asked["patience"]))
-    llamafactory.run(dict(launch["arguments"]), callbacks)
+    llamafactory.run(dict(arguments), callbacks)
 
 
 if __name__ == "__main__":

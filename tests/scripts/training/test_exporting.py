@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import Refusal
 from scripts.training import exporting, train
+from scripts.training.gguf_files import write_gguf
 from tests.helpers.training_data import make_workplace
 
 
@@ -41,6 +42,9 @@ def test_an_export_gives_the_same_logits_and_is_never_overwritten(workplace, lor
     assert (out / "chat_template.jinja").is_file() or "chat_template" in (
         out / "tokenizer_config.json"
     ).read_text()
+    read = AutoModelForCausalLM.from_pretrained(out, gguf_file=write_gguf(out).name, dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.allclose(read.eval()(ids).logits, exported(ids).logits, atol=0.02)
     with pytest.raises(Refusal, match="never overwritten"):
         exporting.export_run(run.folder, out)
 

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from scripts.training import launch, planning, record
+from scripts.training import launch, planning, record, worker
 from scripts.training.preflight import Preflight
 from scripts.training.request import Machines
 from tests.helpers.training_data import RECIPE, REPOSITORY, make_workplace
@@ -37,6 +38,14 @@ def test_the_arguments_keep_the_batch_and_let_no_nan_hide():
     )
     assert resumed["resume_from_checkpoint"] == "run/checkpoint-7" and resumed["use_cpu"]
     assert not resumed["overwrite_output_dir"]
+
+
+def test_a_gradient_norm_of_zero_ends_a_run_unless_it_is_updated_layer_by_layer():
+    state = SimpleNamespace(global_step=3, max_steps=9)
+    logs = {"grad_norm": 0.0, "loss": 1.0}
+    worker.Watch(1, layerwise=True).on_log(None, state, None, logs)
+    with pytest.raises(SystemExit):
+        worker.Watch(1).on_log(None, state, None, logs)
 
 
 # Real runs: LLaMA-Factory on a tiny model

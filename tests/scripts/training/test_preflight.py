@@ -66,10 +66,20 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch):
     [
         ({"finetuning_type": "freeze", "freeze_trainable_layers": 900}, "layers, not 900"),
         ({"finetuning_type": "lora", "lora_target": "c_attn"}, "linear layer 'c_attn'; choose of q_proj"),
+        ({"finetuning_type": "freeze", "use_llama_pro": True, "freeze_trainable_layers": 7}, "32 layers can't"),
         ({"report_to": "comet_ml"}, "pip install 'comet_ml'"),
         ({"use_galore": True, "deepspeed": None}, "pip install 'galore-torch'"),
     ],
 )  # fmt: skip
 def test_what_the_model_or_the_machine_lacks_is_named_before_the_start(without_gpu, settings, says):
     with pytest.raises(Refusal, match=says):
+        preflight.preflight(RunRequest("sft", "llama3-8b", "socsci210", settings=settings))
+
+
+def test_what_works_in_one_process_only_is_refused_on_several(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setattr(preflight, "refuse_missing", lambda *_: None)
+    settings = {"use_badam": True, "deepspeed": None}
+    with pytest.raises(Refusal, match="use_badam works in one process only; give GPUS=1"):
         preflight.preflight(RunRequest("sft", "llama3-8b", "socsci210", settings=settings))
