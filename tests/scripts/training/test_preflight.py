@@ -66,7 +66,10 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch):
     [
         ({"finetuning_type": "freeze", "freeze_trainable_layers": 900}, "layers, not 900"),
         ({"finetuning_type": "lora", "lora_target": "c_attn"}, "linear layer 'c_attn'; choose of q_proj"),
-        ({"finetuning_type": "freeze", "use_llama_pro": True, "freeze_trainable_layers": 7}, "32 layers can't"),
+        (
+            {"finetuning_type": "freeze", "use_llama_pro": True, "freeze_trainable_layers": 7},
+            "32 layers can't be divided",
+        ),
         ({"report_to": "comet_ml"}, "pip install 'comet_ml'"),
         ({"use_galore": True, "deepspeed": None}, "pip install 'galore-torch'"),
     ],
