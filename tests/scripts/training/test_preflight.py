@@ -79,10 +79,8 @@ def test_what_the_model_or_the_machine_lacks_is_named_before_the_start(without_g
         preflight.preflight(RunRequest("sft", "llama3-8b", "socsci210", settings=settings))
 
 
-def test_what_works_in_one_process_only_is_refused_on_several(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+def test_what_works_in_one_process_only_is_refused_on_several(without_gpu, monkeypatch):
     monkeypatch.setattr(preflight, "refuse_missing", lambda *_: None)
     settings = {"use_badam": True, "deepspeed": None}
     with pytest.raises(Refusal, match="use_badam works in one process only; give GPUS=1"):
-        preflight.preflight(RunRequest("sft", "llama3-8b", "socsci210", settings=settings))
+        preflight.preflight(RunRequest("sft", settings=settings, machines=Machines(2)))
