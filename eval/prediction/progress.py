@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.progress import bar_file
 from eval.prediction.blocks import SAVE_S
 
 SURE_S = 10.0  # seconds of work before the rest is estimated
@@ -18,7 +19,13 @@ class Progress:
     def __init__(self, total: int, done: int, mode: str, goes_on: bool) -> None:
         every = 0.1 if sys.stderr.isatty() else SAVE_S  # a log file gets a line now and then
         self.bar: Any = tqdm(
-            total=total, initial=done, unit="row", desc=mode, smoothing=0.1, mininterval=every
+            total=total,
+            initial=done,
+            unit="row",
+            desc=mode,
+            smoothing=0.1,
+            mininterval=every,
+            file=bar_file(),
         )
         self.total, self.done, self.goes_on = total, done, goes_on
         self.begun: float | None = (
