@@ -214,7 +214,8 @@ def line_plot(
     lines: Sequence[Line], xlabel: str, ylabel: str, level: float | None = None, width: float = 5.2
 ) -> Figure:
     """Curves with bands, such as losses or power. level: a horizontal line to read off against."""
-    figure = Figure(figsize=(width, 3.2), layout="constrained")
+    legend = 0.19 * len(lines) if len(lines) > 1 else 0
+    figure = Figure(figsize=(width, 3.1 + legend), layout="constrained")
     axes = figure.add_subplot()
     if level is not None:
         axes.axhline(level, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
@@ -223,7 +224,7 @@ def line_plot(
         few = len(line.x) <= 40
         axes.plot(
             line.x, line.y, color=colour, linewidth=1.6, linestyle="--" if line.dashed else "-",
-            marker=MARKERS[index % 6] if few else None, markersize=3.5, label=_short(line.label, 28),
+            marker=MARKERS[index % 6] if few else None, markersize=3.5, label=_short(line.label, 56),
         )  # fmt: skip
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
@@ -232,7 +233,7 @@ def line_plot(
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins="auto", integer=whole))
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if len(lines) > 1:
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside lower left", fontsize=9)
     return _laid_out(figure)
 
 

@@ -6,6 +6,7 @@ then cells with the fewest answers are left out, and the page says so.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from eval.reporting.words import Json
 LIMIT = 12_000_000  # characters of JSON, texts included
 MOST_BARS = 20  # a scale with more answers gets bars of several answers each
 TEXT_LENGTHS = (5000, 1500, 600, 240)
+LONGEST_LABEL = 40  # characters of an answer's label
 KEYS = ("study_id", "task_num", "condition_num")
 
 
@@ -27,6 +29,7 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
 
     {models: names, texts: stimuli, cells: [{s, t, c: the key, tn, cn: names of outcome and arm,
     n: people's answers, k: kind of scale,
+    l: labels of the bars if there are any,
     r: lowest and highest answer of its range, b: the first bar's lowest answer, w: answers from bar to
     bar, g: answers from one to the next, h: people's counts on the bars, i: position in texts, m: the
     people's mean, p: [for each model null or {d: distance, m: mean, q: shares on the bars, per mille}]}]}
@@ -48,6 +51,7 @@ def payload(results: Results, limit: int = LIMIT) -> tuple[Json, list[str]]:
 
 def _cell(row: Json, texts: dict[str, int], results: Results) -> Json:
     bars = bars_of(row)
+    labels = results.labels.get((row["study_id"], row["condition_num"], row["task_num"]), {})
     return {
         "s": row["study_id"], "t": row["task_num"], "c": row["condition_num"], "n": row["rows"],
         "k": row["scale_kind"] or "not stated", "r": [bars.low, bars.high],
@@ -58,7 +62,7 @@ def _cell(row: Json, texts: dict[str, int], results: Results) -> Json:
         "tn": results.outcome(row["study_id"], row["task_num"]),
         "cn": results.arm(row["study_id"], row["condition_num"]),
         "bars": bars,
-    }  # fmt: skip
+    } | ({"l": names} if any(names := bars.names(labels)) else {})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,13 @@ class Bars:
     width: int
     step: int
     number: int
+
+    def names(self, labels: Mapping[int, str]) -> list[str]:
+        """The label of each bar, "" where it has none; nothing where a bar holds several answers."""
+        if self.width != self.step:
+            return []
+        words = [" ".join(labels.get(self.first + at * self.width, "").split()) for at in range(self.number)]
+        return [word if len(word) <= LONGEST_LABEL else f"{word[: LONGEST_LABEL - 1]}…" for word in words]
 
     def gather(self, answers: list[int], weights: list[float]) -> np.ndarray:
         """Sums of weights on the bars. Answers outside go into the outermost ones, as scores clip them."""

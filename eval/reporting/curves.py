@@ -57,7 +57,8 @@ def curves(
         save(figure, folder, metric)
         drawn[METRICS[metric].name] = svg(figure, metric, METRICS[metric].name)
     page = folder / "curves.html"
-    rows = [{key: _cell(value) for key, value in row.items()} for row in table.iter_rows(named=True)]
+    named = table.with_columns(pl.col("metric").replace({key: METRICS[key].name for key in metrics}))
+    rows = [{key: _cell(value) for key, value in row.items()} for row in named.iter_rows(named=True)]
     columns = [{"title": name, "key": name, "number": name != "metric"} for name in table.columns]
     render(
         page, TEMPLATE, ("tables.js",), title=title, kicker="Sweep", figures=drawn, rows=rows, columns=columns

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.contract import Manifest, RunRecord, read_record
+import polars as pl
+
+from common.contract import CELL, Manifest, RunRecord, read_record
 from common.errors import Refusal
 from common.files import fingerprint, sha256_file
 from common.names import FILE as NAMES
@@ -27,6 +29,7 @@ from eval.scoring.record import (
 MAIN = "wasserstein_observed"  # the published distance: models are ranked by it
 KINDS = ("model", "ceiling", "control")  # their order in the leader table
 Json = dict[str, Any]
+Cell = tuple[str, int, int]  # study, arm, outcome
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Results:
     scores: {model name: scores}, the closest model first. predictions: {model name: predictions.json, {}
     for predictions made elsewhere}. comparison, manifest (of the data set): None where there is none.
     runs: {(model, folder): run.json}, folder being sft, dpo or a variant's. names: of studies, arms and
-    outcomes, where the data set has them. inputs: fingerprint of all.
+    outcomes, where the data set has them. labels: what answers mean, by cell. inputs: fingerprint of all.
     """
 
     dataset: str
@@ -48,6 +51,7 @@ class Results:
     manifest: Manifest | None
     runs: dict[tuple[str, str], RunRecord]
     names: Names
+    labels: dict[Cell, dict[int, str]]
     inputs: str
 
     @property
@@ -97,8 +101,20 @@ def load(data: str, split: str) -> Results:
         manifest=read_record(manifest, Manifest, "run `make data`") if manifest.is_file() else None,
         runs=runs,
         names=read_names(source),
+        labels=_labels(source / "eval.parquet"),
         inputs=fingerprint([stamps, [run.model_dump(mode="json") for run in runs.values()]]),
     )
+
+
+def _labels(rows: Path) -> dict[Cell, dict[int, str]]:
+    """The labels of each cell's answer scale, from its first evaluation row; none without such rows."""
+    if not rows.is_file():
+        return {}
+    first = pl.scan_parquet(rows).group_by(CELL).agg(pl.col("scale_labels").first()).collect()
+    return {
+        (study, condition, task): {label["value"]: label["label"] for label in labels or ()}
+        for study, condition, task, labels in first.iter_rows()
+    }
 
 
 def _json(path: Path, remedy: str) -> Json:

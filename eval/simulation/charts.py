@@ -68,8 +68,8 @@ def _dots(row: EffectRow) -> Iterator[figures.Dot]:
 
 
 STATISTICS: dict[str, tuple[str, float]] = {  # the axis, and where nothing matters
-    "amce": ("change of the chance to be chosen (percentage points)", 0),
-    "mm": ("how often profiles with it are chosen (%)", 50),
+    "amce": ("chance to be chosen: change in points", 0),
+    "mm": ("profiles with it are chosen (%)", 50),
 }
 
 

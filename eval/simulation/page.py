@@ -241,7 +241,8 @@ def subgroup_rows(record: SimulationRecord) -> list[Json]:
         {
             "group": {"text": f"{row.field}: {row.group}", "note": f"{row.people} simulated people"},
             "effect": {"text": label(row)},
-            "value": _cell(row.estimate, _between(row.conf_low, row.conf_high) or row.reason),
+            "value": _cell(row.estimate, _between(row.conf_low, row.conf_high) or row.reason)
+            | ({"text": page.num(row.estimate, 2)} if record.levels else {}),
             "difference": _cell(row.difference, _error(row.difference_std_error)),
         }
         for row in record.subgroups

@@ -70,7 +70,8 @@
   function chart(cell, model, most) {
     const prediction = cell.p[model];
     const [people, predicted] = shares(cell, model);
-    const width = 320, height = 132, left = 34, bottom = 26, top = 12;
+    const named = cell.l ? cell.l.filter((one) => one).length : 0;
+    const width = 320, height = named ? 146 : 132, left = 34, bottom = named ? 40 : 26, top = 12;
     const slot = (width - left - 4) / cell.h.length;
     const tall = (share) => (share / most) * (height - top - bottom);
     const label =
@@ -88,7 +89,8 @@
       };
       bar(people, "people", 0.06);
       if (predicted) bar(predicted, "model", 0.5);
-      const said = `${answersOf(cell, index)}: people ${percent(people[index])} (${count} of ${cell.n})` +
+      const meaning = cell.l?.[index] ? ` (${cell.l[index]})` : "";
+      const said = `${answersOf(cell, index)}${meaning}: people ${percent(people[index])} (${count} of ${cell.n})` +
         (predicted ? `, model ${percent(predicted[index])}` : "");
       svg.append(make("rect", { x, y: 0, width: slot, height: ground, "fill-opacity": 0 }, make("title", {}, said)));
     });
@@ -102,6 +104,14 @@
       if (index % every) return;
       svg.append(
         make("text", { x: left + (index + edge) * slot, y: ground + 20, "text-anchor": "middle" }, text));
+    });
+    (cell.l ?? []).forEach((text, index) => { // what the answers mean, cut to the room that each label has
+      if (!text) return;
+      const most = Math.floor((width - left) / Math.max(named, 2) / 5.4);
+      const short = text.length > most ? `${text.slice(0, most - 1)}…` : text;
+      const last = index === cell.l.length - 1;
+      const x = index === 0 ? left : last ? width - 2 : left + (index + 0.5) * slot;
+      svg.append(make("text", { x, y: ground + 34, "text-anchor": index === 0 ? "start" : last ? "end" : "middle" }, short));
     });
     const mark = (mean, klass) => {
       if (mean === null || mean === undefined) return;

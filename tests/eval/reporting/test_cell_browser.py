@@ -66,3 +66,11 @@ def test_a_page_that_would_grow_too_large_is_cut_and_says_so(results):
     assert 0 < len(small["cells"]) < 45
     for content, most in ((cut, limit), (small, size // 2)):
         assert len(json.dumps(content, separators=(",", ":"))) < 1.1 * most
+
+
+def test_bars_carry_the_labels_of_their_answers():
+    row = {"scale_low": 1, "scale_high": 3, "answers": [1, 2, 3]}
+    labels = {1: "not  at all", 3: "x" * 60}
+    assert bars_of(row).names(labels) == ["not at all", "", "x" * 39 + "…"]
+    wide = {"scale_low": 0, "scale_high": 100, "answers": list(range(101))}
+    assert bars_of(wide).names(labels) == []

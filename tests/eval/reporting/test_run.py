@@ -162,6 +162,8 @@ def hostile(text: str):
         gender = pl.when(pl.col("participant") % 2 == 1).then(pl.lit(text)).otherwise(pl.lit("Male"))
         demographic = pl.col("demographic").struct.with_fields(gender=gender)
         study = pl.concat_str(pl.lit(text), pl.col("study_id"))
+        named = [[{"value": value, "label": text} for value in (1, 7)]] * len(rows)
+        rows = rows.with_columns(pl.Series("scale_labels", named, dtype=rows.schema["scale_labels"]))
         return rows.with_columns(demographic, study, stimuli=pl.concat_str("stimuli", pl.lit(text)))
 
     return change
@@ -190,6 +192,7 @@ def test_markup_in_studies_questions_and_groups_does_no_harm_in_a_browser(tmp_pa
         assert not harmed(html)
         assert html.count('class="arm"') == 18, "the cells are drawn all the same"
         assert "<img" not in html and "<iframe" not in html
+        assert html.count(">&lt;/script&gt;&lt;") >= 18, "labels stand under the bars, as text"
     link = re.findall(r'href="(#cell=[^"]*)"', page.read_text())[0]
     html = dom(page, link)
     assert not harmed(html) and html.count('<article class="outcome">') == 1, "a link leads to its outcome"
