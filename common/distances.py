@@ -86,13 +86,15 @@ def histograms(
     )
 
 
-def place(offsets: np.ndarray, support: np.ndarray, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def support_indices(
+    offsets: np.ndarray, support: np.ndarray, values: np.ndarray, starts: np.ndarray
+) -> np.ndarray:
     """Where each group's `values` (all of them support points) stand in `support`: int64."""
     at = np.empty(len(values), np.int64)
     for group in range(len(offsets) - 1):
-        mine = slice(starts[group], starts[group + 1])
+        of_group = slice(starts[group], starts[group + 1])
         points = support[offsets[group] : offsets[group + 1]]
-        at[mine] = np.searchsorted(points, values[mine]) + offsets[group]
+        at[of_group] = np.searchsorted(points, values[of_group]) + offsets[group]
     return at
 
 

@@ -19,7 +19,7 @@ from common.errors import Refusal
 from common.experiment_file import ExperimentFile, Mistake, parsed, read_file, suggestion
 from common.paths import safe_name
 from common.profiles import Profiles, make_profiles
-from common.readers import Place, line_of
+from common.readers import KeyPath, line_of
 from common.scale import Scale
 from common.settings import explain
 
@@ -110,7 +110,7 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         return _checked(file, file.name or Path(path).stem)
     except Mistake as mistake:
-        raise Refusal(f"{path} line {line_of(lines, mistake.place)}: {mistake}") from None
+        raise Refusal(f"{path} line {line_of(lines, mistake.keys)}: {mistake}") from None
 
 
 def make_experiment(content: dict[str, Any], name: str) -> Experiment:
@@ -120,7 +120,7 @@ def make_experiment(content: dict[str, Any], name: str) -> Experiment:
     except ValidationError as error:
         raise Refusal(f"{name}: {explain(error, ExperimentFile)}") from None
     except Mistake as mistake:
-        at = ".".join(map(str, mistake.place))
+        at = ".".join(map(str, mistake.keys))
         raise Refusal(f"{name}{f', {at}' if at else ''}: {mistake}") from None
 
 
@@ -138,7 +138,7 @@ def _checked(file: ExperimentFile, name: str) -> Experiment:
         try:
             scales[outcome] = spec.scale.scale()
         except Mistake as mistake:
-            raise Mistake(("outcomes", outcome, "scale", *mistake.place), str(mistake)) from None
+            raise Mistake(("outcomes", outcome, "scale", *mistake.keys), str(mistake)) from None
     _check_questions(file, arms)
     _check_placeholders(file, arms)
     _check_design(file, arms, scales)
@@ -175,20 +175,20 @@ def _check_questions(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
     if len(set(names)) < len(names):
         raise Mistake(("factors",), "two combinations of levels have the same name; rename a level")
     for outcome, spec in file.outcomes.items():
-        place = ("outcomes", outcome, "question")
+        path = ("outcomes", outcome, "question")
         if "" not in spec.question:
             for arm in spec.question:
                 if arm not in names:
                     raise Mistake(
-                        (*place, arm),
+                        (*path, arm),
                         f"no arm is named {arm!r}; {suggestion(arm, names)}arms: {_some(names)}",
                     )
             absent = [arm for arm in names if arm not in spec.question]
             if absent:
-                raise Mistake(place, f"the question lacks the arm {absent[0]!r}; word it for every arm")
+                raise Mistake(path, f"the question lacks the arm {absent[0]!r}; word it for every arm")
         for texts in spec.question.values():
             if not texts or not all(text.strip() for text in texts):
-                raise Mistake(place, "a question has no text; write what is asked")
+                raise Mistake(path, "a question has no text; write what is asked")
 
 
 def _check_placeholders(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
@@ -199,39 +199,39 @@ def _check_placeholders(file: ExperimentFile, arms: tuple[Arm, ...]) -> None:
             raise Mistake(
                 ("arms", arm.name), f"the arm must give the same texts as the first one: {', '.join(names)}"
             )
-    places: list[tuple[Place, str]] = [(("vignette",), file.vignette)]
+    texts_at: list[tuple[KeyPath, str]] = [(("vignette",), file.vignette)]
     for outcome, spec in file.outcomes.items():
         for arm_name, texts in spec.question.items():
-            place: Place = ("outcomes", outcome, "question", arm_name)
-            places += [((*place, index), text) for index, text in enumerate(texts)]
+            path: KeyPath = ("outcomes", outcome, "question", arm_name)
+            texts_at += [((*path, index), text) for index, text in enumerate(texts)]
     used: set[str] = set()
-    for place, text in places:
-        for name in _placeholders(text, place):
+    for path, text in texts_at:
+        for name in _placeholders(text, path):
             if name not in names:
                 hint = f"{suggestion(name, names)}there are {', '.join(names) or 'none'}"
-                raise Mistake(place, f"nothing fills the placeholder {{{name}}}; {hint}")
+                raise Mistake(path, f"nothing fills the placeholder {{{name}}}; {hint}")
             used.add(name)
     for name in names:
         if name not in used and len({arm.texts[name] for arm in arms}) > 1:
-            place = ("factors", name) if file.factors else ("arms",)
+            path = ("factors", name) if file.factors else ("arms",)
             raise Mistake(
-                place, f"no text uses {{{name}}}, so its wordings change nothing; put it into the vignette"
+                path, f"no text uses {{{name}}}, so its wordings change nothing; put it into the vignette"
             )
     by_arm = any("" not in spec.question for spec in file.outcomes.values())
     if file.arms and not by_arm and not any(len({arm.texts[name] for arm in arms}) > 1 for name in names):
         raise Mistake(("arms",), "all arms have the same text; an experiment needs a difference")
 
 
-def _placeholders(text: str, place: Place) -> Iterator[str]:
+def _placeholders(text: str, path: KeyPath) -> Iterator[str]:
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise Mistake(place, f"{error}; write {{{{ and }}}} for braces that aren't placeholders") from None
+        raise Mistake(path, f"{error}; write {{{{ and }}}} for braces that aren't placeholders") from None
     for _, name, form, conversion in parsed:
         if name is None:
             continue
         if form or conversion or not re.fullmatch(r"\w+", name):
-            raise Mistake(place, f"{{{name}}} is no placeholder: only a plain name in braces is replaced")
+            raise Mistake(path, f"{{{name}}} is no placeholder: only a plain name in braces is replaced")
         yield name
 
 
@@ -267,8 +267,8 @@ def _check_design(file: ExperimentFile, arms: tuple[Arm, ...], scales: dict[str,
             )
         answers = scale.answers() or ()
         if any(scale.low + scale.high - value not in answers for value in answers):  # type: ignore[operator]
-            place = ("outcomes", outcome, "scale", "labels")
-            raise Mistake(place, "labels can be reversed if their numbers are evenly spaced; renumber them")
+            path = ("outcomes", outcome, "scale", "labels")
+            raise Mistake(path, "labels can be reversed if their numbers are evenly spaced; renumber them")
         if file.outcomes[outcome].answer_format is not None:
             raise Mistake(
                 ("outcomes", outcome, "answer_format"), "labels in an answer_format can't be reversed"

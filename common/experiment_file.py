@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from common.errors import Refusal
-from common.readers import Lines, Place, line_of, read_yaml
+from common.readers import KeyPath, Lines, line_of, read_yaml
 from common.scale import MAX_ANSWERS, Kind, Scale
 from common.settings import Section, explain, first_problem
 
@@ -43,9 +43,9 @@ Category = dict[str, Words]  # field -> values, or ranges such as 18-34 and 65+
 class Mistake(Exception):
     """Something wrong at `place` (keys and list positions from the top of the file)."""
 
-    def __init__(self, place: Place, text: str) -> None:
+    def __init__(self, keys: KeyPath, text: str) -> None:
         super().__init__(text)
-        self.place = place
+        self.keys = keys
 
 
 def suggestion(word: str, words: list[str]) -> str:
@@ -304,7 +304,7 @@ def read_file(path: str | Path) -> tuple[ExperimentFile, Lines]:
         problem = explain(error, ExperimentFile)
         raise Refusal(f"{path} line {line_of(lines, first_problem(error)['loc'])}: {problem}") from None
     except Mistake as mistake:
-        raise Refusal(f"{path} line {line_of(lines, mistake.place)}: {mistake}") from None
+        raise Refusal(f"{path} line {line_of(lines, mistake.keys)}: {mistake}") from None
 
 
 def parsed(content: dict[str, Any]) -> ExperimentFile:

@@ -53,5 +53,5 @@ def read_names(folder: Path) -> Names:
     try:
         return Names.model_validate(read_json(path, remedy))
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise Refusal(f"{path} doesn't hold names of studies (`{place}`); {remedy}") from None
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise Refusal(f"{path} doesn't hold names of studies (`{key}`); {remedy}") from None

@@ -35,8 +35,8 @@ PROMPT_FIELDS = tuple(field for field in DEMOGRAPHIC_FIELDS if field != "ethnici
 def demographic_fields(columns: Iterable[str]) -> list[str]:
     """The demographic fields among the columns of people: the known ones in order, then a survey's own."""
     names = list(columns)
-    known = [name for name in DEMOGRAPHIC_FIELDS if name in names]
-    return known + [name for name in names if name not in (*known, "person", "weight")]
+    published = [name for name in DEMOGRAPHIC_FIELDS if name in names]
+    return published + [name for name in names if name not in (*published, "person", "weight")]
 
 
 def persona_lines(demographic: Mapping[str, Any]) -> str:

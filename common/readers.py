@@ -15,8 +15,8 @@ import yaml
 
 from common.errors import Refusal
 
-Place = tuple[str | int, ...]  # keys and list positions from the top of a file
-Lines = dict[Place, int]
+KeyPath = tuple[str | int, ...]  # keys and list positions from the top of a file
+Lines = dict[KeyPath, int]
 LARGEST_YAML = 2**20  # bytes: people write these files by hand
 DEEPEST = 50  # levels of nesting
 MOST_VALUES = 100_000  # of a YAML file, aliases counted as often as they are used
@@ -124,10 +124,10 @@ class _Walk:
     def refuse(self, node: yaml.Node, what: str) -> Refusal:
         return Refusal(f"{self.name} line {node.start_mark.line + 1}: {what}")
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
+    def value(self, node: yaml.Node, keys: KeyPath) -> Any:
         self.values += 1
-        self.lines.setdefault(place, node.start_mark.line + 1)
-        if len(place) > DEEPEST:
+        self.lines.setdefault(keys, node.start_mark.line + 1)
+        if len(keys) > DEEPEST:
             raise self.refuse(node, f"nested deeper than {DEEPEST} levels (an alias inside itself?)")
         if self.values > MOST_VALUES:
             raise self.refuse(
@@ -135,14 +135,14 @@ class _Walk:
             )
         kind = node.tag.rpartition(":")[2] if node.tag.startswith("tag:yaml.org,2002:") else node.tag
         if isinstance(node, yaml.MappingNode) and kind == "map":
-            return self.mapping(node, place)
+            return self.mapping(node, keys)
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
-            return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+            return [self.value(item, (*keys, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, kind)
         raise self.refuse(node, f"the tag {node.tag} has no meaning here; remove it")
 
-    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, keys: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
@@ -150,7 +150,7 @@ class _Walk:
                 raise self.refuse(key, "a key is a word, not a list or mapping; quote it if it is text")
             if key.tag.endswith(":merge"):
                 parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
-                for part in reversed([self.value(part, place) for part in parts]):
+                for part in reversed([self.value(part, keys) for part in parts]):
                     if not isinstance(part, dict):
                         raise self.refuse(value, "`<<` merges mappings only")
                     merged |= part
@@ -158,8 +158,8 @@ class _Walk:
             name = self.text(key)
             if name in values:
                 raise self.refuse(key, f"`{name}` appears twice; keep one of them")
-            self.lines[(*place, name)] = key.start_mark.line + 1
-            values[name] = self.value(value, (*place, name))
+            self.lines[(*keys, name)] = key.start_mark.line + 1
+            values[name] = self.value(value, (*keys, name))
         return merged | values
 
     def scalar(self, node: yaml.ScalarNode, kind: str) -> Any:
@@ -191,10 +191,10 @@ class _Walk:
         return text
 
 
-def line_of(lines: Lines, place: Iterable[str | int]) -> int:
+def line_of(lines: Lines, keys: Iterable[str | int]) -> int:
     """The line of `place`, or of the nearest place around it that is in the file."""
-    nearest: Place = ()
-    for part in place:
+    nearest: KeyPath = ()
+    for part in keys:
         deeper = next((at for at in ((*nearest, part), (*nearest, str(part))) if at in lines), None)
         nearest = nearest if deeper is None else deeper
     return lines[nearest]

@@ -35,9 +35,9 @@ def read_settings(path: str | Path, model: type[Model], example: str | Path, **o
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        place = first_problem(error)["loc"]
-        given = place and overrides.get(str(place[0])) is not None
-        line = "" if given else f" line {line_of(lines, place)}"
+        keys = first_problem(error)["loc"]
+        given = keys and overrides.get(str(keys[0])) is not None
+        line = "" if given else f" line {line_of(lines, keys)}"
         raise Refusal(f"{path}{line}: {explain(error, model)}") from None
 
 
@@ -49,21 +49,21 @@ def first_problem(error: ValidationError) -> Any:
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem in one line; for an unknown key the nearest known one."""
     problem = first_problem(error)
-    place = [str(part) for part in problem["loc"]]
+    keys = [str(part) for part in problem["loc"]]
     if problem["type"] == "missing":
-        return f"`{'.'.join(place)}` is missing"
+        return f"`{'.'.join(keys)}` is missing"
     if problem["type"] != "extra_forbidden":
         given, message = repr(problem["input"])[:80], problem["msg"].removeprefix("Value error, ")
-        return f"`{'.'.join(place)}` = {given}: {message}"
-    known = _known_keys(model, place[:-1])
-    near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        return f"`{'.'.join(keys)}` = {given}: {message}"
+    names = _valid_keys(model, keys[:-1])
+    near = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`? " if near else ""
-    return f"unknown key `{'.'.join(place)}`; {hint}known keys: {', '.join(sorted(known))}"
+    return f"unknown key `{'.'.join(keys)}`; {hint}known keys: {', '.join(sorted(names))}"
 
 
-def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+def _valid_keys(model: type[BaseModel], keys: list[str]) -> list[str]:
     """The keys of the section at `place`; list positions in it stand for their elements."""
-    for name in place:
+    for name in keys:
         if name in model.model_fields:
             model = _section(model.model_fields[name].annotation) or model
     return list(model.model_fields)

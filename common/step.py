@@ -53,13 +53,13 @@ class Step:
 
     def __enter__(self) -> "Step":
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        said = False
+        announced = False
         while (lock := _hold(lock_path(self.target), fcntl.LOCK_EX, create=True)) is None:
             if not self.wait:
                 raise _refusal(self.target)
-            if not said:
+            if not announced:
                 print(f"waiting: {_refusal(self.target)}".rpartition(";")[0], file=sys.stderr, flush=True)
-            said = True
+            announced = True
             time.sleep(0.2)
         self._lock = lock
         os.ftruncate(self._lock, 0)

@@ -74,7 +74,7 @@ def environment(*folders: Path) -> Environment:
 
     The functions below (`num` to `count`) are its filters.
     """
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
@@ -82,8 +82,8 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    made.filters.update(num=num, signed=signed, percent=percent, count=count)
-    return made
+    templates.filters.update(num=num, signed=signed, percent=percent, count=count)
+    return templates
 
 
 def data_block(name: str, value: Any) -> Markup:

@@ -54,11 +54,11 @@ def _cut(
     """Cut an order into batches as large as the budget allows."""
     common = [0, *(_common(arrays[a], arrays[b]) for a, b in itertools.pairwise(order))]
     batches, begin, longest = [], 0, 0
-    for place, row in enumerate(order):
+    for position, row in enumerate(order):
         size = max(longest, len(arrays[row]) + extra[row])
-        if place > begin and size * (place + 1 - begin) > budget:
-            batches.append(_batch(arrays, order[begin:place], common[begin + 1 : place], reuse))
-            begin, size = place, len(arrays[row]) + extra[row]
+        if position > begin and size * (position + 1 - begin) > budget:
+            batches.append(_batch(arrays, order[begin:position], common[begin + 1 : position], reuse))
+            begin, size = position, len(arrays[row]) + extra[row]
         longest = size
     batches.append(_batch(arrays, order[begin:], common[begin + 1 :], reuse))
     return batches
@@ -82,17 +82,17 @@ def _group(rows: list[int], lengths: list[int], common: list[int], shared: int, 
     """Group neighbours that share at least `least` tokens; a row on its own is a group, too."""
     groups: list[tuple[int, int]] = []
     group_of = []
-    for place in range(len(rows)):
-        joins = place > 0 and common[place - 1] >= least
+    for position in range(len(rows)):
+        joins = position > 0 and common[position - 1] >= least
         if joins:
             first, length = groups[-1]
-            groups[-1] = (first, min(length, common[place - 1]))
+            groups[-1] = (first, min(length, common[position - 1]))
         else:
             # A row always keeps a token of its own to be read: the last one's output is what counts.
-            groups.append((place, lengths[place] - 1))
+            groups.append((position, lengths[position] - 1))
         group_of.append(len(groups) - 1)
     heads = max(length for _, length in groups) - shared
-    tails = max(lengths[place] - groups[group][1] for place, group in enumerate(group_of))
+    tails = max(lengths[position] - groups[group][1] for position, group in enumerate(group_of))
     cost = shared + heads * len(groups) + tails * len(rows)
     return Batch(rows, shared, groups, group_of, cost)
 

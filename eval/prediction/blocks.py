@@ -57,9 +57,9 @@ def stream(
     size = BLOCK if predictor.settings.backend == "transformers" else len(rows)
     for start in range(share[0] * size, len(rows), share[1] * size):
         block = order[start : start + size].to_list()
-        known = {number for number, row in enumerate(block) if row in done}
-        if len(known) == len(block):
+        settled = {number for number, row in enumerate(block) if row in done}
+        if len(settled) == len(block):
             continue
-        for number, record in predictor.stream(rows[block], known):
-            if number not in known:
+        for number, record in predictor.stream(rows[block], settled):
+            if number not in settled:
                 yield block[number], record

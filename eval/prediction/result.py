@@ -49,18 +49,18 @@ class Counts(PredictionCounts):
 
     def warnings(self) -> list[str]:
         """Sentences for the top of whatever shows these predictions; empty when all is well."""
-        said = []
+        warnings = []
         if (self.mean_off_scale_mass or 0) > MUCH:
-            said.append(
+            warnings.append(
                 f"{self.mean_off_scale_mass:.1%} of the model's probability lies off the answer scales: it "
                 "mostly doesn't answer as asked, and only the rest is scored"
             )
         if self.rows_without_prediction > MUCH * self.rows:
-            said.append(f"{self.rows_without_prediction / self.rows:.0%} of the rows have no prediction")
+            warnings.append(f"{self.rows_without_prediction / self.rows:.0%} of the rows have no prediction")
         if self.replies_requested and self.replies_parsed < (1 - MUCH) * self.replies_requested:
             share = self.replies_parsed / self.replies_requested
-            said.append(f"only {share:.0%} of the replies could be read")
-        return said
+            warnings.append(f"only {share:.0%} of the replies could be read")
+        return warnings
 
 
 def _mean(values: pl.Series) -> float | None:
@@ -100,5 +100,5 @@ class Predictions:
         return "\n".join([first, *map("warning: {}".format, self.counts.warnings())])
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<p><b>{html.escape(text)}</b></p>" for text in self.counts.warnings())
-        return f"<p>{html.escape(self.name)}: {self.counts}</p>{said}{self.table._repr_html_()}"
+        warnings = "".join(f"<p><b>{html.escape(text)}</b></p>" for text in self.counts.warnings())
+        return f"<p>{html.escape(self.name)}: {self.counts}</p>{warnings}{self.table._repr_html_()}"

@@ -69,8 +69,8 @@ def share_out(
             reader.join(timeout=5)
     for number, child in enumerate(children):
         if child.returncode and child.returncode > 0:
-            said = (words[number] or ["no message"])[-1].strip().removeprefix("error: ")
-            raise Refusal(f"process {number + 1} of {processes} failed: {said}")
+            message = (words[number] or ["no message"])[-1].strip().removeprefix("error: ")
+            raise Refusal(f"process {number + 1} of {processes} failed: {message}")
 
 
 def _start(folder: Path, number: int, processes: int) -> subprocess.Popen[str]:
@@ -108,14 +108,14 @@ def predict_share(folder: Path, number: int, processes: int) -> None:
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     store = Store(folder.parent.parent.parent, folder.parent.name)
     predictor = Predictor(job["model"], Settings.model_validate(job["settings"]))
-    rows, said_at = 0, time.monotonic()
+    rows, last_told = 0, time.monotonic()
 
     def count() -> None:
-        nonlocal rows, said_at
+        nonlocal rows, last_told
         rows += 1
-        if time.monotonic() - said_at > 0.5:
+        if time.monotonic() - last_told > 0.5:
             print(rows, flush=True)
-            rows, said_at = 0, time.monotonic()
+            rows, last_told = 0, time.monotonic()
 
     predict_into(store, pl.read_parquet(folder / ROWS), predictor, count, (number, processes))
     print(rows, flush=True)

@@ -60,12 +60,12 @@ class TrieBuilder:
             for text, token in tokenizer.get_vocab().items()
             if text and text not in special and _NUMERIC.fullmatch(text)
         }
-        self._known: dict[tuple[int, ...], AnswerTrie] = {}
+        self._tries: dict[tuple[int, ...], AnswerTrie] = {}
 
     def build(self, answers: Sequence[int]) -> AnswerTrie:
         """The trie of `answers` (distinct integers)."""
         key = tuple(sorted(answers))
-        if key not in self._known:
+        if key not in self._tries:
             canonical = {
                 answer: tuple(
                     self.tokenizer.encode(f"{self.answer_prefix}{answer}", add_special_tokens=False)
@@ -76,8 +76,8 @@ class TrieBuilder:
             trie = make_trie(spelled, canonical)
             if len(trie) > MAX_NODES:
                 trie = make_trie({answer: {ids} for answer, ids in canonical.items()}, canonical)
-            self._known[key] = trie
-        return self._known[key]
+            self._tries[key] = trie
+        return self._tries[key]
 
 
 def spellings(text: str, pieces: dict[str, int]) -> list[tuple[int, ...]]:
@@ -105,7 +105,7 @@ def make_trie(spelled: dict[int, set[tuple[int, ...]]], usual: dict[int, tuple[i
         for ids in sorted(level, key=lambda ids: (index_of.get(ids[:-1], -1), ids[-1])):
             parent_of.append(index_of.get(ids[:-1], -1))
             index_of[ids] = len(index_of)
-    own = {ids[:length] for ids in usual.values() for length in range(1, len(ids) + 1)}
+    beginnings = {ids[:length] for ids in usual.values() for length in range(1, len(ids) + 1)}
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parent_of):
         children.setdefault(parent, []).append(node)
@@ -115,6 +115,6 @@ def make_trie(spelled: dict[int, set[tuple[int, ...]]], usual: dict[int, tuple[i
         parents=np.array(parent_of),
         depths=np.array([len(ids) for ids in index_of]),
         ends=np.array([ends_of.get(ids, -1) for ids in index_of]),
-        usual=np.array([ids in own for ids in index_of]),
+        usual=np.array([ids in beginnings for ids in index_of]),
         children=children,
     )

@@ -151,7 +151,7 @@ def context(results: Results, figures: dict[str, Figure]) -> dict[str, Any]:
         "title": "How well do these models predict people?",
         "kicker": f"{results.dataset}, split by {results.split}: {count(studies)} studies, "
         f"{count(cells)} cells, {count(answers)} answers",
-        "own_rows": any(scores.row_counts.scored != answers for scores in results.scores.values()),
+        "rows_differ": any(scores.row_counts.scored != answers for scores in results.scores.values()),
         "headline": headline(results),
         "best": best.name,
         "models": results.models,

@@ -95,10 +95,10 @@ def align(
             f"{name}: {len(foreign)} predictions name no evaluation {what}, the first is "
             f"{key_text(foreign, 0, key)}; predict the rows of eval.parquet, or give yours with --rows"
         )
-    found = rows.select(key).join(
+    matches = rows.select(key).join(
         indexed.select(*key, "at", "mode", "n_draws"), on=key, how="left", maintain_order="left"
     )
-    joined = rows.with_columns(found["at"], found["mode"], found["n_draws"])
+    joined = rows.with_columns(matches["at"], matches["mode"], matches["n_draws"])
     at = joined["at"].fill_null(0).to_numpy()
     present = joined["at"].is_not_null().to_numpy()
     usable = present & (predictions.predicted.lengths[at] > 0) if len(predictions.rows) else present

@@ -97,7 +97,7 @@ def row_score(answers, probs, response, limits, out):
         if np.isnan(median) and below >= 0.5 - 1e-9:
             median = clipped
     width, stated_width = high - low, stated_high - stated_low
-    place = (expected - low) / width - 0.5 if width > 0 else np.nan
+    position = (expected - low) / width - 0.5 if width > 0 else np.nan
     out[0] = 1 - miss / width if width > 0 else np.nan
     out[1] = 1 - stated_miss / stated_width if stated_width > 0 else np.nan
     out[2] = 1 - abs(median - truth) / width if width > 0 else np.nan
@@ -105,9 +105,9 @@ def row_score(answers, probs, response, limits, out):
     out[4] = -np.log(max(on_truth, PROBABILITY_FLOOR))
     out[5] = squares - 2 * on_truth + 1
     out[6] = (miss - spread) / width if width > 0 else np.nan
-    out[7] = place
-    out[8] = place * place
-    out[9] = place * ((truth - low) / width - 0.5) if width > 0 else np.nan
+    out[7] = position
+    out[8] = position * position
+    out[9] = position * ((truth - low) / width - 0.5) if width > 0 else np.nan
     if len(out) > RESAMPLED:
         out[10] = expected
         out[11] = top

@@ -76,9 +76,9 @@ def score(
     inputs = fingerprint(_depends_on(rows, predictions, train, settings, name))
     with Step(folder / SCORES, inputs) as step:
         if step.done:
-            kept = read_scores(folder)
-            kept._work = lambda: _work(_evaluated(rows, predictions, name), train, settings)
-            return kept
+            earlier = read_scores(folder)
+            earlier._work = lambda: _work(_evaluated(rows, predictions, name), train, settings)
+            return earlier
         scores = _score(rows, predictions, name, train, settings)
         step.begin()
         return _write(folder, scores.model_copy(update={"inputs": inputs, **_where(folder)}))
@@ -203,8 +203,8 @@ def _scores_of(work: Work, whole: Scores) -> Scores:
     """A model's scores on the rows that are compared: its own, if these are all of its rows."""
     if work.evaluated.counts["scored"] == whole.row_counts.scored:
         return whole
-    kept = {"settings": whole.settings, "versions": whole.versions, "parsing": whole.parsing}
-    return Scores(**cell_scores(work), **kept)
+    of_whole = {"settings": whole.settings, "versions": whole.versions, "parsing": whole.parsing}
+    return Scores(**cell_scores(work), **of_whole)
 
 
 def _evaluated(rows: Table, predictions: Table, name: str) -> Evaluated:
@@ -267,12 +267,12 @@ def _versions() -> dict[str, str]:
 def _where(folder: Path) -> dict[str, Any]:
     """Data set and split of outputs/<dataset>/<split>/eval/<name>; whether the predictions are foreign."""
     parts = folder.resolve().parts
-    known = {"dataset": parts[-4], "split": parts[-3]} if len(parts) > 4 and parts[-2] == "eval" else {}
+    keys = {"dataset": parts[-4], "split": parts[-3]} if len(parts) > 4 and parts[-2] == "eval" else {}
     record = folder / "predictions.json"
     foreign = not record.is_file() or bool(
         read_json(record, f"remove {record} and predict again").get("foreign")
     )
-    return {**known, "foreign": foreign}
+    return {**keys, "foreign": foreign}
 
 
 def _with_texts(frame: pl.DataFrame, evaluated: Evaluated, level: list[str]) -> pl.DataFrame:

@@ -56,9 +56,9 @@ def calibration(
     )  # fmt: skip
 
 
-def _binned(at: np.ndarray, values: np.ndarray, places: int) -> np.ndarray:
-    kept = at >= 0
-    return np.stack([np.bincount(at[kept], column[kept], minlength=places) for column in values.T], 1)
+def _binned(at: np.ndarray, values: np.ndarray, bins: int) -> np.ndarray:
+    counted = at >= 0
+    return np.stack([np.bincount(at[counted], column[counted], minlength=bins) for column in values.T], 1)
 
 
 def _reliability(sums: np.ndarray, studies: int) -> Reliability:

@@ -201,30 +201,30 @@ def _another_person(first_cell, last_cell, rows, members, out):
         latest = np.full(members.people[cell], -1)
         first, last = rows.cell_rows[cell], rows.cell_rows[cell + 1]
         before = np.full(last - first, -1)
-        own = np.zeros(4)  # weights of the pairs within persons, and their distances and matches
+        within = np.zeros(4)  # weights of the pairs within persons, and their distances and matches
         for i in range(first, last):
             w, answer = rows.weight[i], points[rows.human_at[i] - base]
             human[rows.human_at[i] - base] += w
-            own[3] += w * w
-            own[2] += w * w
+            within[3] += w * w
+            within[2] += w * w
             before[i - first] = latest[members.member[i]]
             latest[members.member[i]] = i
             j = before[i - first]
             while j >= 0:
                 other = points[rows.human_at[j] - base]
                 both = 2 * w * rows.weight[j]
-                own[3] += both
-                own[2] += both * (answer == other)
+                within[3] += both
+                within[2] += both * (answer == other)
                 for r in range(2):
                     low, high = limits[2 * r], limits[2 * r + 1]
                     gap = abs(min(max(answer, low), high) - min(max(other, low), high))
-                    own[r] += both * gap
+                    within[r] += both * gap
                 j = before[j - first]
         total = human.sum()
-        pairs = total * total - own[3]
+        pairs = total * total - within[3]
         if pairs <= 0:
             continue
-        out[cell, 2] = ((human * human).sum() - own[2]) / pairs
+        out[cell, 2] = ((human * human).sum() - within[2]) / pairs
         for r in range(2):
             low, high = limits[2 * r], limits[2 * r + 1]
             if high > low:
@@ -233,7 +233,7 @@ def _another_person(first_cell, last_cell, rows, members, out):
                     below_or_at += human[j]
                     width = min(max(points[j + 1], low), high) - min(max(points[j], low), high)
                     apart += 2 * below_or_at * (total - below_or_at) * width
-                out[cell, r] = 1 - (apart - own[r]) / pairs / (high - low)
+                out[cell, r] = 1 - (apart - within[r]) / pairs / (high - low)
 
 
 @njit(cache=True)

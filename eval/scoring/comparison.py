@@ -17,7 +17,7 @@ import numpy as np
 
 from common.distances import DISTANCES
 from eval.scoring.controls import CONTROLS
-from eval.scoring.estimates import mean_of_known, study_estimate
+from eval.scoring.estimates import mean_of_finite, study_estimate
 from eval.scoring.model import Work
 from eval.scoring.record import Difference, Estimate, Scores, TableRow
 from eval.scoring.significance import bootstrap_p, equivalence_p, holm, sign_flip_p, smallest_sign_flip_p
@@ -93,7 +93,7 @@ def _difference(works: Mapping[str, Work], names: tuple[str, str], metric: str, 
     people = None
     if other is not None:
         moved = work.people.studies[metric] - other.people.studies[metric]
-        people = moved - mean_of_known(moved.T)[None] + per_study
+        people = moved - mean_of_finite(moved.T)[None] + per_study
     one: Estimate = study_estimate(per_study, work.studies, NO_CELL, int(np.isfinite(cells).sum()), people)
     draws, seed = work.settings.permutations, work.seed
     return Difference(

@@ -46,7 +46,7 @@ def controls(rows: pl.DataFrame, cells: pl.DataFrame, train: pl.DataFrame | None
     """
     keyed = cells.with_row_index("cell").select(pl.col("cell").cast(pl.Int64), *CELL, *SCALE)
     per_cell = rows.group_by(*CELL, "response").agg(pl.col("weight").sum())
-    own = keyed.join(per_cell, on=CELL).select("cell", "response", "weight")
+    answered = keyed.join(per_cell, on=CELL).select("cell", "response", "weight")
     train = _no_train() if train is None else train
     everyone = pl.concat([per_cell, train.select(per_cell.columns)])
     pooled = keyed.join(_sums(everyone, ["study_id", "task_num"]), on=["study_id", "task_num"])
@@ -61,7 +61,7 @@ def controls(rows: pl.DataFrame, cells: pl.DataFrame, train: pl.DataFrame | None
         "other_outcomes": _other_outcomes(rows, keyed),
         "training_marginal": _training(keyed, train),
         "most_frequent_others": _most_frequent(others),
-        "most_frequent_oracle": _most_frequent(own),
+        "most_frequent_oracle": _most_frequent(answered),
     }
     return {name: _lay_out(answers[name], len(cells)) for name in CONTROLS}
 
@@ -125,8 +125,10 @@ def _other_outcomes(rows: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
     )
     counts = per_outcome.agg(pl.col("weight").sum())
     same_scale = keyed.join(_sums(counts, ["study_id", *SCALE]), on=["study_id", *SCALE])
-    own = keyed.join(counts, on=["study_id", "task_num", *SCALE])
-    return _minus(same_scale.select("cell", "response", "weight"), own.select("cell", "response", "weight"))
+    of_outcome = keyed.join(counts, on=["study_id", "task_num", *SCALE])
+    return _minus(
+        same_scale.select("cell", "response", "weight"), of_outcome.select("cell", "response", "weight")
+    )
 
 
 def read_train(path: Path) -> pl.DataFrame | None:
@@ -157,10 +159,10 @@ def _no_train() -> pl.DataFrame:
 
 def _training(keyed: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     train = train.filter(pl.col("scale_low").is_not_null())
-    own = keyed.join(_sums(train, ["study_id", *SCALE]), on=["study_id", *SCALE])
-    rest = keyed.join(own.select("cell").unique(), on="cell", how="anti")
+    of_study = keyed.join(_sums(train, ["study_id", *SCALE]), on=["study_id", *SCALE])
+    rest = keyed.join(of_study.select("cell").unique(), on="cell", how="anti")
     anywhere = rest.join(_sums(train, SCALE), on=SCALE)
-    return pl.concat([part.select("cell", "response", "weight") for part in (own, anywhere)])
+    return pl.concat([part.select("cell", "response", "weight") for part in (of_study, anywhere)])
 
 
 def _most_frequent(counts: pl.DataFrame) -> pl.DataFrame:

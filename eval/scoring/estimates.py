@@ -44,14 +44,14 @@ def study_means(values: np.ndarray, study: np.ndarray, studies: int) -> np.ndarr
     study: each cell's study number, ascending.
     """
     flat = np.atleast_2d(values)
-    known = np.isfinite(flat)
-    filled = np.where(known, flat, 0.0)
+    finite = np.isfinite(flat)
+    filled = np.where(finite, flat, 0.0)
     means = np.full((len(flat), studies), np.nan)
     if len(study):
         # A study without any cell has no mean: only those that have one are added up.
         present, starts = np.unique(study, return_index=True)
         sums = np.add.reduceat(filled, starts, axis=-1, dtype=np.float64)
-        counts = np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
+        counts = np.add.reduceat(finite, starts, axis=-1, dtype=np.float64)
         means[:, present] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return means.reshape(*values.shape[:-1], studies)
 
@@ -76,8 +76,8 @@ def estimate(
     people: (R, S), the studies' means when people are drawn again. reason: why the value is null, if no cell
     has one. limits: the values that the figure can take.
     """
-    known = int(np.isfinite(cells).sum())
-    return study_estimate(studies.means(cells), studies, reason, known, people, limits)
+    scored = int(np.isfinite(cells).sum())
+    return study_estimate(studies.means(cells), studies, reason, scored, people, limits)
 
 
 def study_estimate(
@@ -85,12 +85,12 @@ def study_estimate(
     limits: Limits = UNLIMITED,
 ) -> Estimate:  # fmt: skip
     """Estimate of the mean over studies (S), NaN where a study has none. people: (R, S) replicates."""
-    known = np.isfinite(values)
-    if not known.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return missing(reason)
-    resampled = None if people is None else mean_of_known(np.where(known, people, np.nan))
+    resampled = None if people is None else mean_of_finite(np.where(finite, people, np.nan))
     return statistic(
-        float(values[known].mean()), weighted_mean(values, studies.weights), int(known.sum()), cells,
+        float(values[finite].mean()), weighted_mean(values, studies.weights), int(finite.sum()), cells,
         resampled, limits=limits,
     )  # fmt: skip
 
@@ -129,11 +129,11 @@ def study_interval(
     Expanded percentile interval (Hesterberg 2015, section 4.4): a plain percentile interval is too
     narrow with few studies; the deviations are stretched by sqrt(n / (n - 1)) and t over normal.
     """
-    known = replicates[np.isfinite(replicates)]
-    if studies < FEWEST_STUDIES or len(known) < 2 or not np.isfinite(value):
+    finite = replicates[np.isfinite(replicates)]
+    if studies < FEWEST_STUDIES or len(finite) < 2 or not np.isfinite(value):
         return None
     tail = (1 - LEVEL) / 2
-    return _inside(value, stretch(studies) * (np.quantile(known, [tail, 1 - tail]) - value), limits)
+    return _inside(value, stretch(studies) * (np.quantile(finite, [tail, 1 - tail]) - value), limits)
 
 
 @lru_cache
@@ -146,10 +146,10 @@ def stretch(studies: int) -> float:
 
 def people_interval(value: float, replicates: np.ndarray, limits: Limits = UNLIMITED) -> Interval:
     """95% interval over people: the replicates' quantiles, moved so that their mean is the value."""
-    known = replicates[np.isfinite(replicates)]
-    if len(known) < 2 or not np.isfinite(value):
+    finite = replicates[np.isfinite(replicates)]
+    if len(finite) < 2 or not np.isfinite(value):
         return None
-    return _inside(value, np.quantile(known - known.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), limits)
+    return _inside(value, np.quantile(finite - finite.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), limits)
 
 
 def _inside(value: float, deviations: np.ndarray, limits: Limits) -> tuple[float, float]:
@@ -171,14 +171,14 @@ def _inside(value: float, deviations: np.ndarray, limits: Limits) -> tuple[float
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over studies (S) with each row of weights (R, S), over the studies that have a value: (R)."""
-    known = np.isfinite(values)
-    total = weights @ known
+    finite = np.isfinite(values)
+    total = weights @ finite
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (weights @ np.where(known, values, 0.0)) / total, np.nan)
+        return np.where(total > 0, (weights @ np.where(finite, values, 0.0)) / total, np.nan)
 
 
-def mean_of_known(study_values: np.ndarray) -> np.ndarray:
+def mean_of_finite(study_values: np.ndarray) -> np.ndarray:
     """(R, S) to (R): mean over the studies that have a value; NaN where none has."""
-    known = np.isfinite(study_values)
+    finite = np.isfinite(study_values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, study_values, 0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)
+        return np.where(finite, study_values, 0).sum(-1) / np.where(finite.any(-1), finite.sum(-1), np.nan)

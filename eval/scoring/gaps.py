@@ -13,7 +13,7 @@ from itertools import permutations
 
 import numpy as np
 
-from eval.scoring.estimates import FEWEST_STUDIES, LEVEL, Studies, few_studies, mean_of_known, stretch
+from eval.scoring.estimates import FEWEST_STUDIES, LEVEL, Studies, few_studies, mean_of_finite, stretch
 from eval.scoring.record import Gap, LargestGap, Parity
 
 NO_GAP = "no study has two groups with enough people"
@@ -57,12 +57,12 @@ def compare_groups(
     shared = [np.isfinite(part) for part in differences]
     return Compared(
         [(names[a], names[b]) for a, b in pairs],
-        np.array([part[known].mean() for part, known in zip(differences, shared, strict=True)]),
-        np.array([known.sum() for known in shared]),
+        np.array([part[both].mean() for part, both in zip(differences, shared, strict=True)]),
+        np.array([both.sum() for both in shared]),
         np.stack(
             [
-                mean_of_known(np.where(known, resampled[..., a] - resampled[..., b], np.nan))
-                for (a, b), known in zip(pairs, shared, strict=True)
+                mean_of_finite(np.where(both, resampled[..., a] - resampled[..., b], np.nan))
+                for (a, b), both in zip(pairs, shared, strict=True)
             ],
             1,
         ),
@@ -71,10 +71,10 @@ def compare_groups(
 
 
 def _mean_over(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    total = weights @ known
+    finite = np.isfinite(values)
+    total = weights @ finite
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, weights @ np.where(known, values, 0.0) / total, np.nan)
+        return np.where(total > 0, weights @ np.where(finite, values, 0.0) / total, np.nan)
 
 
 def largest_deviation(fields: list[Compared], over: str) -> np.ndarray:

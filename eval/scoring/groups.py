@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numba import njit
 
-from common.distances import DISTANCES, FEWEST_PEOPLE, Histograms, histograms, in_threads, place
+from common.distances import DISTANCES, FEWEST_PEOPLE, Histograms, histograms, in_threads, support_indices
 from eval.scoring import metrics
 from eval.scoring.align import Evaluated
 from eval.scoring.answers import RESAMPLED, ROW_SCORES, Answers, row_scores
@@ -17,7 +17,7 @@ from eval.scoring.ragged import Ragged, starts_of
 from eval.scoring.resampling import FIRST_ROW_SCORE, MOMENTS, PairedRows, group_statistics
 
 SHOWN_MOMENTS = ("human_mean", "human_sd", "predicted_mean", "predicted_sd")  # in answer units
-OWN_ROW_SCORES = tuple(key for key, metric in METRICS.items() if metric.row)
+METRIC_ROW_SCORES = tuple(key for key, metric in METRICS.items() if metric.row)
 
 
 class Sides(NamedTuple):
@@ -71,17 +71,17 @@ class Groups:
     def averaged(self) -> tuple[str, ...]:
         """The averaged row scores: those of ROW_SCORES that some group can have, then metrics' own."""
         needed = {name: METRICS[name].needs if name in METRICS else () for name in ROW_SCORES[:RESAMPLED]}
-        return (*(name for name in needed if not self.lacking(needed[name]).all()), *OWN_ROW_SCORES)
+        return (*(name for name in needed if not self.lacking(needed[name]).all()), *METRIC_ROW_SCORES)
 
     @cached_property
-    def own_scores(self) -> dict[str, np.ndarray]:
+    def metric_scores(self) -> dict[str, np.ndarray]:
         """{metric: float64 (N)} of the metrics that have a row score of their own."""
-        own = {key: METRICS[key].row for key in OWN_ROW_SCORES}
-        return {key: row(self.answers) for key, row in own.items() if row}
+        rows_of = {key: METRICS[key].row for key in METRIC_ROW_SCORES}
+        return {key: row(self.answers) for key, row in rows_of.items() if row}
 
     def score_of_rows(self, name: str) -> np.ndarray:
         """One of the row scores, a metric's own among them: (N)."""
-        return self.own_scores[name] if name in OWN_ROW_SCORES else self.row(name)
+        return self.metric_scores[name] if name in METRIC_ROW_SCORES else self.row(name)
 
     @cached_property
     def values(self) -> dict[str, np.ndarray]:
@@ -92,7 +92,9 @@ class Groups:
             table.offsets, table.support.astype(np.float64), table.human, table.predicted, self.ranges
         )
         in_threads(_statistics, len(kernel), sides, kernel)
-        of_rows = self._row_scores[1] | {name: self.mean(own) for name, own in self.own_scores.items()}
+        of_rows = self._row_scores[1] | {
+            name: self.mean(scores) for name, scores in self.metric_scores.items()
+        }
         means = [of_rows[name][:, None] for name in self.averaged]
         return self.metrics_of(np.hstack([kernel, *means]))
 
@@ -251,7 +253,9 @@ def paired_rows(
     np.maximum.at(people, study[cell], person + 1)
     references = np.zeros((2, len(table.support)))
     for reference, uniform in zip(references, uniforms, strict=False):
-        reference[place(table.offsets, table.support, uniform.answers, uniform.offsets)] = uniform.weights
+        reference[support_indices(table.offsets, table.support, uniform.answers, uniform.offsets)] = (
+            uniform.weights
+        )
     scored = rows.group_by(level).agg(
         pl.col("response").min().alias("low"), pl.col("response").max().alias("high")
     )
@@ -278,16 +282,16 @@ def paired_rows(
     )
 
 
-def subset(rows: PairedRows, kept: np.ndarray) -> PairedRows:
+def subset(rows: PairedRows, rows_in: np.ndarray) -> PairedRows:
     """The same cells and support with only the rows marked in `kept` (bool, N)."""
-    before = starts_of(kept)
+    before = starts_of(rows_in)
     return rows._replace(
         cell_rows=before[rows.cell_rows],
-        person=rows.person[kept],
-        weight=rows.weight[kept],
-        human_at=rows.human_at[kept],
-        predicted=rows.predicted.take(np.flatnonzero(kept)),
-        row_scores=rows.row_scores[kept],
+        person=rows.person[rows_in],
+        weight=rows.weight[rows_in],
+        human_at=rows.human_at[rows_in],
+        predicted=rows.predicted.take(np.flatnonzero(rows_in)),
+        row_scores=rows.row_scores[rows_in],
     )
 
 

@@ -74,13 +74,16 @@ def _stated_bias(s: Statistics) -> np.ndarray:
 
 
 def _correlation(s: Statistics) -> np.ndarray:
-    place, human_place = s["place"], _divide(s["human_mean"] - s["middle_observed"], s["width_observed"])
-    predicted = s["place_squared"] - place**2
+    position, human_position = (
+        s["place"],
+        _divide(s["human_mean"] - s["middle_observed"], s["width_observed"]),
+    )
+    predicted = s["place_squared"] - position**2
     human = _divide(s["human_variance"], s["width_observed"] ** 2)
     enough = (predicted > VARIES) & (human > VARIES) & (s["people"] >= 3)
     return np.where(
         enough,
-        _divide(s["place_and_response"] - place * human_place, np.sqrt(np.abs(predicted * human))),
+        _divide(s["place_and_response"] - position * human_position, np.sqrt(np.abs(predicted * human))),
         np.nan,
     ).clip(-1, 1)
 

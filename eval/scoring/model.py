@@ -94,7 +94,7 @@ def work_on(
 
 def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: int, seed: int) -> Resampled:
     """Every metric of every study when its people are drawn again."""
-    known = {name: np.isfinite(cells.values[name]) for name in METRICS}
+    finite = {name: np.isfinite(cells.values[name]) for name in METRICS}
     of_studies: dict[str, np.ndarray] = {name: np.empty((replicates, len(studies.names))) for name in METRICS}
     size = (replicates, len(cells.frame))
     of_cells: dict[str, np.ndarray] = {name: np.empty(size, np.float32) for name in (*SKILLS, *UNIFORM)}
@@ -107,7 +107,7 @@ def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: in
         for name, drawn in of_cells.items():
             drawn[part] = values[name]
         for name, means in of_studies.items():
-            means[part] = studies.means(np.where(known[name], values[name], np.nan))
+            means[part] = studies.means(np.where(finite[name], values[name], np.nan))
     return Resampled(of_studies, of_cells)
 
 

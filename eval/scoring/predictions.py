@@ -23,7 +23,7 @@ FORMS = (
     "prediction (one answer), mean (a real number), answers and probs (lists), draws (a list), answer and "
     "prob (a row each), or p_1, p_2, ... (a column each)"
 )
-KNOWN: dict[str, Any] = {
+OPTIONAL: dict[str, Any] = {
     "draws": pl.List(pl.Int64), "off_scale_mass": pl.Float32, "n_requested": pl.Int32, "n_parsed": pl.Int32,
     "n_bare": pl.Int32,
 }  # fmt: skip
@@ -38,7 +38,7 @@ SHARE_COLUMN = re.compile(r"p_(-?\d{1,15})")
 class Predictions:
     """Checked predictions of N rows (or cells).
 
-    rows: the columns of `key`, `mode`, `n_draws` (answers sampled; 0 for probabilities) and those of KNOWN
+    rows: the columns of `key`, `mode`, `n_draws` (answers sampled; 0 for probabilities) and those of OPTIONAL
     that are known. predicted: N distributions that add up to 1; a failed row's is empty. key: KEY, or CELL if
     one distribution stands for everybody of a cell. A real-valued mean is stored as the two whole numbers
     around it, in the shares that have this mean: no accuracy and no mean changes by that.
@@ -90,11 +90,11 @@ def check_predictions(frame: pl.DataFrame, where: str) -> Predictions:
         _number(frame[name], where, "numbers")
         if name == "off_scale_mass"
         else _whole(frame[name], where, COUNTED)
-        for name in KNOWN
+        for name in OPTIONAL
         if name in frame.columns and name != "draws"
     )
-    kept = [*key, "mode", "n_draws", *(name for name in KNOWN if name in frame.columns)]
-    return Predictions(frame.select(kept), predicted, key)
+    selected = [*key, "mode", "n_draws", *(name for name in OPTIONAL if name in frame.columns)]
+    return Predictions(frame.select(selected), predicted, key)
 
 
 def key_text(frame: pl.DataFrame, at: int, key: list[str] = KEY) -> str:
@@ -359,5 +359,7 @@ def contract_table(predictions: Predictions) -> pl.DataFrame:
     draws = repeated.group_by("row").agg("draws")
     if "draws" not in table.columns:
         table = table.join(draws, on="row", how="left", maintain_order="left")
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in KNOWN.items() if name not in table.columns]
+    absent = [
+        pl.lit(None, dtype).alias(name) for name, dtype in OPTIONAL.items() if name not in table.columns
+    ]
     return table.drop("row", "n_draws").with_columns(absent)

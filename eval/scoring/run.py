@@ -75,10 +75,10 @@ def import_predictions(
         if step.record.is_file() and not read_json(step.record, remedy).get("foreign"):
             raise Refusal(f"{target} holds predictions made here; give the file another NAME")
         evaluated = align(read_scored(evaluation_rows), predictions, name)
-        kept = predictions if predictions.key == KEY else of_rows(evaluated)
+        by_row = predictions if predictions.key == KEY else of_rows(evaluated)
         step.begin()
         with atomic_path(target / PREDICTIONS) as partial:
-            contract_table(kept).write_parquet(partial)
+            contract_table(by_row).write_parquet(partial)
         record = {"inputs": inputs, "name": name, "foreign": True, "source": path.name}
         write_json(step.record, record | {"files": describe(target, [PREDICTIONS])})
     return name

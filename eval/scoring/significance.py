@@ -22,16 +22,16 @@ def sign_flip_p(differences: np.ndarray, permutations: int, seed: int) -> float 
     rejects too often (10 to 15 times in 100 instead of 5). None where no p could be below ALPHA: fewer than 6
     studies.
     """
-    known = differences[np.isfinite(differences)]
-    if smallest_sign_flip_p(len(known)) > ALPHA:
+    finite = differences[np.isfinite(differences)]
+    if smallest_sign_flip_p(len(finite)) > ALPHA:
         return None
-    if not known.any():
+    if not finite.any():
         return 1.0
-    found = stats.permutation_test(
-        (known,), np.mean, permutation_type="samples", n_resamples=permutations, vectorized=True, axis=-1,
-        rng=np.random.default_rng([seed, len(known)]),
+    test = stats.permutation_test(
+        (finite,), np.mean, permutation_type="samples", n_resamples=permutations, vectorized=True, axis=-1,
+        rng=np.random.default_rng([seed, len(finite)]),
     )  # fmt: skip
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def bootstrap_p(differences: np.ndarray, replicates: int, seed: int) -> float | None:
@@ -39,18 +39,18 @@ def bootstrap_p(differences: np.ndarray, replicates: int, seed: int) -> float | 
 
     It assumes no symmetry (Davison and Hinkley 1997, section 4.4). None with fewer than FEWEST_STUDIES.
     """
-    known = differences[np.isfinite(differences)]
-    n = len(known)
+    finite = differences[np.isfinite(differences)]
+    n = len(finite)
     if n < FEWEST_STUDIES:
         return None
-    error = known.std(ddof=1) / np.sqrt(n)
+    error = finite.std(ddof=1) / np.sqrt(n)
     if error == 0:
-        return 1.0 if known.mean() == 0 else 1 / (replicates + 1)
-    drawn = known[np.random.default_rng([seed, n, 1]).integers(0, n, (replicates, n))]
+        return 1.0 if finite.mean() == 0 else 1 / (replicates + 1)
+    drawn = finite[np.random.default_rng([seed, n, 1]).integers(0, n, (replicates, n))]
     spread = drawn.std(1, ddof=1) / np.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(spread > 0, (drawn.mean(1) - known.mean()) / spread, np.inf)
-    return float((1 + (np.abs(t) >= abs(known.mean() / error)).sum()) / (1 + replicates))
+        t = np.where(spread > 0, (drawn.mean(1) - finite.mean()) / spread, np.inf)
+    return float((1 + (np.abs(t) >= abs(finite.mean() / error)).sum()) / (1 + replicates))
 
 
 def equivalence_p(differences: np.ndarray, margin: float) -> float | None:
@@ -69,8 +69,8 @@ def equivalence_p(differences: np.ndarray, margin: float) -> float | None:
 
 def holm(p_values: list[float | None]) -> list[float | None]:
     """Holm's correction over the comparisons that have a p."""
-    known = [p for p in p_values if p is not None]
-    if not known:
+    given = [p for p in p_values if p is not None]
+    if not given:
         return list(p_values)
-    corrected = iter(multipletests(known, method="holm")[1])
+    corrected = iter(multipletests(given, method="holm")[1])
     return [None if p is None else float(next(corrected)) for p in p_values]

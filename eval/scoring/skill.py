@@ -13,7 +13,7 @@ from eval.scoring.estimates import (
     FEWEST_STUDIES,
     LEVEL,
     Studies,
-    mean_of_known,
+    mean_of_finite,
     missing,
     statistic,
     weighted_mean,
@@ -36,9 +36,9 @@ class Distances:
     one: np.ndarray
     people: tuple[np.ndarray, np.ndarray]
 
-    def where(self, kept: np.ndarray) -> "Distances":
+    def where(self, mask: np.ndarray) -> "Distances":
         """The same, with the cells that aren't `kept` (bool, C) unknown."""
-        model, zero, one = (np.where(kept, part, np.nan) for part in (self.model, self.zero, self.one))
+        model, zero, one = (np.where(mask, part, np.nan) for part in (self.model, self.zero, self.one))
         return Distances(model, zero, one, self.people)
 
 
@@ -51,12 +51,12 @@ def skill(given: Distances, studies: Studies) -> Estimate:
         studies.means(np.where(shared, x, np.nan)) for x in (given.model, given.zero, given.one)
     )
     over_studies = [weighted_mean(part, studies.weights) for part in (model, zero, one)]
-    known = np.isfinite(model)
-    value = [part[known].mean() for part in (model, zero, one)]
-    moved = [_centred(mean_of_known(studies.means(np.where(shared, part, np.nan)))) for part in given.people]
+    finite = np.isfinite(model)
+    value = [part[finite].mean() for part in (model, zero, one)]
+    moved = [_centred(mean_of_finite(studies.means(np.where(shared, part, np.nan)))) for part in given.people]
     over_people = [value[0] + moved[0], value[1] + moved[1], np.full(len(moved[0]), value[2])]
     room = [part[1] - part[2] for part in (over_studies, over_people)]
-    count = int(known.sum())
+    count = int(finite.sum())
     if _near_zero(value[1] - value[2], room[1]) or (
         count >= FEWEST_STUDIES and _near_zero(value[1] - value[2], room[0])
     ):
@@ -88,11 +88,11 @@ def ratio(model: np.ndarray, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
 
 def _near_zero(value: float, replicates: np.ndarray) -> bool:
     """True unless 97.5% of the replicates of a difference lie above zero."""
-    known = replicates[np.isfinite(replicates)]
-    return bool(value <= 0 or (len(known) and np.quantile(known, (1 - LEVEL) / 2) <= 0))
+    finite = replicates[np.isfinite(replicates)]
+    return bool(value <= 0 or (len(finite) and np.quantile(finite, (1 - LEVEL) / 2) <= 0))
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
     """Replicates (R, ...) around 0."""
-    known = np.isfinite(values)
-    return values - np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
+    finite = np.isfinite(values)
+    return values - np.where(finite, values, 0).sum(0) / np.maximum(finite.sum(0), 1)

@@ -87,10 +87,10 @@ class Combined:
 
 def part(real: np.ndarray, guessed: np.ndarray, simulated: np.ndarray, weight: np.ndarray) -> Part:
     """One mean. real, guessed: float64 (n), NaN where not asked; simulated, weight: float64 (N)."""
-    asked, known = np.isfinite(real), np.isfinite(simulated)
+    asked, finite = np.isfinite(real), np.isfinite(simulated)
     n, answers, guesses = int(asked.sum()), real[asked], guessed[asked]
-    share = np.where(known, weight, 0.0) / weight[known].sum()
-    away = np.where(known, simulated, 0.0) - share[known] @ simulated[known]
+    share = np.where(finite, weight, 0.0) / weight[finite].sum()
+    away = np.where(finite, simulated, 0.0) - share[finite] @ simulated[finite]
     size = 1 / (share**2).sum()  # Kish's effective number of simulated people
     spread = float(share @ away**2 * size / max(size - 1, 1))
     tuned = 0.0
@@ -102,8 +102,8 @@ def part(real: np.ndarray, guessed: np.ndarray, simulated: np.ndarray, weight: n
     pilot_error[asked] = (answers - answers.mean()) / np.sqrt(n * (n - 1))
     free = n - 1 - (tuned > 0)  # tuning takes a degree of freedom, as a regression's slope does
     error[asked] = (rest - rest.mean()) / np.sqrt(n * free)
-    mean = rest.mean() + tuned * float(share[known] @ simulated[known])
-    return Part(float(mean), float(answers.mean()), error, pilot_error, tuned * share * away * known, free)
+    mean = rest.mean() + tuned * float(share[finite] @ simulated[finite])
+    return Part(float(mean), float(answers.mean()), error, pilot_error, tuned * share * away * finite, free)
 
 
 def contrast(people: Answered, weights: np.ndarray) -> Combined | None:
@@ -130,8 +130,8 @@ def _sum(parts: list[Part], c: np.ndarray, n: int, paired: bool) -> Combined:
     pilot_variance = float((sum(w * one.pilot_error for one, w in zip(parts, c, strict=True)) ** 2).sum())
     real = float((sum(w * one.error for one, w in zip(parts, c, strict=True)) ** 2).sum())
     predicted = float((sum(w * one.simulated for one, w in zip(parts, c, strict=True)) ** 2).sum())
-    own = [float(w**2 * (one.error**2).sum()) for one, w in zip(parts, c, strict=True)]
-    apart = sum(variance**2 / one.free for variance, one in zip(own, parts, strict=True))
+    variances = [float(w**2 * (one.error**2).sum()) for one, w in zip(parts, c, strict=True)]
+    apart = sum(variance**2 / one.free for variance, one in zip(variances, parts, strict=True))
     df = (real + predicted) ** 2 / apart if apart > 0 else np.inf
     fewest = min(one.free for one in parts)
     return Combined(

@@ -285,7 +285,7 @@ def _header(job: Job, people: People, asked: pl.DataFrame, predictions: pl.DataF
     """What was run, and on whom."""
     experiment, file = job.experiment, job.experiment.file
     mass = predictions["off_scale_mass"].drop_nulls().to_numpy()
-    own = "a table of people" if isinstance(job.people, pl.DataFrame) else Path(job.people or "").name
+    given = "a table of people" if isinstance(job.people, pl.DataFrame) else Path(job.people or "").name
     evaluated = f"participants evaluated in {dataset_name(job.data)}/{job.split}"
     return {
         "experiment": experiment.name,
@@ -313,7 +313,7 @@ def _header(job: Job, people: People, asked: pl.DataFrame, predictions: pl.DataF
             simulated=len(people.frame),
             pool=people.pool,
             effective=people.effective_size,
-            source=evaluated if job.people is None else own,
+            source=evaluated if job.people is None else given,
             fields=people.fields,
             notes=people.notes,
         ),

@@ -208,8 +208,8 @@ def _slope(pairs: Pairs) -> tuple[float, float, float]:
             break
     with np.errstate(divide="ignore", invalid="ignore"):
         without = np.maximum((top.sum() - top) / (bottom.sum() - bottom), 0) if clear else np.zeros(len(top))
-    known = without[np.isfinite(without)]
-    error_of_slope = math.sqrt((len(known) - 1) / len(known) * float(((known - known.mean()) ** 2).sum()))
+    finite = without[np.isfinite(without)]
+    error_of_slope = math.sqrt((len(finite) - 1) / len(finite) * float(((finite - finite.mean()) ** 2).sum()))
     return slope, error_of_slope, math.sqrt(variance)
 
 

@@ -61,8 +61,8 @@ def by_kind(rows: Rows, chosen: Selection) -> list[tuple[Any, ...]]:
         here = of_row == number
         counts = []
         for part in (TRAINING, EVALUATION):
-            mine = here & (chosen.part == part)
-            counts += [int(mine.sum()), int(np.sum(mine & chosen.off_scale))]
+            of_part = here & (chosen.part == part)
+            counts += [int(of_part.sum()), int(np.sum(of_part & chosen.off_scale))]
         table.append((kind, int(np.sum(kinds == number)), *counts))
     return table
 
@@ -81,21 +81,21 @@ def histograms(rows: Rows, chosen: Selection) -> tuple[list[dict[str, Any]], int
     """Pictures of the answers to the most frequent scales, and how many scales have none."""
     scales = rows.items.scales
     names = [(scale.kind, scale.low, scale.high) for scale in scales]
-    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    group = np.array([known[name] for name in names])[rows.item]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    group = np.array([numbers[name] for name in names])[rows.item]
     used = (chosen.part == TRAINING) | (chosen.part == EVALUATION)
-    sizes = np.bincount(group[used], minlength=len(known))
+    sizes = np.bincount(group[used], minlength=len(numbers))
     plots = []
     for number in np.argsort(-sizes, kind="stable")[:PLOTS]:
         if sizes[number]:
             here = np.flatnonzero(used & (group == number))
-            kind, low, high = list(known)[number]
+            kind, low, high = list(numbers)[number]
             answers = rows.response[here]
             edges = _edges(answers, low, high)
             shares = []
             for part in (TRAINING, EVALUATION):
-                found = np.histogram(rows.response[here[chosen.part[here] == part]], edges)[0]
-                shares.append(found / max(1, found.sum()))
+                counts = np.histogram(rows.response[here[chosen.part[here] == part]], edges)[0]
+                shares.append(counts / max(1, counts.sum()))
             stated = f"{low} to {high}" if low is not None else "no stated limits"
             caption = f"{kind}, {stated}: {sizes[number]:,} answers, {answers.min()} to {answers.max()}"
             plots.append({"svg": bars(shares[0], shares[1], edges), "caption": caption})
@@ -136,16 +136,18 @@ def bars(train: np.ndarray, evaluation: np.ndarray, edges: np.ndarray) -> Markup
     return Markup(f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{"".join(parts)}</svg>')
 
 
-def load_tokenizer(place: str | None) -> tuple[str, Tokenizer] | None:
+def load_tokenizer(source: str | None) -> tuple[str, Tokenizer] | None:
     """The tokenizer of a folder or a hub id; None when none was asked for. Runs no code of a model's."""
-    if place is None:
+    if source is None:
         return None
-    file = Path(place, "tokenizer.json")
+    file = Path(source, "tokenizer.json")
     try:
-        return place, Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(place)
+        return source, Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(source)
     except Exception as error:  # the library raises bare Exception
         cause = str(error).splitlines()[0][:120]
-        raise Refusal(f"no tokenizer at {place} ({cause}); give a folder that holds tokenizer.json") from None
+        raise Refusal(
+            f"no tokenizer at {source} ({cause}); give a folder that holds tokenizer.json"
+        ) from None
 
 
 def token_lengths(
@@ -156,7 +158,7 @@ def token_lengths(
         return None
     name, tokenizer = named
     texts = [f"{SYSTEM_PROMPT}\n{prompt}\n{answer}" for prompt, answer in zip(prompts, answers, strict=True)]
-    counts = np.array([len(found.ids) for found in tokenizer.encode_batch(texts)])
+    counts = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(texts)])
     longest = len(tokenizer.encode(f"{SYSTEM_PROMPT}\n{extreme}").ids)
     cuts = [
         {"length": cut, "share": float(np.mean(counts > cut)), "extreme": longest > cut} for cut in CUTOFFS

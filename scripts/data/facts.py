@@ -82,14 +82,14 @@ def read_rows(source: Source) -> Rows:
     Memory: about 16 bytes a row, four times that on the way; texts are held once each.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*INTEGERS, "study_id", "stimuli")}
-    known: dict[str, dict[str, int]] = {"study_id": {}, "stimuli": {}}
+    codes_of: dict[str, dict[str, int]] = {"study_id": {}, "stimuli": {}}
     columns = [*INTEGERS, "study_id", "stimuli"]
     for section in source.sections(READ_ROWS):
         for start, batch in source.read(section, columns, READ_ROWS, dictionary=("study_id", "stimuli")):
             check_text(batch, ("study_id", "stimuli"), start, source)
             for name in INTEGERS:
                 parts[name].append(_integers(batch.column(name), name, start, source))
-            for name, codes in known.items():
+            for name, codes in codes_of.items():
                 column = batch.column(name)
                 if not pa.types.is_dictionary(column.type):
                     column = column.dictionary_encode()
@@ -98,7 +98,7 @@ def read_rows(source: Source) -> Rows:
                 parts[name].append(np.array(local, np.int32)[indices])
     columns_of = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     pa.default_memory_pool().release_unused()
-    return _tabulate(columns_of, list(known["study_id"]), list(known["stimuli"]), source)
+    return _tabulate(columns_of, list(codes_of["study_id"]), list(codes_of["stimuli"]), source)
 
 
 def _integers(column: pa.Array, name: str, start: int, source: Source) -> np.ndarray:
@@ -117,7 +117,7 @@ def _integers(column: pa.Array, name: str, start: int, source: Source) -> np.nda
         if not whole:
             shown = value.as_py()
             raise Refusal(
-                f"{source.place(start + offset)}: `{name}` is {'null' if shown is None else shown}, "
+                f"{source.location(start + offset)}: `{name}` is {'null' if shown is None else shown}, "
                 "not a whole 64-bit number; remove the row or mend its answer"
             )
     raise AssertionError("a column that doesn't cast has a value that doesn't")
@@ -172,7 +172,7 @@ def _tabulate(columns: dict[str, np.ndarray], studies: list[str], texts: list[st
         again = int(np.argmax(seen[keys] != np.arange(len(keys))))
         raise Refusal(
             f"the key (study_id, sample_id) = ({studies[study[again]]}, {sample[again]}) stands twice: "
-            f"{source.place(int(seen[keys[again]]))} and {source.place(again)}; keys must be unique"
+            f"{source.location(int(seen[keys[again]]))} and {source.location(again)}; keys must be unique"
         )
     person = combine(study, columns["participant"])
     people = first_rows(person)

@@ -63,8 +63,8 @@ def shared(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     """
     if not len(ordered):
         return np.zeros(len(values), bool)
-    place = np.searchsorted(ordered, values)
-    return ordered[np.minimum(place, len(ordered) - 1)] == values
+    at = np.searchsorted(ordered, values)
+    return ordered[np.minimum(at, len(ordered) - 1)] == values
 
 
 def compare_prompts(
@@ -76,9 +76,9 @@ def compare_prompts(
     """
     ordered = np.sort(train)  # np.unique takes ten times as long for millions of values
     distinct = len(ordered) - int(np.sum(ordered[1:] == ordered[:-1]))
-    found = np.flatnonzero(shared(evaluation, ordered))
-    shown = tuple(show(int(row)) for row in found[:EXAMPLES])
-    return Check(PROMPTS, distinct, len(evaluation), len(found), verdict(len(found), allowed), shown)
+    identical = np.flatnonzero(shared(evaluation, ordered))
+    shown = tuple(show(int(row)) for row in identical[:EXAMPLES])
+    return Check(PROMPTS, distinct, len(evaluation), len(identical), verdict(len(identical), allowed), shown)
 
 
 def enforce(checks: Sequence[Check], remedy: str) -> None:

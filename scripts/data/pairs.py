@@ -90,9 +90,9 @@ def _pair_block(
     for attempt in range(TRIES):
         if not len(open_):
             break
-        found = pick.draw(open_, *(draw(seed, f"pair {attempt} {n}", *(k[open_] for k in key)) for n in "ab"))
-        good = person[found] != person[open_]
-        partner[open_[good]] = found[good]
+        drawn = pick.draw(open_, *(draw(seed, f"pair {attempt} {n}", *(k[open_] for k in key)) for n in "ab"))
+        good = person[drawn] != person[open_]
+        partner[open_[good]] = drawn[good]
         open_ = open_[~good]
     for row in open_.tolist():
         partner[row] = _search(row, pick, response, person)

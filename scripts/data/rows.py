@@ -208,7 +208,7 @@ def _with_prompts(frame: pl.DataFrame, contents: Contents, start: int) -> pl.Dat
     if settings.order == "persona-first":
         return frame.with_columns(prompt=pl.col("head") + pl.col("tail"))
     if not frame["published"].all():
-        odd = contents.source.place(start + (frame["published"].arg_min() or 0))
+        odd = contents.source.location(start + (frame["published"].arg_min() or 0))
         raise Refusal(
             f"{odd}: the prompt isn't persona, instruction and stimulus in the published wording, so its "
             "order can't be changed; set `order: persona-first`"

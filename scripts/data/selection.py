@@ -37,8 +37,8 @@ class Selection:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def counts(self) -> dict[str, int]:
-        found = np.bincount(self.part, minlength=4)
-        return {name: int(found[part]) for part, name in enumerate(PARTS)}
+        sizes = np.bincount(self.part, minlength=4)
+        return {name: int(sizes[part]) for part, name in enumerate(PARTS)}
 
 
 def select(rows: Rows, split: str, assignment: Assignment, settings: DataSettings) -> Selection:
@@ -59,8 +59,8 @@ def select(rows: Rows, split: str, assignment: Assignment, settings: DataSetting
     keys = study_keys(rows.studies)
     person = draw(settings.seed, "participants", keys[rows.people_study], rows.people)
     if settings.participants_fraction < 1:
-        kept = _share(rows, part == TRAINING, person, settings.participants_fraction)
-        chosen.drop((part == TRAINING) & ~kept[rows.person], "beyond participants_fraction")
+        in_share = _share(rows, part == TRAINING, person, settings.participants_fraction)
+        chosen.drop((part == TRAINING) & ~in_share[rows.person], "beyond participants_fraction")
     if settings.training_studies is not None:
         studies = np.unique(rows.people_study[rows.person[part == TRAINING]])
         alike = np.zeros(len(studies), np.int64)
@@ -137,9 +137,9 @@ def _share(rows: Rows, train: np.ndarray, person: np.ndarray, fraction: float) -
     people = np.unique(rows.person[train])
     study = rows.people_study[people]
     most = np.maximum(1, np.round(fraction * np.bincount(study, minlength=len(rows.studies)))).astype(int)
-    kept = np.zeros(len(rows.people), bool)
-    kept[people[lowest(person[people], study, most)]] = True
-    return kept
+    chosen = np.zeros(len(rows.people), bool)
+    chosen[people[lowest(person[people], study, most)]] = True
+    return chosen
 
 
 def _beyond(rows: Rows, train: np.ndarray, person: np.ndarray, most: int) -> np.ndarray:
@@ -147,7 +147,7 @@ def _beyond(rows: Rows, train: np.ndarray, person: np.ndarray, most: int) -> np.
     chosen = np.flatnonzero(train)
     pair = combine(rows.cell[chosen], rows.person[chosen])
     first = first_rows(pair)
-    kept = lowest(person[rows.person[chosen[first]]], rows.cell[chosen[first]], most)
+    taken = lowest(person[rows.person[chosen[first]]], rows.cell[chosen[first]], most)
     spare = np.zeros(len(rows), bool)
-    spare[chosen[~kept[pair]]] = True
+    spare[chosen[~taken[pair]]] = True
     return spare

@@ -24,8 +24,8 @@ def shorten(text: str, most: int) -> str:
     room = most - (len(text) - begin) - len(CUT) - 2
     if begin == 0 or room <= 0:
         return text
-    kept = text[:room].rpartition(" ")[0] or text[:room]
-    shortened = f"{kept.rstrip()}{CUT}\n\n{text[begin:]}"
+    beginning = text[:room].rpartition(" ")[0] or text[:room]
+    shortened = f"{beginning.rstrip()}{CUT}\n\n{text[begin:]}"
     return shortened if _meaning(parse_scale(shortened)) == _meaning(parse_scale(text)) else text
 
 

@@ -51,15 +51,15 @@ class Source:
 
     def sections(self, rows: int) -> list[Section]:
         """All row groups in order, in sections of at least `rows` rows as far as a shard has them."""
-        found, start = [], 0
+        sections, start = [], 0
         for path, sizes in zip(self.files, self.groups, strict=True):
             first = 0
             for group in range(len(sizes)):
                 count = sum(sizes[first : group + 1])
                 if count >= rows or group + 1 == len(sizes):
-                    found.append(Section(path, tuple(range(first, group + 1)), start, count))
+                    sections.append(Section(path, tuple(range(first, group + 1)), start, count))
                     first, start = group + 1, start + count
-        return found
+        return sections
 
     def read(
         self, section: Section, columns: Sequence[str], rows: int, dictionary: Sequence[str] = ()
@@ -85,7 +85,7 @@ class Source:
                 yield start, _decoded(batch)
                 start += batch.num_rows
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Where row number `row` stands: the shard and the row inside it."""
         for path, sizes in zip(self.files, self.groups, strict=True):
             if row < sum(sizes):
@@ -240,7 +240,7 @@ def _common_struct(kinds: list[pa.StructType], files: Sequence[Path]) -> pa.Stru
     names = [field.name for field in kinds[0]]
     fields = []
     for name in names:
-        found = []
+        types = []
         for kind, path in zip(kinds, files, strict=True):
             here = [member.name for member in kind]
             if set(here) != set(names):
@@ -249,8 +249,8 @@ def _common_struct(kinds: list[pa.StructType], files: Sequence[Path]) -> pa.Stru
                     f"the shards disagree on the fields of `demographic`: {path} and {files[0]} "
                     f"differ in {odd}; write them again with the same fields"
                 )
-            found.append(_value_type(kind.field(name).type))
-        fields.append(pa.field(name, _common_type(found)))
+            types.append(_value_type(kind.field(name).type))
+        fields.append(pa.field(name, _common_type(types)))
     return pa.struct(fields)
 
 
@@ -300,7 +300,7 @@ def demographic_column(array: pa.Array, start: int, source: Source) -> pa.Struct
             except (pa.ArrowException, UnicodeDecodeError) as error:
                 cause = " ".join(str(error).split())[:120]
                 raise Refusal(
-                    f"{source.place(start + row)}: a field of `demographic` is no text or 64-bit number "
+                    f"{source.location(start + row)}: a field of `demographic` is no text or 64-bit number "
                     f"({cause}); fix it"
                 ) from None
         raise
@@ -347,7 +347,7 @@ def check_utf8(column: pa.Array, name: str, start: int, source: Source) -> None:
     if words is not column:
         low = max(0, pc.index(column.indices, low).as_py())
     raise Refusal(
-        f"{source.place(start + low)}: `{name}` is not valid UTF-8 text; write the shard again as UTF-8"
+        f"{source.location(start + low)}: `{name}` is not valid UTF-8 text; write the shard again as UTF-8"
     )
 
 
@@ -363,7 +363,7 @@ def check_filled(column: pa.Array, name: str, start: int, source: Source) -> Non
     """Refuse null, empty and blank text, by row."""
     if column.null_count:
         row = pc.index(column.is_valid(), False).as_py()
-        raise Refusal(f"{source.place(start + row)}: `{name}` is null; remove the row or fill it in")
+        raise Refusal(f"{source.location(start + row)}: `{name}` is null; remove the row or fill it in")
     words = column.dictionary if pa.types.is_dictionary(column.type) else column
     short = pc.less(pc.binary_length(words), BLANK_BYTES)
     if not pc.any(short).as_py():
@@ -371,4 +371,4 @@ def check_filled(column: pa.Array, name: str, start: int, source: Source) -> Non
     blank = {number for number in pc.indices_nonzero(short).to_pylist() if not words[number].as_py().strip()}
     for row in range(len(column)) if blank else ():
         if (row if words is column else column.indices[row].as_py()) in blank:
-            raise Refusal(f"{source.place(start + row)}: `{name}` is empty; remove the row or fill it in")
+            raise Refusal(f"{source.location(start + row)}: `{name}` is empty; remove the row or fill it in")

@@ -83,10 +83,10 @@ class WrittenSplit:
     train: int
     eval: int
     unnamed: int
-    found: bool  # whether `make data` finds it by itself
+    is_default: bool  # whether `make data` finds it by itself
 
     def __str__(self) -> str:
-        use = "" if self.found else f"; to use it: `mapping: {self.path}` in the data settings"
+        use = "" if self.is_default else f"; to use it: `mapping: {self.path}` in the data settings"
         return (
             f"{self.path}: {self.train:,} training rows, {self.eval:,} evaluation rows, "
             f"{self.unnamed:,} not named{use}"
@@ -147,6 +147,6 @@ def make_splits(
         side = assign(rows, kind, mapping).side
         train, held, unnamed = (int(np.sum(side == number)) for number in (TRAIN, EVAL, UNMAPPED))
         released = kind in RELEASED and (source_dir(data) / "metadata" / RELEASED[kind]).exists()
-        is_found = name in (None, kind) and not released
-        written[kind] = WrittenSplit(path, mapping, train, held, unnamed, is_found)
+        is_default = name in (None, kind) and not released
+        written[kind] = WrittenSplit(path, mapping, train, held, unnamed, is_default)
     return Splits(written, refused)

@@ -37,7 +37,7 @@ PERSON = (
 ARM = r"arm|condition|cond|treat\w*|group|frame|framing|vignette|factor\w*|version|manip\w*|prime|fl_\d+_do"
 WEIGHT = r"w|wt|weight\w*"
 # What Qualtrics adds by itself, and nobody asked.
-OWN = {
+OF_THE_TOOL = {
     "startdate", "enddate", "status", "ipaddress", "progress", "duration (in seconds)", "finished",
     "recordeddate", "responseid", "recipientlastname", "recipientfirstname", "recipientemail",
     "externalreference", "externaldatareference", "locationlatitude", "locationlongitude",
@@ -97,7 +97,9 @@ def _roles(survey: Survey) -> dict[str, str]:
     for name in survey.frame.columns:
         cells = survey.frame[name].drop_nulls()
         distinct = cells.n_unique()
-        if name.lower() in OWN and not (name.lower() == "responseid" and "person" not in roles.values()):
+        if name.lower() in OF_THE_TOOL and not (
+            name.lower() == "responseid" and "person" not in roles.values()
+        ):
             roles[name] = ""
         elif re.fullmatch(PERSON, name, re.IGNORECASE) and distinct == len(cells) > 0:
             roles = {other: "" if role == "person" else role for other, role in roles.items()}
@@ -182,8 +184,8 @@ def _arms(survey: Survey, factors: list[str]) -> Iterator[str]:
             yield f"  {_quoted(level)}: {_quoted(level)}"
         yield ""
         return
-    places = " ".join("{" + _key(name) + "}" for name in factors)
-    yield f"vignette: {_quoted(places)}  # check: the text around them"
+    placeholders = " ".join("{" + _key(name) + "}" for name in factors)
+    yield f"vignette: {_quoted(placeholders)}  # check: the text around them"
     yield "factors:  # check: what did each level read? The first is the reference"
     for name in factors:
         yield f"  {_key(name)}:"

@@ -39,8 +39,8 @@ def _mixture(form: Form) -> Mixture:
             if share > 0 and (points := np.arange(form.scale.low, form.scale.high + 1, step)).size
         ]
     return [
-        (share, answers, ((places[1:] + places[:-1]) / 2 - form.centre) / form.width)
-        for share, answers, places in grids
+        (share, answers, ((positions[1:] + positions[:-1]) / 2 - form.centre) / form.width)
+        for share, answers, positions in grids
     ]
 
 
@@ -61,8 +61,8 @@ def ordered_answers(form: Form, latent: np.ndarray, rng: Rng) -> np.ndarray:
     mixture = _mixture(form)
     which = rng.choice(len(mixture), len(latent), p=[share for share, _, _ in mixture])
     given = np.zeros(len(latent), np.int64)
-    for place, (_, points, cuts) in enumerate(mixture):
-        chosen = which == place
+    for part, (_, points, cuts) in enumerate(mixture):
+        chosen = which == part
         given[chosen] = points[np.searchsorted(cuts, form.sign * latent[chosen])]
     return given
 
@@ -92,12 +92,12 @@ def draw_answers(
     proposal: str,
     frame: str,
     traits: Table,
-    own: np.ndarray,
+    deviation: np.ndarray,
     stray: tuple[int, float] | None,
     rng: Rng,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One item's ascending answers (k,), each person's true probabilities (people, k), the drawn answers."""
-    count = len(own)
+    count = len(deviation)
     if form.scale.kind == "choice":
         answers, probs = choice_distribution(form, frame, traits)
         given = answers[(probs[:, :-1].cumsum(axis=1) < rng.random((count, 1))).sum(axis=1)]
@@ -105,7 +105,7 @@ def draw_answers(
         eta = latent_support(proposal, frame, traits)
         answers, probs = ordered_distribution(form, eta)
         noise = rng.normal(0, np.sqrt(1 - PERSON_SD**2), count)
-        given = ordered_answers(form, eta + own + noise, rng)
+        given = ordered_answers(form, eta + deviation + noise, rng)
     if stray:
         given = np.where(rng.random(count) < stray[1], stray[0], given)
         answers, probs = _with_stray(answers, probs, *stray)

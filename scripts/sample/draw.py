@@ -126,24 +126,26 @@ def draw_study(study: Study, index: int, seed: int) -> tuple[pa.Table, pa.Table,
     rng = np.random.default_rng([seed, index])
     fields, traits = draw_people(rng, study.people)
     people = with_gaps(rng, fields, study.fields, MISSING)
-    own = rng.normal(0, PERSON_SD, study.people)
+    deviation = rng.normal(0, PERSON_SD, study.people)
     arm_of = rng.permutation(np.arange(study.people) % len(study.arms))
     rows: list[tuple[int, int, dict[str, Any]]] = []
     items = []
     for arm, frame in enumerate(study.arms):
         member = np.flatnonzero(arm_of == arm)
         local = {name: values[member] for name, values in traits.items()}
-        for place, (task, item, name, proposal) in enumerate(_asked(study, arm)):
+        for position, (task, item, name, proposal) in enumerate(_asked(study, arm)):
             form = FORMS[name]
-            answers, probs, given = draw_answers(form, proposal, frame, local, own[member], study.stray, rng)
+            answers, probs, given = draw_answers(
+                form, proposal, frame, local, deviation[member], study.stray, rng
+            )
             cell = {"study_id": study.study_id, "condition_num": arm, "task_num": task}
             scale = {f"scale_{key}": getattr(form.scale, key) for key in ("kind", "low", "high", "step")}
             truth = {"answers": answers.tolist(), "probs": probs.mean(axis=0).tolist()}
             items.append(cell | {"item_num": item, "n": len(member), "form": name} | scale | truth)
             shared = cell | {"stimuli": stimulus(index, proposal, frame, form), "answers": answers}
             for who, response, chances in zip(member.tolist(), given.tolist(), probs, strict=True):
-                own_part = {"participant": who, "response": response, "probs": chances.astype(np.float32)}
-                rows.append((who, place, shared | own_part))
+                of_person = {"participant": who, "response": response, "probs": chances.astype(np.float32)}
+                rows.append((who, position, shared | of_person))
     rows.sort(key=lambda entry: entry[:2])
     whole = []
     for sample_id, (who, _, row) in enumerate(rows):
@@ -160,8 +162,8 @@ def draw_study(study: Study, index: int, seed: int) -> tuple[pa.Table, pa.Table,
 
 
 def _reasoning(person: Mapping[str, Any], response: int) -> str:
-    known = [str(person[name]) for name in ("ideology", "party_id", "education") if person[name] is not None]
-    who = ", ".join(known).lower() or "little known"
+    traits = [str(person[name]) for name in ("ideology", "party_id", "education") if person[name] is not None]
+    who = ", ".join(traits).lower() or "little known"
     return f"The person is described so: {who}. With these views an answer of {response} is plausible."
 
 

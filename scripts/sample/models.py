@@ -132,7 +132,7 @@ def train_tokenizer(family: Family, texts: Iterable[str]) -> Tokenizer:
     vocabulary = alphabet + [left + right for left, right in merges]
     tokenizer = Tokenizer(
         models.BPE(
-            {token: place for place, token in enumerate(dict.fromkeys(vocabulary))},
+            {token: number for number, token in enumerate(dict.fromkeys(vocabulary))},
             merges,
             ignore_merges=family.number_tokens,  # as Llama 3: a word that is a token needs no merges
         )

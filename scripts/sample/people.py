@@ -28,8 +28,8 @@ def _bins(score: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
     return np.searchsorted(np.quantile(score, np.cumsum(shares)[:-1]), score)
 
 
-def _pick(labels: tuple[str, ...], place: np.ndarray) -> np.ndarray:
-    return np.array(labels, dtype=object)[place]
+def _pick(labels: tuple[str, ...], index: np.ndarray) -> np.ndarray:
+    return np.array(labels, dtype=object)[index]
 
 
 def draw_people(rng: Rng, count: int) -> tuple[Table, Table]:

@@ -160,7 +160,7 @@ _ROUND_DOLLARS = (0, 1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300
 
 
 def _listed(*labels: str, first: int = 1) -> tuple[tuple[int, str], ...]:
-    return tuple((first + place, label) for place, label in enumerate(labels))
+    return tuple((first + number, label) for number, label in enumerate(labels))
 
 
 def _ends(low: int, high: int, lowest: str, highest: str, kind: str = "ordinal") -> Scale:

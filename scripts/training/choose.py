@@ -93,9 +93,9 @@ def predict(checkpoint: Path, rows: Path, most: int, out: Path) -> Path:
     env = {key: value for key, value in process.environment().items() if not key.startswith(LAUNCHER)}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with started(line, **pipes, env=env, cwd=root()) as predictor:
-        _, said = predictor.communicate()
+        _, messages = predictor.communicate()
     if predictor.returncode:
-        last = (said.strip().splitlines() or ["no message"])[-1]
+        last = (messages.strip().splitlines() or ["no message"])[-1]
         raise Refusal(f"{checkpoint} could not answer the held-out rows: {last.removeprefix('error: ')}")
     return out / "predictions.parquet"
 

@@ -80,7 +80,7 @@ def architecture(path: Path, lora_rank: int = 0, lora_target: str = "all") -> Ar
         raise Refusal(
             f"{path} is no causal language model's config.json: {' '.join(str(error).split())}"
         ) from None
-    own = [sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()]
+    sizes = [sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()]
     tables = {
         id(module.weight): module.weight.numel()
         for module in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -95,7 +95,7 @@ def architecture(path: Path, lora_rank: int = 0, lora_target: str = "all") -> Ar
     adapted = [m for name, m in linear.items() if targets & {"all", name.rpartition(".")[2]}]
     return Architecture(
         parameters=sum(p.numel() for p in model.parameters()),
-        largest=max(own), embeddings=sum(tables.values()),
+        largest=max(sizes), embeddings=sum(tables.values()),
         hidden=text.hidden_size, layers=text.num_hidden_layers, mlp=text.intermediate_size,
         heads=text.num_attention_heads, vocabulary=text.vocab_size,
         adapters=sum(lora_rank * (m.in_features + m.out_features) for m in adapted),

@@ -298,7 +298,9 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
         assumed["quantised_speed"] if recipe.get("quantization_bit") else 1
     )
     hours = work / (gpus * gpu["bf16_tflops"] * 1e12 * speed) / 3600
-    kept = int(recipe.get("save_total_limit") or steps // max(int(recipe.get("save_steps", 500)), 1)) + 1
+    checkpoints = (
+        int(recipe.get("save_total_limit") or steps // max(int(recipe.get("save_steps", 500)), 1)) + 1
+    )
     room = gpu["memory_gb"] * 1e9 * assumed["free_share"]
     fits = first_fit(arch, recipe, gpus, tokens.longest, room)
     moved = ""
@@ -310,8 +312,8 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
     return Plan(
         title=f"{name}: {arch.parameters / 1e9:.2f} B parameters, {gpus} x {gpu_name}",
         tokens=tokens, steps=steps, batch=batch, layout=(gpus, size, accumulation),
-        cutoff=recipe.get("cutoff_len", 2048), checkpoints=kept,
-        disk=memory.checkpoint_bytes(arch, recipe) * kept,
+        cutoff=recipe.get("cutoff_len", 2048), checkpoints=checkpoints,
+        disk=memory.checkpoint_bytes(arch, recipe) * checkpoints,
         hours=hours, dollars=hours * gpus * gpu["dollars_per_hour"],
         assumed=f"{speed:.0%} of {gpu['bf16_tflops']} TFLOPS, "
         f"{gpu['dollars_per_hour']} $ a GPU and hour{moved}",

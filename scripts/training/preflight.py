@@ -80,14 +80,14 @@ def computes_in_bf16() -> bool:
 
 def _main_memory(recipe: Recipe, model: str) -> float:
     """Bytes that training on a CPU takes at least: weights, gradients, and Adam's states."""
-    arch = known_architecture(recipe, model)
+    arch = local_architecture(recipe, model)
     if arch is None:
         return 0.0
     trained = arch.adapters if recipe.get("finetuning_type", "lora") == "lora" else arch.parameters
     return 4.0 * arch.parameters + 12.0 * trained
 
 
-def known_architecture(recipe: Recipe, model: str) -> memory.Architecture | None:
+def local_architecture(recipe: Recipe, model: str) -> memory.Architecture | None:
     """The model's figures, None for a hub model whose figures aren't here."""
     try:
         figures = memory.find_architecture(recipe, model)
@@ -106,7 +106,7 @@ def where(path: Path, key: str) -> str:
 
 def check_model(recipe: Recipe, request: RunRequest) -> None:
     """Refuse layers and modules that the model doesn't have, where its figures are here."""
-    arch = known_architecture(recipe, request.model)
+    arch = local_architecture(recipe, request.model)
     if arch is None:
         return
     layers = abs(recipe.get("freeze_trainable_layers", 2))
@@ -131,7 +131,7 @@ def check_model(recipe: Recipe, request: RunRequest) -> None:
 
 def check_disk(recipe: Recipe, model: str) -> None:
     """Refuse a run whose checkpoints don't fit on the disk: the kept ones, one being written, the model."""
-    arch = None if recipe.get("save_strategy", "steps") == "no" else known_architecture(recipe, model)
+    arch = None if recipe.get("save_strategy", "steps") == "no" else local_architecture(recipe, model)
     if arch is None:
         return
     needed = memory.checkpoint_bytes(arch, recipe) * (int(recipe.get("save_total_limit") or 1) + 2)

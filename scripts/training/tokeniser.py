@@ -103,12 +103,12 @@ class Tokeniser:
         lengths = [max(len(columns[key][row]) for key in ids) for row in range(len(examples))]
         if pack and self.stage == "pt":  # texts follow one another, and blocks of them are cut
             return dict(self.packed.preprocess_dataset(converted)), lengths
-        kept = [row for row, length in enumerate(lengths) if length <= self.cutoff]
+        fitting = [row for row, length in enumerate(lengths) if length <= self.cutoff]
         if pack and self.packed is not None:
-            converted = {key: [values[row] for row in kept] for key, values in converted.items()}
-            columns = dict(self.packed.preprocess_dataset(converted)) if kept else {}
-        elif len(kept) < len(examples):
-            columns = {key: [values[row] for row in kept] for key, values in columns.items()}
+            converted = {key: [values[row] for row in fitting] for key, values in converted.items()}
+            columns = dict(self.packed.preprocess_dataset(converted)) if fitting else {}
+        elif len(fitting) < len(examples):
+            columns = {key: [values[row] for row in fitting] for key, values in columns.items()}
         return columns, lengths
 
 

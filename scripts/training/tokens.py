@@ -278,29 +278,29 @@ def _tokenise_part(
         results = _progress(run(_encode_chunk, jobs), f"tokenising {part.data.name}", len(jobs), quiet)
         chunks = list(zip(jobs, results, strict=True))
         lengths = np.array([length for _, (of_rows, _) in chunks for length in of_rows], dtype=np.int32)
-        kept = lengths if cuts else lengths[lengths <= cutoff]
-        if not len(kept):
+        fitting = lengths if cuts else lengths[lengths <= cutoff]
+        if not len(fitting):
             raise Refusal(f"{part.data.file} has no row within cutoff_len={cutoff}; raise cutoff_len")
         files += [job.target.name if written else "" for job, (_, written) in chunks]
-        all_lengths.append(kept)
+        all_lengths.append(fitting)
         sets.append({
-            "dataset": part.data.name, "rows": len(lengths), "dropped_too_long": len(lengths) - len(kept),
-            "tokens": int(kept.sum()), "sequences": sum(written for _, (_, written) in chunks),
+            "dataset": part.data.name, "rows": len(lengths), "dropped_too_long": len(lengths) - len(fitting),
+            "tokens": int(fitting.sum()), "sequences": sum(written for _, (_, written) in chunks),
         })  # fmt: skip
     _describe(folder / name, name, [file for file in files if file])
-    kept = np.concatenate(all_lengths)
+    fitting = np.concatenate(all_lengths)
     order = mixture(recipe, [one["sequences"] for one in sets])
-    add_shares(sets, order, None if pack else kept)
+    add_shares(sets, order, None if pack else fitting)
     if order is not None:
         rewrite(folder / name, order)
-        kept = kept if pack else kept[order]
-    np.save(folder / f"{name}_lengths.npy", kept)
+        fitting = fitting if pack else fitting[order]
+    np.save(folder / f"{name}_lengths.npy", fitting)
     return {
         "dataset": ",".join(one["dataset"] for one in sets), "packed": pack,
         "rows": sum(one["rows"] for one in sets),
         "dropped_too_long": sum(one["dropped_too_long"] for one in sets),
         "sequences": len(order) if order is not None else sum(one["sequences"] for one in sets),
-        "tokens": int(kept.sum()), "longest": int(kept.max()), "datasets": sets,
+        "tokens": int(fitting.sum()), "longest": int(fitting.max()), "datasets": sets,
     }  # fmt: skip
 
 

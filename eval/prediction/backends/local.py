@@ -42,8 +42,8 @@ class LocalBackend:
                 tries.append(trie)
             else:
                 yield from ((row, None) for row in same)
-        known = {number for number, same in enumerate(rows) if all(row in done for row in same)}
-        for number, masses in exact_masses(self.model, prompts, tries, exact, known):
+        settled = {number for number, same in enumerate(rows) if all(row in done for row in same)}
+        for number, masses in exact_masses(self.model, prompts, tries, exact, settled):
             yield from ((row, masses) for row in rows[number])
 
     def replies(
@@ -132,9 +132,9 @@ def _choose(
     """One token a row by the inverse of the cumulative distribution; the most likely one when greedy."""
     for row, tokens in enumerate(allowed):
         if tokens is not None:
-            kept = logits[row, tokens]
+            logit_of_allowed = logits[row, tokens]
             logits[row] = -torch.inf
-            logits[row, tokens] = kept
+            logits[row, tokens] = logit_of_allowed
     if sampling.temperature == 0:
         return logits.argmax(dim=-1).tolist()
     cumulated = token_logprobs(logits, sampling.temperature, sampling.top_p).double().exp().cumsum(dim=-1)

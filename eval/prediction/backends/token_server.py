@@ -52,14 +52,14 @@ class TokenServer:
             for start in range(0, len(numbers), TOGETHER)
         ]
         works = {
-            place: self._ask([prompts[number] for number in numbers], tokens)
-            for place, (tokens, numbers) in enumerate(parts)
+            part: self._ask([prompts[number] for number in numbers], tokens)
+            for part, (tokens, numbers) in enumerate(parts)
         }
-        found: list[Seen | None] = [None] * len(prompts)
-        for place, answers in self.server.stream(works):
-            for number, seen in zip(parts[place][1], answers or [], strict=bool(answers)):
-                found[number] = seen
-        return found
+        seen: list[Seen | None] = [None] * len(prompts)
+        for part, answers in self.server.stream(works):
+            for number, masses in zip(parts[part][1], answers or [], strict=bool(answers)):
+                seen[number] = masses
+        return seen
 
     async def _ask(self, prompts: list[list[int]], tokens: tuple[int, ...]) -> list[Seen | None]:
         """What the server shows after each prompt; halves a request that it calls wrong to find the row."""

@@ -59,24 +59,24 @@ class VllmBackend:
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
         """See `walk.Reader`."""
-        readable = [place for place, ids in enumerate(prompts) if len(ids) < self.longest]
+        readable = [row for row, ids in enumerate(prompts) if len(ids) < self.longest]
         try:
             parameters = [
                 self.vllm.SamplingParams(
-                    max_tokens=1, logprobs=len(wanted[place]), logprob_token_ids=list(wanted[place])
+                    max_tokens=1, logprobs=len(wanted[row]), logprob_token_ids=list(wanted[row])
                 )
-                for place in readable
+                for row in readable
             ]
         except TypeError:
             raise Refusal("this vLLM can't name tokens; install vllm 0.32, or use --mode sampled") from None
         outputs = self.engine.generate(
-            [{"prompt_token_ids": prompts[place]} for place in readable], parameters, use_tqdm=False
+            [{"prompt_token_ids": prompts[row]} for row in readable], parameters, use_tqdm=False
         )
-        found: list[Seen | None] = [None] * len(prompts)
-        for place, output in zip(readable, outputs, strict=True):
+        seen: list[Seen | None] = [None] * len(prompts)
+        for row, output in zip(readable, outputs, strict=True):
             shown = output.outputs[0].logprobs[0]
-            found[place] = Seen(np.array([shown[token].logprob for token in wanted[place]]))
-        return found
+            seen[row] = Seen(np.array([shown[token].logprob for token in wanted[row]]))
+        return seen
 
     def replies(
         self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
