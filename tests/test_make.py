@@ -103,8 +103,8 @@ def test_the_whole_way_ends_with_a_report_and_a_second_run_has_nothing_to_do(pro
     third = make(project, *way[:2], "SPLIT=condition")
     assert third.returncode == 0 and "training in" in third.stdout + third.stderr
     fourth = make(project, "train-dpo", "SPLIT=condition")
-    said = fourth.stdout + fourth.stderr
-    assert fourth.returncode == 0 and "training in" in said, "DPO must follow a new SFT"
+    printed = fourth.stdout + fourth.stderr
+    assert fourth.returncode == 0 and "training in" in printed, "DPO must follow a new SFT"
 
 
 HOSTILE = (

@@ -10,9 +10,9 @@ from common.draws import draw, lowest, study_keys
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50), st.integers(0, 2**40))
 def test_a_draw_depends_on_its_key_and_not_on_its_place(samples, seed):
     keys = np.array(samples)
-    found = draw(seed, "x", keys)
-    assert np.array_equal(found[::-1], draw(seed, "x", keys[::-1]))
-    assert found[0] == draw(seed, "x", keys[:1])[0]
+    draws_of_keys = draw(seed, "x", keys)
+    assert np.array_equal(draws_of_keys[::-1], draw(seed, "x", keys[::-1]))
+    assert draws_of_keys[0] == draw(seed, "x", keys[:1])[0]
 
 
 def test_seed_purpose_and_study_change_every_draw_and_draws_are_uniform():
@@ -34,10 +34,10 @@ def test_seed_purpose_and_study_change_every_draw_and_draws_are_uniform():
 def test_the_lowest_of_each_group_are_kept_and_fewer_are_part_of_more(entries, most):
     groups = np.array([group for group, _ in entries], np.int64)
     draws = np.array([value for _, value in entries], np.uint64)
-    kept, more = lowest(draws, groups, most), lowest(draws, groups, most + 1)
-    assert not np.any(kept & ~more)
+    fewest, more = lowest(draws, groups, most), lowest(draws, groups, most + 1)
+    assert not np.any(fewest & ~more)
     for group in set(groups.tolist()):
         here = groups == group
-        assert kept[here].sum() == min(most, here.sum())
-        if kept[here].any() and not kept[here].all():
-            assert draws[here & kept].max() <= draws[here & ~kept].min()
+        assert fewest[here].sum() == min(most, here.sum())
+        if fewest[here].any() and not fewest[here].all():
+            assert draws[here & fewest].max() <= draws[here & ~fewest].min()

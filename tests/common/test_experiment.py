@@ -82,7 +82,7 @@ def test_reversing_labels_twice_gives_the_scale_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "words"),
     [
         ("question: Would", "qestion: Would", 7, "did you mean `question`"),
         ("people_per_arm: 100", "people_per_arm: many", 11, "integer"),
@@ -111,11 +111,11 @@ def test_reversing_labels_twice_gives_the_scale_back(tmp_path):
         ("labels: {0: no, 1: yes}", "kind: select-all\n      labels: [a, a]", 10, "same label"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, said):
+def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, words):
     assert old in GOOD
     message = refused(tmp_path, GOOD.replace(old, new, 1))
     assert f"tax.yaml line {line}" in message
-    assert said in message
+    assert words in message
 
 
 def test_what_is_no_yaml_and_what_is_missing_is_refused(tmp_path):

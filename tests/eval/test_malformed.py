@@ -145,8 +145,8 @@ def test_columns_of_other_types_are_refused_in_one_line(tmp_path: Path, name: st
 def test_numbers_of_any_size_that_are_whole_are_read(tmp_path: Path, dtype: pl.DataType):
     frame = pl.DataFrame(ONE).with_columns(pl.col("sample_id", "prediction").cast(dtype))
     frame.write_parquet(tmp_path / "p.parquet")
-    found = load_predictions(tmp_path / "p.parquet")
-    assert found.rows["sample_id"].to_list() == found.predicted.answers.tolist() == [1]
+    predictions = load_predictions(tmp_path / "p.parquet")
+    assert predictions.rows["sample_id"].to_list() == predictions.predicted.answers.tolist() == [1]
 
 
 SETTINGS = {

@@ -37,14 +37,14 @@ DPO = RECIPE | {
 def make_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
     """Answers that depend on age, to stimuli of different lengths."""
     draw = random.Random(seed)
-    made = []
+    rows = []
     for number in range(count):
         age = draw.randint(18, 90)
         text = "A mayor raises a tax. " * draw.randint(1, 5) + f"Is measure {number % 7} fair?\n"
         text += "Only return an integer from 1 to 7, where 1 means no and 7 means yes, nothing else."
         prompt = user_prompt({"age": age, "income": None, "gender": draw.choice(["male", "female"])}, text)
         answer = 1 + 3 * (age > 50) + draw.randint(0, 2)
-        made.append(
+        rows.append(
             {
                 "system": SYSTEM_PROMPT,
                 "instruction": prompt,
@@ -54,13 +54,13 @@ def make_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
                 "participant": number // 4,
             }
         )
-    return made
+    return rows
 
 
-def write_data(folder: Path, made: list[dict[str, object]]) -> None:
+def write_data(folder: Path, rows: list[dict[str, object]]) -> None:
     """`data/sample/study/` with sft, sft_validation and dpo rows, and LLaMA-Factory's index."""
-    place = folder / "data" / "sample" / "study"
-    place.mkdir(parents=True, exist_ok=True)
+    split = folder / "data" / "sample" / "study"
+    split.mkdir(parents=True, exist_ok=True)
     pairs = [
         {
             "system": row["system"],
@@ -70,7 +70,7 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
             "study_id": row["study_id"],
             "participant": row["participant"],
         }
-        for row in made
+        for row in rows
         if row["output"] != "4"
     ]
     tagged = [
@@ -78,10 +78,10 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
         for pair in pairs
         for key, tag in (("chosen", True), ("rejected", False))
     ]
-    written = {"sft": made, "sft_validation": made[:20], "dpo": pairs, "kto": tagged}
+    written = {"sft": rows, "sft_validation": rows[:20], "dpo": pairs, "kto": tagged}
     for name, lines in written.items():
-        (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    write_held_out(place / "validation.parquet", made[:20])
+        (split / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_held_out(split / "validation.parquet", rows[:20])
     info = {
         f"sample_study_{name}": {"file_name": f"sample/study/{name}.jsonl", "columns": COLUMNS}
         for name in ("sft", "sft_validation")
@@ -100,7 +100,7 @@ def write_data(folder: Path, made: list[dict[str, object]]) -> None:
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info))
 
 
-def write_held_out(file: Path, made: list[dict[str, object]]) -> None:
+def write_held_out(file: Path, rows: list[dict[str, object]]) -> None:
     """The validation slice as evaluation rows, one cell."""
     import polars as pl
 
@@ -112,7 +112,7 @@ def write_held_out(file: Path, made: list[dict[str, object]]) -> None:
             "scale_kind": "ordinal", "scale_low": 1, "scale_high": 7, "scale_step": 1, "off_scale": False,
             "scale_labels": [{"value": 1, "label": "no"}, {"value": 7, "label": "yes"}],
         }
-        for row in made
+        for row in rows
     ]  # fmt: skip
     pl.DataFrame(held_out).write_parquet(file)
 

@@ -210,7 +210,7 @@ def _mass(tokenizer: Any, model: Any, row: dict[str, Any], answer: int) -> float
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[*prompt, *spelled]])).logits[0, len(prompt) - 1 :]
     logprobs = torch.log_softmax(logits.double(), dim=-1)
-    way = sum(float(logprobs[place, token]) for place, token in enumerate(spelled))
+    way = sum(float(logprobs[position, token]) for position, token in enumerate(spelled))
     return float(np.exp(way + float(logprobs[-1, encoder.stop_ids].logsumexp(0))))
 
 

@@ -43,7 +43,7 @@ def brute_force(model: LocalModel, prompt: list[int], answer: int, temperature: 
         with torch.inference_mode():
             logits = model.model(torch.tensor([[*prompt, *sequence]])).logits[0, len(prompt) - 1 :]
         logprobs = token_logprobs(logits, temperature, top_p)
-        steps = sum(float(logprobs[place, token]) for place, token in enumerate(sequence))
+        steps = sum(float(logprobs[position, token]) for position, token in enumerate(sequence))
         mass += float(np.exp(steps + float(logprobs[-1, model.stop_ids].logsumexp(0))))
     return mass
 
@@ -55,9 +55,9 @@ def test_it_equals_brute_force_scoring_of_each_answer(
 ) -> None:
     trie = TrieBuilder(model.tokenizer).build(SCALES[scale])
     prompts = prompts_of(model, 3)
-    found = masses_of(model, prompts, [trie] * 3, temperature, top_p)
+    of_prompts = masses_of(model, prompts, [trie] * 3, temperature, top_p)
     answers = trie.answers[:: 1 if len(trie.answers) < 10 else 11]
-    for prompt, masses in zip(prompts[1:], found[1:], strict=True):
+    for prompt, masses in zip(prompts[1:], of_prompts[1:], strict=True):
         wanted = [brute_force(model, prompt, answer, temperature, top_p) for answer in answers]
         got = [masses[trie.answers.index(answer)] for answer in answers]
         np.testing.assert_allclose(got, wanted, rtol=2e-4, atol=1e-9)
@@ -91,20 +91,20 @@ def test_a_row_gets_the_same_whatever_is_computed_beside_it(model: LocalModel) -
     for row in range(0, 23, 3):
         (alone,) = masses_of(model, [prompts[row]], [mixed[row]])
         np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-9)
-    kept = model.settings
+    before = model.settings
     try:
         for settings in (LocalSettings(reuse_prefixes=False), LocalSettings(batch_tokens=300)):
             model.settings = settings
             for one, other in zip(masses_of(model, prompts, mixed), together, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-9)
     finally:
-        model.settings = kept
+        model.settings = before
 
 
 def test_the_nucleus_keeps_the_fewest_tokens_that_hold_top_p() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    kept = token_logprobs(logits, 1.0, 0.8 - 1e-6).exp()
-    np.testing.assert_allclose(kept.numpy(), [[0.625, 0.375, 0, 0]], rtol=1e-5)
+    nucleus = token_logprobs(logits, 1.0, 0.8 - 1e-6).exp()
+    np.testing.assert_allclose(nucleus.numpy(), [[0.625, 0.375, 0, 0]], rtol=1e-5)
     np.testing.assert_allclose(token_logprobs(logits, 1.0, 0.01).exp().numpy(), [[1, 0, 0, 0]])
     wanted = torch.softmax(logits / 0.5, dim=-1)
     np.testing.assert_allclose(token_logprobs(logits, 0.5, 1.0).exp().numpy(), wanted.numpy(), rtol=1e-6)

@@ -15,17 +15,17 @@ SCALE = Scale("ordinal", 1, 7)
 @given(st.dictionaries(st.integers(1, 7), st.floats(0.01, 100), min_size=1))
 def test_what_is_stated_comes_out_normalised(stated: dict[int, float]) -> None:
     for text in (json.dumps(stated), f"```json\n{json.dumps(stated)}\n```"):
-        found = parse_distribution(text, SCALE)
-        assert found is not None
-        assert sum(found.values()) == pytest.approx(1)
+        distribution = parse_distribution(text, SCALE)
+        assert distribution is not None
+        assert sum(distribution.values()) == pytest.approx(1)
         total = sum(stated.values())
-        assert found == pytest.approx({answer: value / total for answer, value in stated.items()})
+        assert distribution == pytest.approx({answer: value / total for answer, value in stated.items()})
 
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    found = parse_distribution(text, SCALE)
-    assert found is None or sum(found.values()) == pytest.approx(1)
+    distribution = parse_distribution(text, SCALE)
+    assert distribution is None or sum(distribution.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

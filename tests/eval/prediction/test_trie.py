@@ -12,32 +12,37 @@ MORE = {**DIGITS, "-1": 11} | {str(number): number + 10 for number in range(10, 
 
 def read_back(trie: AnswerTrie) -> dict[int, set[tuple[int, ...]]]:
     """The sequences that the trie holds, by answer."""
-    found: dict[int, set[tuple[int, ...]]] = {answer: set() for answer in trie.answers}
+    spelled: dict[int, set[tuple[int, ...]]] = {answer: set() for answer in trie.answers}
     for node, end in enumerate(trie.ends):
         if end >= 0:
             way, at = [], node
             while at >= 0:
                 way.append(int(trie.tokens[at]))
                 at = trie.parents[at]
-            found[trie.answers[end]].add(tuple(reversed(way)))
-    return found
+            spelled[trie.answers[end]].add(tuple(reversed(way)))
+    return spelled
 
 
 @given(st.sets(st.integers(-2000, 2000), min_size=1, max_size=40))
 def test_it_holds_every_spelling_of_every_answer_and_no_other(answers: set[int]) -> None:
     spelled = {answer: set(spellings(str(answer), MORE)) for answer in answers}
-    usual = {answer: min(found, key=lambda ids: (len(ids), ids)) for answer, found in spelled.items()}
+    usual = {
+        answer: min(spellings_of, key=lambda ids: (len(ids), ids)) for answer, spellings_of in spelled.items()
+    }
     trie = make_trie(spelled, usual)
     assert read_back(trie) == spelled
-    kept = {answer: {ids for ids in found if usual[answer] == ids} for answer, found in spelled.items()}
-    assert read_back(make_trie(kept, usual)) == {answer: {ids} for answer, ids in usual.items()}
-    assert trie.usual.sum() == len(make_trie(kept, usual))
+    shortest = {
+        answer: {ids for ids in spellings_of if usual[answer] == ids}
+        for answer, spellings_of in spelled.items()
+    }
+    assert read_back(make_trie(shortest, usual)) == {answer: {ids} for answer, ids in usual.items()}
+    assert trie.usual.sum() == len(make_trie(shortest, usual))
 
 
 @given(st.sets(st.integers(-500, 500), min_size=1, max_size=40))
 def test_parents_come_first_and_each_sees_its_ancestors_only(answers: set[int]) -> None:
     spelled = {answer: set(spellings(str(answer), MORE)) for answer in answers}
-    trie = make_trie(spelled, {answer: min(found) for answer, found in spelled.items()})
+    trie = make_trie(spelled, {answer: min(spellings_of) for answer, spellings_of in spelled.items()})
     assert (trie.parents < range(len(trie))).all()
     assert (trie.parents[:-1] <= trie.parents[1:]).all()
     assert (trie.ancestors().sum(axis=1) == trie.depths).all()
@@ -46,11 +51,11 @@ def test_parents_come_first_and_each_sees_its_ancestors_only(answers: set[int]) 
 @given(st.integers(-(10**6), 10**6))
 def test_every_spelling_spells_the_answer(answer: int) -> None:
     texts = {token: text for text, token in MORE.items()}
-    found = spellings(str(answer), MORE)
-    assert len(set(found)) == len(found)
-    for sequence in found:
+    read = spellings(str(answer), MORE)
+    assert len(set(read)) == len(read)
+    for sequence in read:
         assert "".join(texts[token] for token in sequence) == str(answer)
-    assert tuple(DIGITS[sign] for sign in str(answer)) in found
+    assert tuple(DIGITS[sign] for sign in str(answer)) in read
 
 
 def test_ten_is_one_token_or_two() -> None:

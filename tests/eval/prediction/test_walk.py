@@ -21,13 +21,13 @@ class InProcess:
         self.model, self.asked = model, 0
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
-        found: list[Seen | None] = []
+        seen: list[Seen | None] = []
         for prompt, tokens in zip(prompts, wanted, strict=True):
             with torch.inference_mode():
                 logits = self.model.model(torch.tensor([prompt])).logits[0, -1]
-            found.append(Seen(torch.log_softmax(logits, -1)[list(tokens)].double().numpy()))
-        self.asked += len(found)
-        return found
+            seen.append(Seen(torch.log_softmax(logits, -1)[list(tokens)].double().numpy()))
+        self.asked += len(seen)
+        return seen
 
 
 def prompts_of(model: LocalModel, count: int) -> list[list[int]]:
@@ -64,8 +64,8 @@ def test_ends_that_are_alike_are_not_all_asked(model: LocalModel) -> None:
 def test_a_row_that_the_reader_cannot_read_has_no_masses(model: LocalModel) -> None:
     class Short(InProcess):
         def next_tokens(self, prompts, wanted):
-            found = super().next_tokens(prompts, wanted)
-            return [None if len(prompt) > 20 else row for prompt, row in zip(prompts, found, strict=True)]
+            seen = super().next_tokens(prompts, wanted)
+            return [None if len(prompt) > 20 else row for prompt, row in zip(prompts, seen, strict=True)]
 
     trie = TrieBuilder(model.tokenizer).build(range(1, 8))
     short, long = [1, 2, 3], [1] * 30

@@ -26,22 +26,22 @@ def table_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: Row) -> pl.Da
 
 def test_ours_stands_beside_the_published_figure_with_its_interval(folder: Path, monkeypatch) -> None:
     row = Row(what="SFT", model="{model}-sft", published={"tiny-sft": 0.2})
-    found = table_of(folder, monkeypatch, row).row(0, named=True)
+    line = table_of(folder, monkeypatch, row).row(0, named=True)
     truth = read_scores(folder / scored.OUTPUTS / "eval/tiny-sft").metrics["wasserstein_observed"]
-    assert (found["estimate"], found["published"]) == (truth.value, 0.2)
-    assert found["ours"].startswith(f"{truth.value:.3f}")
-    assert found["verdict"] == "other data: not comparable"
+    assert (line["estimate"], line["published"]) == (truth.value, 0.2)
+    assert line["ours"].startswith(f"{truth.value:.3f}")
+    assert line["verdict"] == "other data: not comparable"
     assert "Unseen studies" in (root() / "outputs/sample/paper.html").read_text()
 
 
 def test_nearer_than_the_base_is_a_share_of_its_distance(folder: Path, monkeypatch) -> None:
     row = Row(what="nearer", model="{model}-sft", against="{model}-base")
-    found = table_of(folder, monkeypatch, row).row(0, named=True)
+    line = table_of(folder, monkeypatch, row).row(0, named=True)
     of = {
         name: read_scores(folder / scored.OUTPUTS / f"eval/tiny-{name}").metrics["wasserstein_observed"].value
         for name in ("base", "sft")
     }
-    assert found["estimate"] == pytest.approx((of["base"] - of["sft"]) / of["base"])
+    assert line["estimate"] == pytest.approx((of["base"] - of["sft"]) / of["base"])
 
 
 def test_what_is_missing_names_the_command_that_makes_it(folder: Path, monkeypatch) -> None:

@@ -49,9 +49,9 @@ def test_a_key_twice_is_refused_with_the_key(tmp_path, rows, good):
 
 def test_rows_without_a_prediction_are_counted_and_left_out(tmp_path, rows, good):
     some = change(good.tail(-5), 0, answers=[], probs=[])
-    found = align(rows, load(tmp_path, some), "model")
-    assert found.counts == {"evaluation": 120, "predicted": 115, "missing": 5, "failed": 1, "scored": 114}
-    assert len(found.rows) == 114
+    aligned = align(rows, load(tmp_path, some), "model")
+    assert aligned.counts == {"evaluation": 120, "predicted": 115, "missing": 5, "failed": 1, "scored": 114}
+    assert len(aligned.rows) == 114
 
 
 def test_no_usable_prediction_at_all_is_refused(tmp_path, rows, good):
@@ -79,8 +79,8 @@ def test_broken_probabilities_are_refused_with_the_key(tmp_path, good, values, m
 
 
 def test_small_rounding_errors_of_probabilities_are_normalised(tmp_path, good):
-    found = load(tmp_path, change(good, 0, probs=[0.1429] * 7))
-    assert found.predicted.weights[:7].sum() == pytest.approx(1, abs=1e-12)
+    predictions = load(tmp_path, change(good, 0, probs=[0.1429] * 7))
+    assert predictions.predicted.weights[:7].sum() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_json_lines_give_what_parquet_gives(tmp_path, rows):
 
 def test_several_draws_become_shares(tmp_path, rows):
     frame = rows.head(2).select("study_id", "sample_id").with_columns(draws=pl.Series([[3, 1, 3, 3], [7]]))
-    found = load(tmp_path, frame)
-    assert found.predicted.answers.tolist() == [1, 3, 7]
-    assert found.predicted.weights.tolist() == [0.25, 0.75, 1.0]
-    assert found.rows["n_draws"].to_list() == [4, 1]
+    predictions = load(tmp_path, frame)
+    assert predictions.predicted.answers.tolist() == [1, 3, 7]
+    assert predictions.predicted.weights.tolist() == [0.25, 0.75, 1.0]
+    assert predictions.rows["n_draws"].to_list() == [4, 1]
 
 
 def test_a_torn_line_is_refused_with_its_number(tmp_path):

@@ -23,8 +23,8 @@ FEW = ScoreSettings(replicates=100, ceiling_splits=10)
 def one_row(probs: dict[int, float], response: int) -> dict[str, float]:
     answers, weights = np.array(list(probs)), np.array(list(probs.values()))
     predicted = Ragged(np.array([0, len(answers)]), answers, weights)
-    found = row_scores(Answers(predicted, np.array([0]), np.array([response]), np.array([0]), RANGE))
-    return dict(zip(ROW_SCORES, found[0], strict=True))
+    scores = row_scores(Answers(predicted, np.array([0]), np.array([response]), np.array([0]), RANGE))
+    return dict(zip(ROW_SCORES, scores[0], strict=True))
 
 
 def test_the_published_accuracy_of_a_single_answer():
@@ -33,25 +33,25 @@ def test_the_published_accuracy_of_a_single_answer():
 
 
 def test_a_predicted_answer_outside_the_range_is_clipped_and_counted():
-    found = one_row({1: 0.25, 900: 0.75}, 6)
-    assert found["accuracy_observed"] == pytest.approx(0.75)
-    assert found["clipped_observed"] == 1.0
-    assert found["clipped_stated"] == 0.75
+    scores = one_row({1: 0.25, 900: 0.75}, 6)
+    assert scores["accuracy_observed"] == pytest.approx(0.75)
+    assert scores["clipped_observed"] == 1.0
+    assert scores["clipped_stated"] == 0.75
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(0.01, 1), min_size=7, max_size=7), st.integers(2, 6))
 def test_scores_of_a_distribution_are_expectations(weights, response):
     probs = dict(zip(range(1, 8), np.array(weights) / sum(weights), strict=True))
-    found = one_row(probs, response)
-    assert found["accuracy_stated"] == pytest.approx(
+    scores = one_row(probs, response)
+    assert scores["accuracy_stated"] == pytest.approx(
         sum(p * (1 - abs(a - response) / 6) for a, p in probs.items())
     )
-    assert found["brier"] == pytest.approx(sum((p - (a == response)) ** 2 for a, p in probs.items()))
-    assert found["log_score"] == pytest.approx(-np.log(probs[response]))
-    assert found["exact_match"] == pytest.approx(probs[response])
-    assert found["expected"] == pytest.approx(sum(p * min(max(a, 2), 6) for a, p in probs.items()))
-    assert found["confidence"] == pytest.approx(max(probs.values()))
+    assert scores["brier"] == pytest.approx(sum((p - (a == response)) ** 2 for a, p in probs.items()))
+    assert scores["log_score"] == pytest.approx(-np.log(probs[response]))
+    assert scores["exact_match"] == pytest.approx(probs[response])
+    assert scores["expected"] == pytest.approx(sum(p * min(max(a, 2), 6) for a, p in probs.items()))
+    assert scores["confidence"] == pytest.approx(max(probs.values()))
 
 
 def test_an_answer_that_was_held_impossible_costs_a_finite_log_score():
@@ -115,8 +115,8 @@ def test_correlation_within_a_cell_is_pearsons_and_null_without_variation():
 def test_a_model_that_always_says_the_same_has_collapsed():
     rows, _ = population(studies=1, arms=1, tasks=1, people=4)
     rows = rows.with_columns(response=pl.Series([1, 3, 5, 7]))
-    found = groups(rows, rows.select("study_id", "sample_id", prediction=pl.lit(4))).values
-    assert found["spread_ratio"][0] == found["entropy_ratio"][0] == found["mean_error_observed"][0] == 0
+    values = groups(rows, rows.select("study_id", "sample_id", prediction=pl.lit(4))).values
+    assert values["spread_ratio"][0] == values["entropy_ratio"][0] == values["mean_error_observed"][0] == 0
 
 
 def calibrated(rows, predictions):
@@ -128,9 +128,9 @@ def test_calibration_error_of_an_overconfident_model_is_its_overconfidence():
     rows, _ = population(studies=2, arms=1, tasks=1, people=100)
     rows = rows.with_columns(response=pl.Series(np.tile([4, 4, 4, 1, 7], 40)))
     sure = np.tile([0.0, 0, 0.05, 0.95, 0, 0, 0], (200, 1))
-    found = calibrated(rows, exact(rows, sure))
-    assert found.ece.value == pytest.approx(0.35)
-    assert found.ece.over == "people"
+    calibration = calibrated(rows, exact(rows, sure))
+    assert calibration.ece.value == pytest.approx(0.35)
+    assert calibration.ece.over == "people"
 
 
 def test_ordinal_calibration_is_flat_for_the_truth_and_shows_what_is_wrong_otherwise():
@@ -147,5 +147,5 @@ def test_ordinal_calibration_is_flat_for_the_truth_and_shows_what_is_wrong_other
 
 def test_sampled_answers_have_no_calibration_and_the_reason_is_said():
     rows, true = population(studies=1, people=30)
-    found = calibrated(rows, sampled(rows, true))
-    assert (found.ece.value, found.reason) == (None, "sampled answers are no probabilities")
+    calibration = calibrated(rows, sampled(rows, true))
+    assert (calibration.ece.value, calibration.reason) == (None, "sampled answers are no probabilities")

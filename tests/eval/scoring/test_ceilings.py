@@ -30,8 +30,8 @@ def test_a_perfect_models_corrected_skill_is_one_within_its_interval(mode):
 def test_a_uniform_guess_has_skill_zero_in_both_modes():
     rows, true = population(studies=3, people=200)
     for mode in (exact, sampled):
-        found = scored(rows, mode(rows, np.full_like(true, 1 / 7)))
-        assert abs(found["skill"]["wasserstein_stated"].corrected.value) < 0.03
+        scores = scored(rows, mode(rows, np.full_like(true, 1 / 7)))
+        assert abs(scores["skill"]["wasserstein_stated"].corrected.value) < 0.03
 
 
 def test_one_and_a_root_of_two_and_two():
@@ -58,13 +58,13 @@ def test_a_model_that_knows_each_person_is_held_to_its_own_smaller_noise():
     personal = np.where((rows["participant"].to_numpy() % 4 < 2)[:, None], low, high)
     draws = np.random.default_rng(9).random((len(rows), 1))
     rows = rows.with_columns(response=1 + (personal.cumsum(1) < draws).sum(1).clip(0, 6))
-    found = scored(rows, exact(rows, personal))
-    skill = found["skill"]["wasserstein_stated"]
-    own, human = (
-        getattr(found["ceiling"], kind)["wasserstein_stated"].value
+    scores = scored(rows, exact(rows, personal))
+    skill = scores["skill"]["wasserstein_stated"]
+    model, human = (
+        getattr(scores["ceiling"], kind)["wasserstein_stated"].value
         for kind in ("paired", "split_half_corrected")
     )
-    assert own < 0.8 * human
+    assert model < 0.8 * human
     low, high = skill.corrected.over_studies
     assert low <= 1 <= high
     assert skill.corrected_human.value > skill.corrected.value

@@ -41,11 +41,11 @@ def training(studies, conditions, responses, counts):
 
 def seen(rows, name, train=None):
     cells = group_frame(rows, rows, CELL)
-    found = controls(rows, cells, train and read_train(train))[name]
+    control = controls(rows, cells, train and read_train(train))[name]
     return {
-        key: dict(zip(found.answers[a:b].tolist(), found.weights[a:b].tolist(), strict=True))
+        key: dict(zip(control.answers[a:b].tolist(), control.weights[a:b].tolist(), strict=True))
         for key, a, b in zip(
-            cells.select(CELL).iter_rows(), found.offsets[:-1], found.offsets[1:], strict=True
+            cells.select(CELL).iter_rows(), control.offsets[:-1], control.offsets[1:], strict=True
         )
     }
 
@@ -95,9 +95,9 @@ def test_a_very_wide_range_is_spread_over_at_most_some_thousand_points(rows):
 
 def test_the_training_marginal_is_the_studys_or_that_of_the_same_scale_elsewhere(rows, tmp_path):
     training(["s", "x", "x"], [9, 9, 9], [4, 1, 8], [10, 20, 30]).write_parquet(tmp_path / "t.parquet")
-    found = seen(rows, "training_marginal", tmp_path / "t.parquet")
-    assert found["s", 0, 0] == {4: 10}
-    assert found["t", 0, 0] == {8: 30}
+    marginal = seen(rows, "training_marginal", tmp_path / "t.parquet")
+    assert marginal["s", 0, 0] == {4: 10}
+    assert marginal["t", 0, 0] == {8: 30}
 
 
 def test_training_counts_without_the_columns_are_refused(rows, tmp_path):

@@ -34,7 +34,7 @@ def test_intervals_over_people_cover_though_each_person_answers_six_questions_al
 
 
 def test_where_no_group_differs_one_largest_gap_in_twenty_excludes_zero_and_parity_is_what_chance_gives():
-    found = []
+    outcomes = []
     for draw in range(120):
         rows, true = population(studies=2, arms=1, tasks=4, people=150, seed=1, draw=draw)
         rng = np.random.default_rng(draw)
@@ -51,7 +51,7 @@ def test_where_no_group_differs_one_largest_gap_in_twenty_excludes_zero_and_pari
             means, resampled = group_means(people, of_row, len(names))
             accuracy[field] = compare_groups(names, means[..., 0], resampled[..., 0], work.studies)
         gap, mean_gap = largest_gap(accuracy), parity(accuracy)
-        found.append((gap.low_people > 0, gap.p <= 0.05, mean_gap.value, mean_gap.by_chance))
-    excludes, small_p, value, by_chance = np.mean(found, axis=0)
+        outcomes.append((gap.low_people > 0, gap.p <= 0.05, mean_gap.value, mean_gap.by_chance))
+    excludes, small_p, value, by_chance = np.mean(outcomes, axis=0)
     assert excludes <= 0.12 and small_p <= 0.12
     assert value == pytest.approx(by_chance, rel=0.1)

@@ -135,14 +135,14 @@ def test_arms_with_different_scales_are_left_out_and_counted():
     rows, true = population(studies=1, tasks=1, arms=3)
     high = pl.when(pl.col("condition_num") == 2).then(9).otherwise(7).cast(pl.Int64)
     changed = rows.with_columns(scale_high=high)
-    found = design(evaluated(changed, exact(changed, true)))
-    assert len(found.pairs) == 1
-    assert found.left_out == {"the arms state different scales": 2}
+    effects = design(evaluated(changed, exact(changed, true)))
+    assert len(effects.pairs) == 1
+    assert effects.left_out == {"the arms state different scales": 2}
 
 
 def test_one_arm_gives_no_contrast_and_a_reason():
     rows, true = population(studies=2, arms=1)
-    found = scored(rows, true)
-    assert found.contrasts == 0
-    assert "two arms" in found.model["correlation"].reason
-    assert "two arms" in found.model["best_arm_hit"].reason
+    scores = scored(rows, true)
+    assert scores.contrasts == 0
+    assert "two arms" in scores.model["correlation"].reason
+    assert "two arms" in scores.model["best_arm_hit"].reason

@@ -36,31 +36,33 @@ def test_long_and_wide_tables_of_any_kind_give_what_lists_give(sample, tmp_path,
     path = tmp_path / f"p.{suffix}"
     writers = {"csv": "write_csv", "json": "write_json", "parquet": "write_parquet", "jsonl": "write_ndjson"}
     getattr(frame, writers[suffix])(path)
-    mine, lists = load_predictions(path), check_predictions(exact(rows, true), "lists")
-    assert mine.rows.select(*KEY, "mode").equals(lists.rows.select(*KEY, "mode"))
-    assert mine.predicted.weights == pytest.approx(lists.predicted.weights)
+    read, lists = load_predictions(path), check_predictions(exact(rows, true), "lists")
+    assert read.rows.select(*KEY, "mode").equals(lists.rows.select(*KEY, "mode"))
+    assert read.predicted.weights == pytest.approx(lists.predicted.weights)
 
 
 def test_a_distribution_of_a_cell_is_scored_on_distributions_only(sample):
     rows, true = sample
     cells = rows.select(CELL).with_columns(pl.Series(f"p_{k + 1}", true[:, k]) for k in range(7)).unique(CELL)
-    found = model_groups(evaluated(rows, cells), "cell")
-    assert found.values["wasserstein_stated"] == pytest.approx(
+    cells_scored = model_groups(evaluated(rows, cells), "cell")
+    assert cells_scored.values["wasserstein_stated"] == pytest.approx(
         model_groups(evaluated(rows, exact(rows, true)), "cell").values["wasserstein_stated"]
     )
-    assert np.isnan(found.values["accuracy_stated"]).all()
-    assert "single people" in found.reason("accuracy_stated")
+    assert np.isnan(cells_scored.values["accuracy_stated"]).all()
+    assert "single people" in cells_scored.reason("accuracy_stated")
 
 
 def test_a_mean_is_scored_on_accuracy_and_means_only(sample):
     rows, _ = sample
     means = np.random.default_rng(0).uniform(2, 6, len(rows))
-    found = model_groups(evaluated(rows, rows.select(KEY).with_columns(prediction=pl.Series(means))), "cell")
+    cells_scored = model_groups(
+        evaluated(rows, rows.select(KEY).with_columns(prediction=pl.Series(means))), "cell"
+    )
     gap = pl.Series("gap", 1 - np.abs(means - rows["response"].to_numpy()) / 6)
     by_hand = rows.with_columns(gap).group_by(CELL).agg(pl.col("gap").mean()).sort(CELL)["gap"]
-    assert found.values["accuracy_stated"] == pytest.approx(by_hand.to_numpy())
-    assert np.isnan(found.values["wasserstein_stated"]).all()
-    assert "no distribution" in found.reason("wasserstein_stated")
+    assert cells_scored.values["accuracy_stated"] == pytest.approx(by_hand.to_numpy())
+    assert np.isnan(cells_scored.values["wasserstein_stated"]).all()
+    assert "no distribution" in cells_scored.reason("wasserstein_stated")
 
 
 def test_probabilities_counted_from_draws_are_not_exact_unless_the_file_says_so(sample):
@@ -68,8 +70,8 @@ def test_probabilities_counted_from_draws_are_not_exact_unless_the_file_says_so(
     drawn = np.random.default_rng(0).multinomial(5, true / true.sum(1, keepdims=True)) / 5
     counted = check_predictions(exact(rows, drawn), "p")
     assert set(counted.rows["mode"]) == {"sampled"} and set(counted.rows["n_draws"]) == {5}
-    said = check_predictions(exact(rows, drawn).with_columns(mode=pl.lit("exact")), "p")
-    assert set(said.rows["mode"]) == {"exact"}
+    stated = check_predictions(exact(rows, drawn).with_columns(mode=pl.lit("exact")), "p")
+    assert set(stated.rows["mode"]) == {"exact"}
     assert set(check_predictions(exact(rows, true), "p").rows["mode"]) == {"exact"}
 
 
@@ -121,6 +123,6 @@ def test_effects_of_a_choice_are_differences_of_shares(sample):
 def test_arms_that_show_the_same_text_are_left_out_and_counted(sample):
     rows, true = sample
     same = rows.with_columns(stimuli=pl.lit("the same"))
-    found = design(evaluated(same, exact(same, true)))
-    assert found.pairs.is_empty()
-    assert found.left_out == {"the arms show the same text": 12}
+    effects = design(evaluated(same, exact(same, true)))
+    assert effects.pairs.is_empty()
+    assert effects.left_out == {"the arms show the same text": 12}

@@ -61,19 +61,19 @@ def test_equal_seeds_give_equal_resamples_and_others_do_not():
 
 def test_resampled_scores_spread_like_those_of_new_people():
     """Standard errors of distance and accuracy against 80 new samples of people of one population."""
-    found, errors = [], []
+    intervals, errors = [], []
     for draw in range(80):
         scores, rows = paired(3, people=150, shift=0.3, studies=1, draw=draw)
-        found.append([scores.values[name].mean() for name in ("wasserstein_stated", "accuracy_stated")])
+        intervals.append([scores.values[name].mean() for name in ("wasserstein_stated", "accuracy_stated")])
         errors.append(resampled(rows, 100, 0)[:, :, STATED].mean(1).std(0))
-    assert np.mean(errors, axis=0) == pytest.approx(np.std(found, axis=0), rel=0.2)
+    assert np.mean(errors, axis=0) == pytest.approx(np.std(intervals, axis=0), rel=0.2)
 
 
 def test_resampling_keeps_each_persons_prediction_with_the_answer():
     """A model that repeats people's own answers stays at distance 0 in every resample."""
     rows, _ = population(studies=1, people=60)
-    own = rows.select("study_id", "sample_id", prediction="response")
-    drawn = resampled(work_on(evaluated(rows, own), None, FEW, 0).paired, 50, 0)
+    answers = rows.select("study_id", "sample_id", prediction="response")
+    drawn = resampled(work_on(evaluated(rows, answers), None, FEW, 0).paired, 50, 0)
     assert np.nanmax(drawn[:, :, 0]) == 0
     assert np.nanmin(drawn[:, :, FIRST_ROW_SCORE]) == 1
 

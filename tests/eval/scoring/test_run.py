@@ -61,22 +61,22 @@ def test_foreign_json_lines_are_scored_with_everything_documented(workplace):
     rows, true = workplace
     sampled(rows, true).write_ndjson("answers.jsonl")
     table = run(predictions="answers.jsonl", name="mine")
-    found = scores("mine")
-    assert set(found["metrics"]) == set(METRICS)
-    assert set(found["controls"]) == set(CONTROLS)
-    assert found["item_metrics"]["brier"]["reason"] == found["metrics"]["brier"]["reason"]
-    one_item_a_cell = found["item_metrics"]["wasserstein_stated"]["value"]
-    assert one_item_a_cell == found["metrics"]["wasserstein_stated"]["value"]
-    assert (found["mode"], found["samples"], found["foreign"]) == ("sampled", 1, True)
-    assert list(gaps(found)) == []
+    record = scores("mine")
+    assert set(record["metrics"]) == set(METRICS)
+    assert set(record["controls"]) == set(CONTROLS)
+    assert record["item_metrics"]["brier"]["reason"] == record["metrics"]["brier"]["reason"]
+    one_item_a_cell = record["item_metrics"]["wasserstein_stated"]["value"]
+    assert one_item_a_cell == record["metrics"]["wasserstein_stated"]["value"]
+    assert (record["mode"], record["samples"], record["foreign"]) == ("sampled", 1, True)
+    assert list(gaps(record)) == []
     printed = str(table)
     assert all(name in printed for name in ("mine", "uniform_observed", "pooled_others", "split_half"))
     cells = pl.read_parquet(FOLDER / "mine" / "cells.parquet")
-    assert len(cells) == found["cells"]["all"] == 18
+    assert len(cells) == record["cells"]["all"] == 18
     assert (cells["human_counts"].list.sum() == cells["rows"]).all()
     assert cells["predicted_probs"].list.sum().to_list() == pytest.approx([1] * 18)
     assert cells["wasserstein_observed"].mean() == pytest.approx(
-        found["metrics"]["wasserstein_observed"]["value"]
+        record["metrics"]["wasserstein_observed"]["value"]
     )
     assert pl.read_parquet(FOLDER / "mine" / "items.parquet").columns[:4] == [
         "study_id", "condition_num", "task_num", "item_num",
@@ -104,10 +104,10 @@ def test_a_perfect_model_beats_every_control_that_has_not_seen_the_answers(workp
     rows, true = workplace
     put("truth", exact(rows, true))
     run()
-    found = scores("truth")
-    own = found["metrics"]["wasserstein_observed"]["value"]
+    record = scores("truth")
+    model = record["metrics"]["wasserstein_observed"]["value"]
     for control in set(CONTROLS) - {"pooled_oracle"}:
-        assert own < found["controls"][control]["wasserstein_observed"]["value"]
+        assert model < record["controls"][control]["wasserstein_observed"]["value"]
 
 
 def test_nothing_is_done_twice_and_a_changed_file_is_scored_again(workplace):
@@ -141,12 +141,12 @@ def test_cells_that_cannot_be_scored_are_counted_by_reason(workplace):
     every.write_parquet("rows.parquet")
     put("m", every.select("study_id", "sample_id", prediction=pl.lit(9)))
     run(rows="rows.parquet")
-    found = scores("m")
-    assert found["cells"]["left_out"]["one respondent"] == 1
-    assert found["cells"]["left_out"]["all people agree: the observed range has no width"] == 1
-    assert found["rows"]["clipped_stated"] == 365
-    assert found["rows"]["no_stated_scale"] == 1
-    assert list(gaps(found)) == []
+    record = scores("m")
+    assert record["cells"]["left_out"]["one respondent"] == 1
+    assert record["cells"]["left_out"]["all people agree: the observed range has no width"] == 1
+    assert record["rows"]["clipped_stated"] == 365
+    assert record["rows"]["no_stated_scale"] == 1
+    assert list(gaps(record)) == []
     cells = pl.read_parquet(FOLDER / "m" / "cells.parquet")
     for name in DISTANCES:
         empty = cells.filter(pl.col(name).is_null() | pl.col(name).is_nan())
@@ -159,10 +159,10 @@ def test_a_sample_of_one_study_has_no_interval_over_studies_but_says_so(workplac
     rows.filter(study_id="study0").write_parquet("rows.parquet")
     put("m", exact(rows, true).filter(study_id="study0"))
     run(rows="rows.parquet")
-    found = scores("m")["metrics"]["wasserstein_observed"]
-    assert found["low"] is None
-    assert "only one study" in found["reason"]
-    assert found["low_people"] < found["value"] < found["high_people"]
+    record = scores("m")["metrics"]["wasserstein_observed"]
+    assert record["low"] is None
+    assert "only one study" in record["reason"]
+    assert record["low_people"] < record["value"] < record["high_people"]
 
 
 @pytest.mark.parametrize(

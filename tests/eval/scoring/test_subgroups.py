@@ -25,14 +25,14 @@ def women(rows):
 def test_a_model_that_is_wrong_about_one_group_shows_the_gap():
     rows, true = population(studies=5, people=300, seed=1)
     wrong = np.where(women(rows), true[:, ::-1], true)
-    found = subgroups(rows, wrong)
-    gap = found.largest_gap
+    shown = subgroups(rows, wrong)
+    gap = shown.largest_gap
     assert (gap.field, gap.highest, gap.lowest) == ("gender", "Male", "Female")
     assert 0 < gap.low <= gap.value <= gap.high
-    groups = {block.group: block for block in found.fields["gender"].groups}
+    groups = {block.group: block for block in shown.fields["gender"].groups}
     assert groups["Female"].excess_observed.value > 0.05
     assert abs(groups["Male"].excess_observed.value) < 0.02
-    assert found.effects["gender"]["Male"].correlation.value > 0.8
+    assert shown.effects["gender"]["Male"].correlation.value > 0.8
 
 
 def test_a_perfect_model_has_no_excess_in_a_small_group_though_its_distance_is_larger():
@@ -50,10 +50,10 @@ def test_stereotypes_show_as_a_predicted_gap_that_people_do_not_have():
     rows, true = population(studies=5, people=300, seed=3)
     tilt = np.where(women(rows), 0.3, -0.3) * np.arange(-3, 4)
     probs = true * np.exp(tilt)
-    found = subgroups(rows, probs / probs.sum(1, keepdims=True)).fields["gender"]
-    assert found.parity_prediction.highest == "Female"
-    assert found.parity_prediction.value > 0.2
-    assert abs(found.parity_prediction_human.value) < 0.05
+    shown = subgroups(rows, probs / probs.sum(1, keepdims=True)).fields["gender"]
+    assert shown.parity_prediction.highest == "Female"
+    assert shown.parity_prediction.value > 0.2
+    assert abs(shown.parity_prediction_human.value) < 0.05
 
 
 def test_one_study_has_intervals_over_people_for_its_groups_effects_and_differences():
@@ -86,10 +86,10 @@ def test_options_of_a_choice_have_no_place_so_their_predicted_gap_is_not_compute
 
 def test_a_field_without_two_groups_says_so():
     rows, true = population(studies=2, people=100)
-    found = subgroups(rows, true).fields["party_id"]
-    assert found.groups == []
-    assert "0 groups" in found.reason
-    assert found.parity_accuracy.reason
+    shown = subgroups(rows, true).fields["party_id"]
+    assert shown.groups == []
+    assert "0 groups" in shown.reason
+    assert shown.parity_accuracy.reason
 
 
 @pytest.mark.parametrize(

@@ -128,10 +128,10 @@ def test_observed_effects_have_welchs_interval_between_people(people):
     rng = np.random.default_rng(0)
     arm = np.arange(2 * people) % 2
     answer = rng.normal(0, 1 + arm) + arm
-    found = observed_effect(Observed(arm, answer, np.arange(2 * people)), BOTH)
+    effect = observed_effect(Observed(arm, answer, np.arange(2 * people)), BOTH)
     welch = stats.ttest_ind(answer[1::2], answer[::2], equal_var=False)
-    assert found.value == pytest.approx(answer[1::2].mean() - answer[::2].mean())
-    assert (found.low, found.high) == pytest.approx(tuple(welch.confidence_interval()))
+    assert effect.value == pytest.approx(answer[1::2].mean() - answer[::2].mean())
+    assert (effect.low, effect.high) == pytest.approx(tuple(welch.confidence_interval()))
     one_arm = Observed(np.zeros(4, int), np.ones(4), np.arange(4))
     assert observed_effect(one_arm, BOTH) is None
 
@@ -140,9 +140,9 @@ def test_observed_effects_within_people_have_the_paired_interval():
     rng = np.random.default_rng(0)
     person, arm = np.repeat(np.arange(6), 2), np.tile([0, 1], 6)
     answer = rng.normal(0, 3, 6)[person] + rng.normal(0, 1, 12) + arm
-    found = observed_effect(Observed(arm, answer, person), BOTH)
+    effect = observed_effect(Observed(arm, answer, person), BOTH)
     paired = stats.ttest_rel(answer[1::2], answer[::2])
-    assert (found.low, found.high) == pytest.approx(tuple(paired.confidence_interval()))
+    assert (effect.low, effect.high) == pytest.approx(tuple(paired.confidence_interval()))
 
 
 def test_a_person_who_answers_three_times_is_one_person_of_an_observed_effect():
@@ -156,8 +156,8 @@ def test_a_person_who_answers_three_times_is_one_person_of_an_observed_effect():
 def test_intervals_of_five_people_an_arm_cover_ninety_five_times_in_a_hundred():
     """Welch's are a little wide with five. With 1.96 they covered 89."""
     rng, arm = np.random.default_rng(0), np.arange(10) % 2
-    found = [observed_effect(Observed(arm, rng.normal(0, 1, 10), np.arange(10)), BOTH) for _ in range(2000)]
-    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    effects = [observed_effect(Observed(arm, rng.normal(0, 1, 10), np.arange(10)), BOTH) for _ in range(2000)]
+    covered = np.mean([one.low <= 0 <= one.high for one in effects])
     assert covered == pytest.approx(0.955, abs=0.015)  # three standard errors of 2,000
 
 

@@ -17,7 +17,7 @@ from eval.simulation.population import (
 )
 
 
-def made_pool(size: int = 400, seed: int = 0) -> pl.DataFrame:
+def pool_of(size: int = 400, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     age = rng.integers(18, 90, size)
     return pl.DataFrame(
@@ -39,7 +39,7 @@ def made_pool(size: int = 400, seed: int = 0) -> pl.DataFrame:
     female=st.floats(0.2, 0.8), old=st.floats(0.1, 0.5), seed=st.integers(0, 10)
 )  # fmt: skip
 def test_raked_weights_reproduce_every_margin(female, old, seed):
-    pool = made_pool(300, seed)
+    pool = pool_of(300, seed)
     margins = {"gender": {"Female": female, "Male": 1 - female}, "age": {"18-64": 1 - old, "65+": old}}
     weight = rake(pool, margins, np.ones(len(pool)))
     assert weight.sum() == pytest.approx(len(pool))
@@ -52,7 +52,7 @@ def test_raked_weights_reproduce_every_margin(female, old, seed):
 @settings(deadline=None, max_examples=25)
 @given(count=st.integers(10, 900), seed=st.integers(0, 5))
 def test_people_are_drawn_whole_and_never_mixed_field_by_field(count, seed):
-    pool = made_pool()
+    pool = pool_of()
     drawn = draw_people(pool, PopulationSpec(people=count), seed).frame
     assert len(drawn) == count
     assert drawn.drop("weight").join(pool, on=pool.columns, how="anti", nulls_equal=True).is_empty()
@@ -61,13 +61,13 @@ def test_people_are_drawn_whole_and_never_mixed_field_by_field(count, seed):
 
 
 def test_the_same_seed_draws_the_same_people():
-    one, two = (draw_people(made_pool(), PopulationSpec(people=50), 3).frame for _ in range(2))
+    one, two = (draw_people(pool_of(), PopulationSpec(people=50), 3).frame for _ in range(2))
     assert one.equals(two)
-    assert not one.equals(draw_people(made_pool(), PopulationSpec(people=50), 4).frame)
+    assert not one.equals(draw_people(pool_of(), PopulationSpec(people=50), 4).frame)
 
 
 def test_drawing_more_people_than_there_are_is_said():
-    people = draw_people(made_pool(20), PopulationSpec(people=50), 0)
+    people = draw_people(pool_of(20), PopulationSpec(people=50), 0)
     assert "more than once" in people.notes[0]
 
 
@@ -80,7 +80,7 @@ def test_quotas_are_met_exactly():
             ]
         }
     )
-    frame = draw_people(made_pool(), spec, 0).frame
+    frame = draw_people(pool_of(), spec, 0).frame
     young_women = frame.filter((pl.col("gender") == "Female") & (pl.col("age") < 40))
     assert (len(young_women), len(frame)) == (30, 50)
 
@@ -93,7 +93,7 @@ def test_people_outside_where_and_without_a_margin_field_are_left_out():
             "margins": {"party_id": {"Democrat": 0.5, "Republican": 0.5}},
         }
     )
-    people = draw_people(made_pool(), spec, 0)
+    people = draw_people(pool_of(), spec, 0)
     assert people.frame["age"].max() < 50
     assert set(people.frame["party_id"]) == {"Democrat", "Republican"}
     assert "left out" in people.notes[0]
@@ -101,7 +101,7 @@ def test_people_outside_where_and_without_a_margin_field_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ({"where": {"gendre": "Female"}}, "nobody has a field 'gendre'"),
         ({"where": {"gender": "female"}}, "there are 'Female', 'Male'"),
@@ -111,13 +111,13 @@ def test_people_outside_where_and_without_a_margin_field_are_left_out():
         ({"people": 100, "quotas": [{"people": 5, "who": {"gender": "Male"}}]}, "remove people"),
     ],
 )
-def test_a_population_that_cannot_be_is_refused(spec, said):
-    with pytest.raises(Refusal, match=said):
-        draw_people(made_pool(), PopulationSpec.model_validate(spec), 0)
+def test_a_population_that_cannot_be_is_refused(spec, message):
+    with pytest.raises(Refusal, match=message):
+        draw_people(pool_of(), PopulationSpec.model_validate(spec), 0)
 
 
 def test_margins_that_contradict_each_other_are_refused():
-    pool = made_pool().with_columns(pl.col("gender").alias("ethnicity"))
+    pool = pool_of().with_columns(pl.col("gender").alias("ethnicity"))
     margins = {"gender": {"Female": 0.9, "Male": 0.1}, "ethnicity": {"Female": 0.1, "Male": 0.9}}
     with pytest.raises(Refusal, match="no weights meet"):
         rake(pool, margins, np.ones(len(pool)))

@@ -15,7 +15,7 @@ def answered(real, guessed, simulated, weight=None) -> Answered:
     return Answered(*columns, weight)
 
 
-def made(rng, n, noise):
+def answers_and_guess(rng, n, noise):
     """True expectation of a person, and an answer around it."""
     expected = rng.normal(0, 1, n)
     return expected, expected + rng.normal(0, noise, n)
@@ -23,7 +23,7 @@ def made(rng, n, noise):
 
 def between(rng, n, noise=0.7, effect=0.5):
     """A pilot of two arms of n people each, the second higher, and 2,000 simulated people in both."""
-    guess, answers = made(rng, 2 * n, noise)
+    guess, answers = answers_and_guess(rng, 2 * n, noise)
     real, guessed = np.full((2 * n, 2), np.nan), np.full((2 * n, 2), np.nan)
     for arm, rows in enumerate((slice(0, n), slice(n, None))):
         real[rows, arm], guessed[rows, arm] = answers[rows] + effect * arm, guess[rows] + 2 * effect * arm
@@ -42,18 +42,18 @@ def within(rng, n, effect=0.5, level_sd=2.0):
 
 def test_good_predictions_make_a_pilot_count_for_more_people():
     rng = np.random.default_rng(0)
-    guess, answers = made(rng, 100, 0.5)
-    found = contrast(answered(answers, guess, rng.normal(0, 1, 5000)), ONE)
-    assert found.effective_n > 300  # variance 1.25 of answers, 0.25 of what predictions leave
-    assert abs(found.mean) < 4 * found.se
+    guess, answers = answers_and_guess(rng, 100, 0.5)
+    estimate = contrast(answered(answers, guess, rng.normal(0, 1, 5000)), ONE)
+    assert estimate.effective_n > 300  # variance 1.25 of answers, 0.25 of what predictions leave
+    assert abs(estimate.mean) < 4 * estimate.se
 
 
 def test_useless_predictions_leave_the_pilot_as_it_was():
     rng = np.random.default_rng(1)
     answers = rng.normal(3, 1, 200)
-    found = contrast(answered(answers, rng.normal(0, 1, 200), rng.normal(0, 1, 5000)), ONE)
-    assert found.mean == pytest.approx(found.pilot_mean, abs=0.05)
-    assert 0.9 < found.gain < 1.15
+    estimate = contrast(answered(answers, rng.normal(0, 1, 200), rng.normal(0, 1, 5000)), ONE)
+    assert estimate.mean == pytest.approx(estimate.pilot_mean, abs=0.05)
+    assert 0.9 < estimate.gain < 1.15
 
 
 @pytest.mark.parametrize("pilot", [between, within])
@@ -62,8 +62,8 @@ def test_intervals_of_effects_cover_in_small_pilots_of_either_design(pilot, peop
     """Predicted effects are twice too large, which biases nothing. 0.02: three standard errors of 1,200."""
     covered = []
     for seed in range(1200):
-        found = contrast(pilot(np.random.default_rng([seed, people]), people), EFFECT)
-        low, high = found.interval
+        estimate = contrast(pilot(np.random.default_rng([seed, people]), people), EFFECT)
+        low, high = estimate.interval
         covered.append(low <= 0.5 <= high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
@@ -78,8 +78,8 @@ def test_people_who_saw_both_arms_are_compared_with_themselves():
 def test_few_people_in_both_arms_leave_the_comparison_between_people_and_count_once():
     people = between(np.random.default_rng(0), 30)
     people.real[0, 1], people.guessed[0, 1] = people.real[0, 0] + 0.5, people.guessed[0, 0] + 0.5
-    found = contrast(people, EFFECT)
-    assert (found.paired, found.n) == (False, 60)
+    estimate = contrast(people, EFFECT)
+    assert (estimate.paired, estimate.n) == (False, 60)
 
 
 def test_simulated_people_who_are_in_both_arms_blur_the_effect_less_than_strangers():
@@ -91,7 +91,7 @@ def test_simulated_people_who_are_in_both_arms_blur_the_effect_less_than_strange
 
 def test_weights_of_simulated_people_count_and_their_spread_is_no_error():
     rng = np.random.default_rng(3)
-    guess, answers = made(rng, 400, 0.1)
+    guess, answers = answers_and_guess(rng, 400, 0.1)
     simulated = np.concatenate([np.full(500, -1.0), np.full(500, 1.0)]) + rng.normal(0, 0.1, 1000)
     heavy = np.concatenate([np.full(500, 1.0), np.full(500, 3.0)])
     equal, weighted = (contrast(answered(answers, guess, simulated, weight), ONE) for weight in (None, heavy))
@@ -102,21 +102,21 @@ def test_weights_of_simulated_people_count_and_their_spread_is_no_error():
 
 def test_predictions_that_never_vary_give_the_pilot_itself():
     answers = np.arange(10.0)
-    found = contrast(answered(answers, np.ones(10), np.ones(10)), ONE)
-    assert (found.mean, found.gain, found.df) == (4.5, 1.0, 9)
-    assert found.se == pytest.approx(answers.std(ddof=1) / np.sqrt(10))
+    estimate = contrast(answered(answers, np.ones(10), np.ones(10)), ONE)
+    assert (estimate.mean, estimate.gain, estimate.df) == (4.5, 1.0, 9)
+    assert estimate.se == pytest.approx(answers.std(ddof=1) / np.sqrt(10))
 
 
 def test_a_large_pilot_gets_what_the_library_gives():
     ppi_py = pytest.importorskip("ppi_py")
     rng = np.random.default_rng(5)
-    guess, answers = made(rng, 3000, 0.7)
+    guess, answers = answers_and_guess(rng, 3000, 0.7)
     simulated = rng.normal(0, 1, 9000)
-    found = contrast(answered(answers, guess, simulated), ONE)
+    estimate = contrast(answered(answers, guess, simulated), ONE)
     mean = ppi_py.ppi_mean_pointestimate(answers, guess, simulated)
-    assert found.mean == pytest.approx(float(np.squeeze(mean)), abs=2e-3)
+    assert estimate.mean == pytest.approx(float(np.squeeze(mean)), abs=2e-3)
     ends = ppi_py.ppi_mean_ci(answers, guess, simulated, alpha=0.05)
-    assert found.interval == pytest.approx(tuple(float(np.squeeze(end)) for end in ends), abs=2e-3)
+    assert estimate.interval == pytest.approx(tuple(float(np.squeeze(end)) for end in ends), abs=2e-3)
 
 
 def test_an_arm_with_too_few_people_has_no_estimate():

@@ -34,7 +34,7 @@ def test_real_answers_are_read_with_their_people(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("costs,vote,1", "row 2: no arm is named 'costs'; did you mean `cost`"),
         ("cost,votes,1", "row 2: no outcome is named 'votes'; did you mean `vote`"),
@@ -44,8 +44,8 @@ def test_real_answers_are_read_with_their_people(tmp_path):
         ("cost,vote,yes", "row 2: answer yes is no whole number"),
     ],
 )
-def test_a_wrong_real_answer_is_refused_with_its_row(tmp_path, row, said):
-    with pytest.raises(Refusal, match=said):
+def test_a_wrong_real_answer_is_refused_with_its_row(tmp_path, row, message):
+    with pytest.raises(Refusal, match=message):
         read_answers(write(tmp_path, f"arm,outcome,answer\n{row}\n"), example("two-arm"))
 
 

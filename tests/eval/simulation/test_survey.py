@@ -42,10 +42,10 @@ def predicted(rows: pl.DataFrame, shares: dict[int, float]) -> pl.DataFrame:
 
 def test_arms_and_label_orders_are_balanced():
     asked = assign(example(), 103)
-    own = asked.filter("assigned")
-    counts = own.group_by("arm").len()["len"]
-    assert len(own) == 103 and counts.max() - counts.min() <= 1
-    orders = own.group_by("arm", "reversed").len()["len"]
+    assigned = asked.filter("assigned")
+    counts = assigned.group_by("arm").len()["len"]
+    assert len(assigned) == 103 and counts.max() - counts.min() <= 1
+    orders = assigned.group_by("arm", "reversed").len()["len"]
     assert orders.max() - orders.min() <= 2
     assert len(asked) == 4 * 103  # everybody is simulated in every arm
     assert asked.group_by("person").agg(pl.col("reversed").n_unique())["reversed"].max() == 1

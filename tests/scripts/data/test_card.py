@@ -48,9 +48,9 @@ def test_texts_from_the_data_are_escaped(tmp_path, monkeypatch):
 
 
 def test_a_prompt_longer_than_a_cut_off_is_shown_as_cut(tokenizer):
-    found = token_lengths(load_tokenizer(tokenizer), ["a b", "c " * 600], ["1", "2"], "c " * 3000)
-    assert found["rows"] == 2 and found["extreme"] > 3000
-    shares = {cut["length"]: (cut["share"], cut["extreme"]) for cut in found["cuts"]}
+    lengths = token_lengths(load_tokenizer(tokenizer), ["a b", "c " * 600], ["1", "2"], "c " * 3000)
+    assert lengths["rows"] == 2 and lengths["extreme"] > 3000
+    shares = {cut["length"]: (cut["share"], cut["extreme"]) for cut in lengths["cuts"]}
     assert shares[512] == (0.5, True) and shares[2048] == (0.0, True) and shares[4096] == (0.0, False)
 
 

@@ -60,8 +60,8 @@ def verdicts(rows, evaluated, split):
 )
 def test_each_split_forbids_its_own_overlap(rows, split, name):
     evaluated = np.arange(len(rows)) % 5 == 0  # a random split by row: the classic leak
-    found = verdicts(rows, evaluated, split)
-    assert found[name] == "violated" and found["rows"] == "passed"
+    verdict = verdicts(rows, evaluated, split)
+    assert verdict[name] == "violated" and verdict["rows"] == "passed"
     units = {
         "study": rows.study == 3,
         "participant": rows.people[rows.person] < 6,

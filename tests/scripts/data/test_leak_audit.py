@@ -28,8 +28,8 @@ def test_a_data_set_made_here_passes_with_the_figures_of_its_manifest(form, form
     assert all(check.verdict == "passed" for check in checks.values())
     for recorded in manifest["firewall"]:
         if recorded["name"] in leak_audit.KEYS:
-            found = checks[recorded["name"]]
-            assert (found.train, found.eval, found.both) == (recorded["train"], recorded["eval"], 0)
+            check = checks[recorded["name"]]
+            assert (check.train, check.eval, check.both) == (recorded["train"], recorded["eval"], 0)
 
 
 @pytest.mark.parametrize("split", ["task", "condition", "participant"])
@@ -77,8 +77,8 @@ def test_a_rejected_answer_from_evaluation_is_found():
     folder = make_data("small", "study", DataSettings()).folder
     pairs, train = leak_audit.read_side([folder / "dpo.jsonl"]), leak_audit.read_side([folder / "sft.jsonl"])
     assert leak_audit.audit_rejected(pairs, train).verdict == "passed"
-    found = leak_audit.audit_rejected(pairs.with_columns(study_id=leak_audit.pl.lit("st3")), train)
-    assert found.verdict == "violated" and found.examples
+    checks = leak_audit.audit_rejected(pairs.with_columns(study_id=leak_audit.pl.lit("st3")), train)
+    assert checks.verdict == "violated" and checks.examples
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch):
     write_source(tmp_path / "small")
 
 
-def made(split="study", workers=1, data="small", **options) -> Path:
+def converted(split="study", workers=1, data="small", **options) -> Path:
     return make_data(data, split, DataSettings(**options), workers=workers).folder
 
 
@@ -53,7 +53,7 @@ def sums(folder: Path) -> dict:
 
 @pytest.mark.parametrize("split", ["study", "task", "condition", "participant"])
 def test_every_row_is_converted_or_counted_by_a_reason(split):
-    folder = made(split, identical_prompts="count", validation_fraction=0.1)
+    folder = converted(split, identical_prompts="count", validation_fraction=0.1)
     manifest = json.loads((folder / "manifest.json").read_text())
     counts = manifest["rows"]
     assert counts["read"] == len(ROWS)
@@ -84,13 +84,13 @@ def test_every_row_is_converted_or_counted_by_a_reason(split):
 
 
 def test_rows_keep_the_order_of_the_shards():
-    keys = [(line["study_id"], line["sample_id"]) for line in lines(made() / "sft.jsonl")]
+    keys = [(line["study_id"], line["sample_id"]) for line in lines(converted() / "sft.jsonl")]
     order = {key: number for number, key in enumerate(ROWS)}
     assert keys == sorted(keys, key=lambda key: order[key])
 
 
 def test_dpo_lines_join_a_persons_answer_with_another_persons():
-    for line in lines(made() / "dpo.jsonl"):
+    for line in lines(converted() / "dpo.jsonl"):
         chosen = ROWS[line["study_id"], line["sample_id"]]
         rejected = ROWS[line["study_id"], line["rejected_sample_id"]]
         assert line["instruction"] == chosen["prompt"] and chosen["stimuli"] == rejected["stimuli"]
@@ -103,43 +103,43 @@ def test_dpo_lines_join_a_persons_answer_with_another_persons():
 def test_one_and_two_workers_write_the_same_bytes(monkeypatch, form, format):
     monkeypatch.setattr("scripts.data.rows.SECTION_ROWS", 37)
     options = {"form": form, "format": format, "outputs": ("sft", "sft_reasoning", "dpo")}
-    one = sums(made(workers=1, **options))
+    one = sums(converted(workers=1, **options))
     write_source(Path("again/small"))
-    assert one == sums(made(workers=2, data="again/small", **options))
+    assert one == sums(converted(workers=2, data="again/small", **options))
     assert {"eval.parquet", f"dpo.{format}", f"sft_reasoning.{format}", "train_counts.parquet"} <= set(one)
 
 
 def test_files_do_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
-    whole = sums(made(format="jsonl"))
+    whole = sums(converted(format="jsonl"))
     monkeypatch.setattr("scripts.data.rows.SECTION_ROWS", 7)
     write_source(Path("again/small"))
-    parts = sums(made(format="jsonl", data="again/small", workers=2))
+    parts = sums(converted(format="jsonl", data="again/small", workers=2))
     assert {name: parts[name] for name in ("sft.jsonl", "dpo.jsonl")} == {
         name: whole[name] for name in ("sft.jsonl", "dpo.jsonl")
     }
 
 
 def test_json_lines_stay_one_line_a_row_in_every_reader():
-    content = (made() / "sft.jsonl").read_bytes()
+    content = (converted() / "sft.jsonl").read_bytes()
     count = json.loads((Path("data/small/study/manifest.json")).read_text())["rows"]["train"]
     assert len(content.decode().splitlines()) == content.count(b"\n") == count
     assert len(pl.read_ndjson(content)) == count
 
 
 def test_the_reasoning_form_ends_with_the_answer_and_counts_rows_without_reasoning():
-    folder = made(outputs=("sft_reasoning",))
+    folder = converted(outputs=("sft_reasoning",))
     manifest = json.loads((folder / "manifest.json").read_text())
-    found = lines(folder / "sft_reasoning.jsonl")
-    assert len(found) == manifest["rows"]["train"] - manifest["counted"]["rows_without_reasoning"] > 0
+    rows = lines(folder / "sft_reasoning.jsonl")
+    assert len(rows) == manifest["rows"]["train"] - manifest["counted"]["rows_without_reasoning"] > 0
     assert manifest["counted"]["rows_without_reasoning"] > 0
-    for line in found:
+    for line in rows:
         row = ROWS[line["study_id"], line["sample_id"]]
         assert line["output"] == f"{row['reasoning']}\n\nAnswer: {row['response']}"
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_stimulus_first_prompts_are_those_that_the_shared_builder_makes(format):
-    folder = made(order="stimulus-first", format=format)
+    folder = converted(order="stimulus-first", format=format)
     files = [(folder / "eval.parquet", "prompt")] + (
         [(folder / "sft.jsonl", "instruction")] if format == "jsonl" else []
     )
@@ -159,20 +159,20 @@ def test_a_prompt_that_does_not_end_with_its_stimulus_is_kept_as_it_is_and_count
     rows = small_rows()
     rows[3]["prompt"] = "Something else entirely?"
     write_source(Path("odd"), rows)
-    folder = made(data="odd", format="parquet")
+    folder = converted(data="odd", format="parquet")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counted"]["prompts_not_ending_with_stimulus"] == 1
     line = pl.read_parquet(folder / "sft.parquet").filter(study_id="st0", sample_id=3).to_dicts()[0]
     assert (line["instruction"], line["input"]) == ("Something else entirely?", "")
     with pytest.raises(Refusal, match=r"row 3.*persona-first"):
-        made(data="odd", order="stimulus-first")
+        converted(data="odd", order="stimulus-first")
 
 
 def test_texts_kept_as_dictionaries_give_the_same_files():
-    plain = sums(made())
+    plain = sums(converted())
     kind = pa.dictionary(pa.int32(), pa.string())
     write_source(Path("again/small"), prompt=kind, stimuli=kind, study_id=kind, reasoning=kind)
-    assert sums(made(data="again/small")) == plain
+    assert sums(converted(data="again/small")) == plain
 
 
 @pytest.mark.whole
@@ -187,7 +187,7 @@ def test_every_form_is_read_by_llamafactory_as_the_rows_that_were_meant():
         for format in ("jsonl", "parquet"):
             for order in ("persona-first", "stimulus-first"):
                 outputs = ("sft", "sft_reasoning", "dpo", "kto")
-                folder = made(form=form, format=format, order=order, outputs=outputs)
+                folder = converted(form=form, format=format, order=order, outputs=outputs)
                 for name in (*outputs, "sft_validation"):
                     arguments = DataArguments(
                         dataset=f"small_study_{name}", dataset_dir="data", overwrite_cache=True
@@ -218,17 +218,17 @@ def _check_loaded(loaded, folder, name, form, format, order):
 
 
 def test_train_counts_are_the_distribution_of_training_answers():
-    folder = made()
-    found = pl.read_parquet(folder / "train_counts.parquet")
+    folder = converted()
+    counts = pl.read_parquet(folder / "train_counts.parquet")
     keys = ["study_id", "condition_num", "task_num"]
     train = pl.DataFrame(lines(folder / "sft.jsonl")).with_columns(response=pl.col("output").cast(pl.Int64))
     wanted = train.group_by(*keys, "response").len().sort(pl.all())
-    got = found.group_by(*keys, "response").agg(pl.col("count").sum()).sort(pl.all())
+    got = counts.group_by(*keys, "response").agg(pl.col("count").sum()).sort(pl.all())
     assert wanted.rows() == got.rows()
 
 
 def test_the_manifest_tells_the_sums_of_all_files():
-    folder = made()
+    folder = converted()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json", "card.html"}
     for name, facts in manifest["files"].items():
@@ -267,13 +267,13 @@ def test_a_data_set_gives_its_files_as_frames_and_refuses_others_by_name():
 
 
 def test_settings_thin_the_training_rows_and_count_what_they_drop():
-    full = json.loads((made() / "manifest.json").read_text())["rows"]
+    full = json.loads((converted() / "manifest.json").read_text())["rows"]
     for options, reason in (
         ({"participants_fraction": 0.5}, "beyond participants_fraction"),
         ({"respondents_per_cell": 4}, "beyond respondents_per_cell"),
         ({"off_scale": "drop"}, "answer outside the stated scale"),
     ):
-        folder = made(**options)
+        folder = converted(**options)
         rows = json.loads((folder / "manifest.json").read_text())["rows"]
         assert rows["dropped"][reason] > 0 and rows["eval"] == full["eval"]
         if "respondents_per_cell" in options:
@@ -284,7 +284,7 @@ def test_settings_thin_the_training_rows_and_count_what_they_drop():
 
 
 def test_off_scale_answers_are_kept_as_published_and_counted():
-    folder = made()
+    folder = converted()
     counted = json.loads((folder / "manifest.json").read_text())["counted"]
     assert counted["off_scale_train"] > 0
     flagged = [line for line in lines(folder / "sft.jsonl") if line["off_scale"]]
@@ -298,7 +298,7 @@ def test_off_scale_answers_are_kept_as_published_and_counted():
 def test_parquet_flags_the_same_answers_as_json_lines(form):
     flags = {}
     for format in ("jsonl", "parquet"):
-        folder = made(form=form, format=format)
+        folder = converted(form=form, format=format)
         for name in ("sft", "dpo"):
             read = pl.read_ndjson if format == "jsonl" else pl.read_parquet
             flags[name, format] = read(folder / f"{name}.{format}")["off_scale"].to_list()
@@ -333,10 +333,10 @@ def test_an_empty_side_is_refused():
     mapping = {"seen": ["st0", "st1", "st2", "st3"], "unseen": []}
     Path("small/metadata/participant_mapping.json").write_text(json.dumps(mapping))
     with pytest.raises(Refusal, match="no evaluation rows"):
-        made()
+        converted()
     Path("small/metadata/participant_mapping.json").write_text(json.dumps({"seen": [], "unseen": ["st0"]}))
     with pytest.raises(Refusal, match="no training rows"):
-        made()
+        converted()
 
 
 def test_without_a_released_mapping_a_split_is_drawn_or_read_from_make_splits():
@@ -362,7 +362,7 @@ def test_the_mapping_of_a_built_in_data_set_must_be_there():
 def test_a_mapping_that_names_nothing_is_refused_not_drawn_anew(content):
     Path("small/metadata/task_mapping.json").write_text(content)
     with pytest.raises(Refusal, match=r"task_mapping.json"):
-        made("task")
+        converted("task")
 
 
 def test_a_data_set_without_a_split_trains_or_evaluates_on_everything():
@@ -384,7 +384,7 @@ def test_arms_with_one_text_lose_training_rows_by_default_where_arms_are_split()
         row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
     write_source(Path("twins"), rows)
     with pytest.raises(Refusal, match="dropped: prompt stands in evaluation"):
-        made("condition", data="twins")  # nothing is left to train on
+        converted("condition", data="twins")  # nothing is left to train on
     for row in rows:
         if row["participant"] % 2:
             row["stimuli"] = f"In arm {row['condition_num']}. {row['stimuli']}"
@@ -395,7 +395,7 @@ def test_arms_with_one_text_lose_training_rows_by_default_where_arms_are_split()
     assert data_set.manifest.counted["rows_with_text_of_several_arms"] > 0
     assert "rows with a text that several arms share" in str(data_set)
     with pytest.raises(Refusal, match=r"prompt stands in training"):
-        made("condition", data="twins", identical_prompts="refuse")
+        converted("condition", data="twins", identical_prompts="refuse")
 
 
 def test_studies_are_left_out_with_their_reason():
@@ -404,7 +404,7 @@ def test_studies_are_left_out_with_their_reason():
     assert set(data_set.frame("sft")["study_id"]) == {"st0", "st2"}
     assert "st2" not in make_data("small", "study", DataSettings(leave_out=["st2"])).frame("sft")["study_id"]
     with pytest.raises(Refusal, match="`leave_out` names 'st9'; the data's studies are st0, st1"):
-        made(leave_out=["st9"])
+        converted(leave_out=["st9"])
 
 
 def test_items_whose_answers_disagree_with_the_stated_scale_are_shown_and_left_out_on_demand():
@@ -413,9 +413,9 @@ def test_items_whose_answers_disagree_with_the_stated_scale_are_shown_and_left_o
         if row["study_id"] == "st1" and row["task_num"] == 1 and row["participant"] % 2:
             row["response"] = 70
     write_source(Path("odd"), rows)
-    kept = make_data("odd", "study", DataSettings())
-    count = kept.manifest.counted["rows_whose_scale_disagrees_with_answers"]
-    assert count > 0 and "disagrees" in (kept.folder / "card.html").read_text()
+    dataset = make_data("odd", "study", DataSettings())
+    count = dataset.manifest.counted["rows_whose_scale_disagrees_with_answers"]
+    assert count > 0 and "disagrees" in (dataset.folder / "card.html").read_text()
     dropped = make_data("odd", "study", DataSettings(scale_mismatch="drop")).manifest.rows.dropped
     assert dropped["stated scale disagrees with the answers"] == count
 
@@ -451,13 +451,13 @@ def test_what_ready_made_prompts_are_is_said_in_a_line():
 
 
 def test_bad_text_in_a_prompt_is_refused_and_the_old_data_set_stays():
-    folder = made()
+    folder = converted()
     before = sums(folder)
     rows = small_rows()
     rows[70]["prompt"] = ""
     write_source(Path("small"), rows)
     with pytest.raises(Refusal, match="row 70: `prompt` is empty"):
-        made()
+        converted()
     assert sums(folder) == before and not list(folder.parent.glob(".study.partial.*"))
 
 
@@ -467,11 +467,11 @@ def test_a_prompt_that_is_not_utf8_is_refused_in_every_part_of_it(prompt):
     table = pq.read_table(shard)
     prompts = [text.encode() for text in table["prompt"].to_pylist()]
     prompts[5] = prompt.replace(b"{stimuli}", table["stimuli"][5].as_py().encode())
-    place = table.schema.get_field_index("prompt")
+    column = table.schema.get_field_index("prompt")
     broken = pa.array(prompts, pa.binary()).view(pa.string())
-    pq.write_table(table.set_column(place, "prompt", broken), shard)
+    pq.write_table(table.set_column(column, "prompt", broken), shard)
     with pytest.raises(Refusal, match=r"row 5: `prompt` is not valid UTF-8"):
-        made()
+        converted()
 
 
 def test_identical_prompts_across_the_split_are_refused_dropped_or_counted():
@@ -482,11 +482,11 @@ def test_identical_prompts_across_the_split_are_refused_dropped_or_counted():
             row["stimuli"], row["prompt"] = twin["stimuli"], twin["prompt"]
     write_source(Path("twins"), rows)
     with pytest.raises(Refusal, match=r"prompt stands in training.*\(st3, 0\).*identical_prompts"):
-        made(data="twins")
-    manifest = json.loads((made(data="twins", identical_prompts="drop") / "manifest.json").read_text())
+        converted(data="twins")
+    manifest = json.loads((converted(data="twins", identical_prompts="drop") / "manifest.json").read_text())
     assert manifest["rows"]["dropped"]["prompt stands in evaluation"] > 0
     assert manifest["firewall"][-1]["verdict"] == "passed"
-    manifest = json.loads((made(data="twins", identical_prompts="count") / "manifest.json").read_text())
+    manifest = json.loads((converted(data="twins", identical_prompts="count") / "manifest.json").read_text())
     assert manifest["firewall"][-1]["both"] > 0 and manifest["firewall"][-1]["verdict"] == "allowed"
 
 
@@ -510,17 +510,17 @@ def test_any_text_and_any_integer_come_back_as_they_were(entries):
     folder = make_data(
         "any", "study", DataSettings(outputs=("sft",), validation_fraction=0), force=True
     ).folder
-    found = {(line["study_id"], line["sample_id"]): line for line in lines(folder / "sft.jsonl")}
+    by_key = {(line["study_id"], line["sample_id"]): line for line in lines(folder / "sft.jsonl")}
     for row in rows:
         if row["study_id"] != "st3":
-            line = found[row["study_id"], row["sample_id"]]
+            line = by_key[row["study_id"], row["sample_id"]]
             assert (line["instruction"], line["output"]) == (row["prompt"], str(row["response"]))
-    assert len((folder / "sft.jsonl").read_text().splitlines()) == len(found)
+    assert len((folder / "sft.jsonl").read_text().splitlines()) == len(by_key)
 
 
 @pytest.mark.whole
 def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
-    folder = made()
+    folder = converted()
     old = sums(folder)
     command = [sys.executable, "-m", "socrates", "data", "make", "--data", "small", "--split", "study"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -534,10 +534,10 @@ def test_a_kill_at_any_moment_leaves_the_old_data_set_or_the_new_one():
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        found = sums(folder)
-        for name, digest in found.items():
+        sums_now = sums(folder)
+        for name, digest in sums_now.items():
             assert sha256_file(folder / name) == digest
-        outcomes.add("old" if found == old else "new")
+        outcomes.add("old" if sums_now == old else "new")
         assert json.loads(index_path().read_text())["small_study_sft"]
     assert subprocess.run(command, env=environment, check=True, capture_output=True).returncode == 0
     assert sums(folder) != old and not list(folder.parent.glob(".study.partial.*"))
@@ -553,7 +553,7 @@ def test_shortened_vignettes_are_the_same_text_in_training_and_evaluation_rows(t
             row["stimuli"] = f"{story}\n\n{row['stimuli']}"
             row["prompt"] = user_prompt(row["demographic"], row["stimuli"])
     write_source(tmp_path / "long", rows)
-    folder = made(data="long", format=form, vignette_most_characters=300, validation_fraction=0)
+    folder = converted(data="long", format=form, vignette_most_characters=300, validation_fraction=0)
     manifest = json.loads((folder / "manifest.json").read_text())
     long_rows = sum(row["task_num"] == 1 for row in rows)
     assert manifest["counted"]["vignettes_shortened"] == long_rows
@@ -570,21 +570,21 @@ def test_shortened_vignettes_are_the_same_text_in_training_and_evaluation_rows(t
 
 
 def test_a_file_that_was_edited_with_its_date_set_back_or_deleted_is_made_again():
-    folder = made()
+    folder = converted()
     before = sums(folder)
     file = folder / "sft.jsonl"
     times = file.stat()
     file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert sums(made()) == before
+    assert sums(converted()) == before
     (folder / "eval.parquet").unlink()
-    assert sums(made()) == before
+    assert sums(converted()) == before
 
 
 def test_two_at_once_are_refused_by_name_on_one_split_only():
-    folder = made()
+    folder = converted()
     file = folder / "sft.jsonl"
     with Step(folder / "manifest.json", whole=True):
         with pytest.raises(Refusal, match="another run is writing data/small/study"):
-            made()
+            converted()
         assert file.is_file()

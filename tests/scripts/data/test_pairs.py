@@ -100,10 +100,10 @@ def shares(scheme):
     answers = [0] * 2000 + [1] * 900 + [2] * 100
     rows = table([0] * 3000, list(range(3000)), answers)
     pairs = build_pairs(rows, np.ones(3000, bool), PairSettings(scheme=scheme), 1)
-    found = defaultdict(int)
+    counts = defaultdict(int)
     for row in range(2000):
-        found[answers[pairs.rejected[row]]] += 1 / 2000
-    return found
+        counts[answers[pairs.rejected[row]]] += 1 / 2000
+    return counts
 
 
 def test_uniform_pairs_reject_answers_as_often_as_people_give_them():

@@ -43,8 +43,8 @@ def test_no_cut_ever_changes_the_scale(most: int, low: int, width: int, sentence
     text = f"{STORY[: 60 * sentences]}\n\n{QUESTION}{scale.sentence()}"
     short = shorten(text, most)
     assert short.endswith(QUESTION + scale.sentence())
-    found, wanted = parse_scale(short), parse_scale(text)
-    assert (found.low, found.high, found.kind) == (wanted.low, wanted.high, wanted.kind)
+    scale, wanted = parse_scale(short), parse_scale(text)
+    assert (scale.low, scale.high, scale.kind) == (wanted.low, wanted.high, wanted.kind)
 
 
 def test_nothing_is_shortened_unless_asked_for():

@@ -26,19 +26,19 @@ def changed(row=5, **values):
 
 def test_rows_are_read_with_cells_items_and_people(tmp_path):
     rows = small_rows()
-    found = read_rows(open_source(write_source(tmp_path / "d", rows)))
-    assert len(found) == len(rows)
+    facts = read_rows(open_source(write_source(tmp_path / "d", rows)))
+    assert len(facts) == len(rows)
     for number, row in enumerate(rows):
-        item = found.item[number]
-        assert found.studies[found.study[number]] == row["study_id"]
-        assert found.people[found.person[number]] == row["participant"]
-        assert found.items.condition[item] == row["condition_num"]
-        assert found.items.task[item] == row["task_num"]
-        assert found.items.texts[found.items.text[item]] == row["stimuli"]
+        item = facts.item[number]
+        assert facts.studies[facts.study[number]] == row["study_id"]
+        assert facts.people[facts.person[number]] == row["participant"]
+        assert facts.items.condition[item] == row["condition_num"]
+        assert facts.items.task[item] == row["task_num"]
+        assert facts.items.texts[facts.items.text[item]] == row["stimuli"]
     cells = {(r["study_id"], r["condition_num"], r["task_num"]) for r in rows}
-    assert len(set(found.cell.tolist())) == len(cells)
+    assert len(set(facts.cell.tolist())) == len(cells)
     people = {(r["study_id"], r["participant"]) for r in rows}
-    assert len(found.people) == len(people)
+    assert len(facts.people) == len(people)
 
 
 @pytest.mark.parametrize("least", [1, 150, 10_000])
@@ -63,16 +63,16 @@ def test_sections_hold_every_row_once_and_in_order(tmp_path, least):
     [([0, -(2**15)], 16), ([2**15], 32), ([-(2**31)], 32), ([2**31], 64), ([-(2**63)], 64)],
 )
 def test_row_facts_are_kept_in_the_narrowest_integers_that_hold_them(values, bits):
-    found = narrow(np.array(values, np.int64))
-    assert found.dtype.itemsize * 8 == bits and found.tolist() == values
+    narrowed = narrow(np.array(values, np.int64))
+    assert narrowed.dtype.itemsize * 8 == bits and narrowed.tolist() == values
 
 
 def test_items_of_a_cell_are_numbered_by_their_lowest_sample_id(tmp_path):
     rows = small_rows()[::-1]
-    found = read_rows(open_source(write_source(tmp_path / "d", rows)))
+    facts = read_rows(open_source(write_source(tmp_path / "d", rows)))
     lowest = {}
     for number, row in enumerate(rows):
-        key = (int(found.cell[number]), int(found.items.item_num[found.item[number]]))
+        key = (int(facts.cell[number]), int(facts.items.item_num[facts.item[number]]))
         lowest[key] = min(lowest.get(key, 10**9), row["sample_id"])
     for (cell, item), sample in lowest.items():
         assert item == 0 or lowest[cell, item - 1] < sample
@@ -198,8 +198,8 @@ def _swapped(source: Path, name: str, change) -> Path:
     """Replace a column of the first shard."""
     shard = source / "data/train-00000-of-00002.parquet"
     table = pq.read_table(shard)
-    place = table.schema.get_field_index(name)
-    pq.write_table(table.set_column(place, name, change(table[name].combine_chunks())), shard)
+    column = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(column, name, change(table[name].combine_chunks())), shard)
     return source
 
 

@@ -40,10 +40,10 @@ def expected(split, name, entries):
 def test_lists_of_numbers_are_read_as_numbers(rows, split):
     mapping = mappings()[split]
     assert assign(rows, split, mapping).meaning == f"{split} numbers"
-    found = sides(rows, mapping, split)
-    assert found[TRAIN] == expected(split, "train", mapping)
-    assert found[EVAL] == expected(split, "eval", mapping)
-    assert {study for study, _ in found[UNMAPPED]} == {"st3"}
+    side = sides(rows, mapping, split)
+    assert side[TRAIN] == expected(split, "train", mapping)
+    assert side[EVAL] == expected(split, "eval", mapping)
+    assert {study for study, _ in side[UNMAPPED]} == {"st3"}
 
 
 @pytest.mark.parametrize("split", ["task", "condition"])
@@ -58,9 +58,9 @@ def test_lists_of_sample_ids_are_read_as_sample_ids_and_divide_the_same_rows(row
 
 
 def test_the_study_mapping_divides_studies(rows):
-    found = sides(rows, mappings()["participant"], "study")
-    assert {study for study, _ in found[EVAL]} == {"st3"}
-    assert not found[UNMAPPED]
+    side = sides(rows, mappings()["participant"], "study")
+    assert {study for study, _ in side[EVAL]} == {"st3"}
+    assert not side[UNMAPPED]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_a_mapping_that_does_not_fit_is_refused_by_name(rows, split, mapping, ca
 @pytest.mark.parametrize("split", ["study", "task", "condition", "participant"])
 def test_a_generated_mapping_has_the_released_layout_and_both_sides(rows, split):
     mapping = json.loads(json.dumps(generate(rows, split, 0, 0.25)))
-    found = sides(rows, mapping, split)
-    assert found[TRAIN] and found[EVAL] and not found[UNMAPPED]
+    side = sides(rows, mapping, split)
+    assert side[TRAIN] and side[EVAL] and not side[UNMAPPED]
     if split == "participant":
-        rows_held = [row for row in small_rows() if (row["study_id"], row["sample_id"]) in found[EVAL]]
+        rows_held = [row for row in small_rows() if (row["study_id"], row["sample_id"]) in side[EVAL]]
         held = {(row["study_id"], row["participant"]) for row in rows_held}
         assert len(held) == 4 * 6  # a quarter of 24 people in each of 4 studies
     assert generate(rows, split, 0, 0.25) == mapping

@@ -24,14 +24,14 @@ def here(tmp_path, monkeypatch):
 
 def expected() -> dict[tuple[str, str], int]:
     """{(person, outcome): answer}, straight from the invented survey."""
-    found = {}
+    given = {}
     for number, row in enumerate(answers().iter_rows(named=True)):
         if number not in (5, 7, 8):
             if number != 11:
-                found[row["PROLIFIC_PID"], "support"] = AGREE.index(row["Q1"]) + 1
-            found[row["PROLIFIC_PID"], "use"] = int(row["Q2_1"])
-            found[row["PROLIFIC_PID"], "vote"] = int(row["Q3"] == "Yes")
-    return found
+                given[row["PROLIFIC_PID"], "support"] = AGREE.index(row["Q1"]) + 1
+            given[row["PROLIFIC_PID"], "use"] = int(row["Q2_1"])
+            given[row["PROLIFIC_PID"], "vote"] = int(row["Q3"] == "Yes")
+    return given
 
 
 @pytest.mark.parametrize("ending", [".csv", ".xlsx", ".sav", ".dta", ".parquet"])
@@ -141,8 +141,8 @@ def test_what_maps_to_nothing_is_listed_with_counts_and_left_out_only_on_demand(
 )
 def test_a_description_that_does_not_fit_is_refused_in_a_line(change, cause):
     described = parse_yaml(EXPERIMENT, "tram")[0]
-    for place, value in change.items():
-        *parents, last = place.split(".")
+    for key, value in change.items():
+        *parents, last = key.split(".")
         block = described[parents[0]] if parents else described
         if value is None:
             block.pop(last)

@@ -132,9 +132,9 @@ def test_people_have_sixteen_correlated_fields_with_gaps(rows: pl.DataFrame) -> 
     assert len(people.columns) == 16
     assert all(0 < people[name].null_count() < len(people) for name in people.columns)
     assert all(people[name].n_unique() > 2 for name in PROMPT_FIELDS)
-    known = people.drop_nulls(["ideology", "party_id"])
-    right = known["ideology"].str.contains("onservative").cast(float).to_numpy()
-    republican = known["party_id"].str.contains("Republican").cast(float).to_numpy()
+    complete = people.drop_nulls(["ideology", "party_id"])
+    right = complete["ideology"].str.contains("onservative").cast(float).to_numpy()
+    republican = complete["party_id"].str.contains("Republican").cast(float).to_numpy()
     assert np.corrcoef(right, republican)[0, 1] > 0.4
     retired = people.drop_nulls(["age", "employment"]).filter(pl.col("employment") == "Retired")
     assert retired["age"].min() > 60  # type: ignore[operator]

@@ -4,13 +4,13 @@ from scripts.training import checkpoints
 
 
 def make(run, step, whole=True):
-    place = run / f"checkpoint-{step}"
-    place.mkdir()
-    (place / "model.safetensors").write_bytes(b"weights")
-    (place / "optimizer.pt").write_bytes(b"states")
+    checkpoint = run / f"checkpoint-{step}"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    (checkpoint / "optimizer.pt").write_bytes(b"states")
     if whole:
-        checkpoints.mark_whole(place)
-    return place
+        checkpoints.mark_whole(checkpoint)
+    return checkpoint
 
 
 def test_the_last_whole_checkpoint_is_the_one_with_the_highest_step(tmp_path):

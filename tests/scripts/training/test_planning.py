@@ -22,18 +22,18 @@ def states(parts):
     return parts["weights"] + parts["gradients"] + parts["optimizer"]
 
 
-@pytest.mark.parametrize(("place", "parameters"), [(LLAMA, 8_030_261_248), (QWEN, 14_770_033_664)])
-def test_the_shipped_figures_give_the_models_known_sizes(place, parameters):
-    assert memory.architecture(place).parameters == parameters
+@pytest.mark.parametrize(("folder", "parameters"), [(LLAMA, 8_030_261_248), (QWEN, 14_770_033_664)])
+def test_the_shipped_figures_give_the_models_known_sizes(folder, parameters):
+    assert memory.architecture(folder).parameters == parameters
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 8, 64])
-@pytest.mark.parametrize("place", [LLAMA, QWEN])
-def test_model_states_agree_with_deepspeeds_own_estimators(place, gpus):
+@pytest.mark.parametrize("folder", [LLAMA, QWEN])
+def test_model_states_agree_with_deepspeeds_own_estimators(folder, gpus):
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
-    arch = memory.architecture(place)
+    arch = memory.architecture(folder)
     two = memory.memory(arch, FULL, "ZeRO-2", gpus, 1, 1)
     _, expected = estimate_zero2_model_states_mem_needs(arch.parameters, gpus, 1, cpu_offload=False)
     assert states(two) == pytest.approx(expected, rel=1e-6)
@@ -239,8 +239,8 @@ def test_the_first_setting_that_fits_keeps_the_rows_a_gpu_and_avoids_offload():
 
 
 def test_the_published_recipes_fit_on_eight_gpus_of_80_gb():
-    for model, place in (("llama3-8b", LLAMA), ("qwen2.5-14b", QWEN)):
-        arch = memory.architecture(place)
+    for model, folder in (("llama3-8b", LLAMA), ("qwen2.5-14b", QWEN)):
+        arch = memory.architecture(folder)
         for stage in ("sft", "dpo"):
             recipe = load_recipe(f"configs/{model}/{stage}.yaml")
             stage_number = zero_config(recipe)["zero_optimization"]["stage"]

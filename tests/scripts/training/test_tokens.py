@@ -67,8 +67,8 @@ def test_the_tokens_are_llamafactorys_own_to_the_id(changes, tmp_path):
     ours = load_from_disk(str(tokens.tokenise(settings, 1)))["train"]
     theirs = of_llamafactory(settings, tmp_path)
     assert len(ours) == len(theirs) and set(ours.column_names) == set(theirs.column_names)
-    for mine, other in zip(ours, theirs, strict=True):
-        assert mine == other
+    for row, other in zip(ours, theirs, strict=True):
+        assert row == other
 
 
 INTERRUPTED = """
@@ -218,10 +218,10 @@ def test_a_row_too_long_is_dropped_and_counted_never_cut():
     cutoff = sorted(lengths)[100]
     folder = tokens.tokenise(recipe(cutoff_len=cutoff), 1)
     counts = json.loads((folder / "tokens.json").read_text())["train"]
-    kept = [length for length in lengths if length <= cutoff]
-    assert counts["rows"] == 160 and counts["dropped_too_long"] == 160 - len(kept) > 0
-    assert [len(ids) for ids in load_from_disk(str(folder))["train"]["input_ids"]] == kept
-    assert counts["tokens"] == sum(kept)
+    fitting = [length for length in lengths if length <= cutoff]
+    assert counts["rows"] == 160 and counts["dropped_too_long"] == 160 - len(fitting) > 0
+    assert [len(ids) for ids in load_from_disk(str(folder))["train"]["input_ids"]] == fitting
+    assert counts["tokens"] == sum(fitting)
 
 
 def test_several_processes_and_chunks_give_the_same_bytes_as_one(monkeypatch):
@@ -247,9 +247,9 @@ def test_a_change_that_changes_tokens_changes_the_caches_name(change):
 
 def test_changed_data_or_tokenizer_can_not_use_the_old_cache(workplace):
     before = tokens.cache_path(recipe())
-    made = make_rows(160)
-    made[7]["output"] = "12"
-    write_data(workplace, made)
+    rows = make_rows(160)
+    rows[7]["output"] = "12"
+    write_data(workplace, rows)
     changed = tokens.cache_path(recipe())
     file = workplace / "outputs/models/tiny/tokenizer_config.json"
     text = file.read_text()
@@ -308,8 +308,8 @@ def test_parquet_gives_the_same_tokens_as_json_lines(workplace, monkeypatch):
     from datasets import load_from_disk
 
     monkeypatch.setattr(rows, "SLICE", 50)
-    place = workplace / "data/sample/study"
-    pl.DataFrame(make_rows(160)).write_parquet(place / "sft.parquet", row_group_size=70)
+    split = workplace / "data/sample/study"
+    pl.DataFrame(make_rows(160)).write_parquet(split / "sft.parquet", row_group_size=70)
     info = json.loads((workplace / "data/dataset_info.json").read_text())
     info["sample_task_sft"] = {**info["sample_study_sft"], "file_name": "sample/study/sft.parquet"}
     (workplace / "data/dataset_info.json").write_text(json.dumps(info))

@@ -22,12 +22,12 @@ class Record(types.SimpleNamespace):
 class Engine:
     """The part of `vllm.LLM` that is used."""
 
-    made: "Engine"
+    latest: "Engine"
 
     def __init__(self, **options: Any) -> None:
         self.options, self.asked = options, []
         self.llm_engine = Record(model_config=Record(max_model_len=512))
-        Engine.made = self
+        Engine.latest = self
 
     def get_tokenizer(self) -> Any:
         return AutoTokenizer.from_pretrained(self.options["model"])
@@ -54,19 +54,19 @@ def test_it_is_given_the_token_ids_of_training(vllm: None, model_folder: Path) -
     table = predict(rows, str(model_folder), settings(samples=3)).table
     assert table["draws"].to_list() == [[5, 5, 5]] * 7
     encoder = PromptEncoder(AutoTokenizer.from_pretrained(model_folder), "tiny")
-    asked = Engine.made.asked
+    asked = Engine.latest.asked
     assert [prompt["prompt_token_ids"] for prompt, _ in asked] == encoder.encode(
         rows["system"], rows["prompt"]
     )
     first = asked[0][1]
     assert (first.n, first.temperature, first.top_p, first.stop_token_ids) == (3, 0.6, 0.9, encoder.stop_ids)
     assert len({parameters.seed for _, parameters in asked}) == 7
-    assert Engine.made.options["enable_prefix_caching"] is True
+    assert Engine.latest.options["enable_prefix_caching"] is True
 
 
 def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Path) -> None:
     predict(make_rows(7), str(model_folder), settings(constrained=True))
-    choices = [getattr(p, "structured_outputs", Record(choice=None)).choice for _, p in Engine.made.asked]
+    choices = [getattr(p, "structured_outputs", Record(choice=None)).choice for _, p in Engine.latest.asked]
     assert choices[0] == ["1", "2", "3", "4", "5", "6", "7"]
     assert choices[2] == ["1", "2", "9"]
     assert choices[3] is None
