@@ -75,6 +75,7 @@ ifeq ($(ACCELERATOR),cpu)
 endif
 	$(PY) -m pip install -q -r requirements.txt
 	$(PY) -m pip install -q --no-deps -e .
+	@echo 'For completion of commands in your shell: .venv/bin/socrates --install-completion'
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready requirements-dev.txt

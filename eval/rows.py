@@ -49,15 +49,6 @@ def _checked(rows: pl.DataFrame, where: str) -> pl.DataFrame:
     return rows
 
 
-def read_stimuli(path: str | Path, level: Sequence[str]) -> pl.DataFrame:
-    """The stimulus text of each cell's (or item's) first row: `level` columns and `stimuli`, sorted."""
-    table = pl.scan_parquet(path)
-    if "stimuli" not in table.collect_schema().names():
-        return pl.DataFrame(schema={**dict.fromkeys(level, pl.Int64), "study_id": pl.String})
-    first = pl.col("stimuli").sort_by("sample_id").first()
-    return table.group_by(level).agg(first).collect(engine="streaming").sort(level)
-
-
 def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataFrame:
     """At most `max_rows` rows, drawn by turns from all items so that each keeps some; order kept.
 

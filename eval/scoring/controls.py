@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from common.contract import CELL
+from common.contract import CELL, TRAIN_COUNTS
 from common.errors import Refusal
 from common.scale import MAX_ANSWERS
 from eval.scoring.ragged import Ragged, ragged
@@ -147,14 +147,13 @@ def check_train(train: pl.DataFrame, where: str = "train_counts") -> pl.DataFram
     """Training counts as `controls` needs them: TRAIN_COLUMNS, with `count` as `weight`."""
     if absent := [name for name in TRAIN_COLUMNS if name not in train.columns]:
         raise Refusal(f"{where} has no column {', '.join(absent)}; see data/README.md, train_counts.parquet")
-    schema: dict[Any, Any] = {name: pl.String if name == "study_id" else pl.Int64 for name in TRAIN_COLUMNS}
+    schema: dict[Any, Any] = {name: TRAIN_COUNTS[name] for name in TRAIN_COLUMNS}
     cast = train.select(TRAIN_COLUMNS).cast(schema)
     return cast.with_columns(pl.col("count").cast(pl.Float64)).rename({"count": "weight"})
 
 
 def _no_train() -> pl.DataFrame:
-    types = [pl.String, *[pl.Int64] * 5, pl.Float64]
-    return pl.DataFrame(schema=dict(zip((*TRAIN_COLUMNS[:-1], "weight"), types, strict=True)))
+    return check_train(pl.DataFrame(schema=TRAIN_COUNTS))
 
 
 def _training(keyed: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:

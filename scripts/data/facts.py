@@ -118,7 +118,7 @@ def _integers(column: pa.Array, name: str, start: int, source: Source) -> np.nda
             shown = value.as_py()
             raise Refusal(
                 f"{source.location(start + offset)}: `{name}` is {'null' if shown is None else shown}, "
-                "not a whole 64-bit number; remove the row or mend its answer"
+                "not a whole 64-bit number; remove the row or fix its answer"
             )
     raise AssertionError("a column that doesn't cast has a value that doesn't")
 
@@ -145,7 +145,7 @@ def combine(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _repeats(study: np.ndarray, sample: np.ndarray) -> bool:
-    """True if a (study, sample) pair stands twice. Sorts one array: a hash table is ten times larger."""
+    """True if a (study, sample) pair appears twice. Sorts one array: a hash table is ten times larger."""
     low, high = int(sample.min()), int(sample.max())
     if (high - low + 1) * (int(study.max()) + 1) < 2**63:
         keys = study.astype(np.int64) * (high - low + 1) + (sample - low)
@@ -171,7 +171,7 @@ def _tabulate(columns: dict[str, np.ndarray], studies: list[str], texts: list[st
         seen = first_rows(keys)
         again = int(np.argmax(seen[keys] != np.arange(len(keys))))
         raise Refusal(
-            f"the key (study_id, sample_id) = ({studies[study[again]]}, {sample[again]}) stands twice: "
+            f"the key (study_id, sample_id) = ({studies[study[again]]}, {sample[again]}) appears twice: "
             f"{source.location(int(seen[keys[again]]))} and {source.location(again)}; keys must be unique"
         )
     person = combine(study, columns["participant"])

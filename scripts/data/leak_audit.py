@@ -48,7 +48,7 @@ def read_side(paths: Sequence[Path]) -> pl.DataFrame:
                 chunk.append((row.get("study_id"), *(row.get(name) for name in INTEGERS), _digest(row)))
             except (AttributeError, KeyError, TypeError, IndexError):
                 raise Refusal(
-                    f"{path} row {number} has no prompt in alpaca or sharegpt form; mend it"
+                    f"{path} row {number} has no prompt in alpaca or sharegpt form; fix it"
                 ) from None
             if len(chunk) == CHUNK:
                 frames.append(_frame(path, chunk, schema))
@@ -62,7 +62,7 @@ def _frame(path: Path, rows: list[tuple[Any, ...]], schema: Any) -> pl.DataFrame
         return pl.DataFrame(rows, schema=schema, orient="row")
     except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
         raise Refusal(
-            f"{path}: keys must be a text and integers ({str(error).splitlines()[0]}); mend it"
+            f"{path}: keys must be a text and integers ({str(error).splitlines()[0]}); fix it"
         ) from None
 
 

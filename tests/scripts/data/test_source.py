@@ -152,7 +152,7 @@ def test_an_empty_or_missing_folder_is_refused_with_the_command(tmp_path):
 
 
 def test_a_key_that_stands_twice_is_refused_with_both_places(tmp_path):
-    with pytest.raises(Refusal, match=r"\(st0, 2\) stands twice.*row 2 and.*row 5"):
+    with pytest.raises(Refusal, match=r"\(st0, 2\) appears twice.*row 2 and.*row 5"):
         read_rows(open_source(write_source(tmp_path / "d", changed(sample_id=2))))
 
 
