@@ -9,18 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.project import copy_project
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tracked files with this environment, and recipes of a few steps."""
-    copy = tmp_path_factory.mktemp("project")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in tracked.stdout.splitlines():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
+    copy = copy_project(tmp_path_factory.mktemp("project"))
     for stage, steps in (("sft", 60), ("dpo", 4)):
         recipe = copy / f"configs/tiny/{stage}.yaml"
         text = re.sub(r"^(max_steps|num_train_epochs):.*$", "", recipe.read_text(), flags=re.MULTILINE)

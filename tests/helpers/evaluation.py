@@ -19,6 +19,24 @@ NOTHING = {
     "calibration": {"ece": {"value": None}, "bins": [], "reason": "nothing scored"},
 }  # fmt: skip
 
+# Cells of three studies, one with two arms.
+CELLS = pl.DataFrame(
+    {
+        "study_id": ["tax", "tax", "gun", "war"],
+        "condition_num": [0, 1, 0, 0],
+        "task_num": [0, 0, 0, 0],
+        "predicted_sd": [1.0, 3.0, 1.0, 1.0],
+        "human_sd": [2.0, 6.0, 1.0, 1.0],
+        "scale_kind": ["ordinal", "ordinal", "binary", "choice"],
+        "stimuli": [
+            "a carbon tax on gasoline prices",
+            "a carbon tax",
+            "background checks on guns",
+            "troops abroad",
+        ],
+    }
+)
+
 
 def write(folder: Path, cells: pl.DataFrame, contrasts: pl.DataFrame, name: str = "m") -> Path:
     """An eval/<model name> folder with these tables; the figures of its scores are empty."""

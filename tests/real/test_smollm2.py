@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from common.errors import Refusal
 from common.prompts import SYSTEM_PROMPT
 from eval import predict
 from scripts.training.base_models import fetch_model
+from tests.helpers.project import copy_project
 
 pytestmark = pytest.mark.real
 
@@ -127,12 +127,7 @@ def project(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tracked files with this environment and these weights, and recipes of a few steps."""
     if not (SAMPLE / "data").is_dir():
         pytest.skip(f"REAL_SAMPLE: no people's answers in {SAMPLE}")
-    copy = tmp_path_factory.mktemp("project")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in tracked.stdout.splitlines():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
+    copy = copy_project(tmp_path_factory.mktemp("project"))
     (copy / "outputs/models").mkdir(parents=True)
     (copy / "outputs/models" / weights.name).symlink_to(weights)
     (copy / "few-people.yaml").write_text("respondents_per_cell: 3\n")

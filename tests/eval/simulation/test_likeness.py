@@ -1,27 +1,10 @@
 """What an experiment is like, and warnings where no evaluated study was like it."""
 
 import numpy as np
-import polars as pl
 
 from eval.simulation.likeness import compare
 from eval.simulation.trust import Pairs
-
-CELLS = pl.DataFrame(
-    {
-        "study_id": ["tax", "tax", "gun", "war"],
-        "condition_num": [0, 1, 0, 0],
-        "task_num": [0, 0, 0, 0],
-        "predicted_sd": [1.0, 3.0, 1.0, 1.0],
-        "scale_kind": ["ordinal", "ordinal", "binary", "choice"],
-        "stimuli": [
-            "a carbon tax on gasoline prices",
-            "a carbon tax",
-            "background checks on guns",
-            "troops abroad",
-        ],
-    }
-)
-
+from tests.helpers.evaluation import CELLS
 
 NONE = Pairs(np.array([], dtype=str), *(np.empty(0) for _ in range(7)))
 

@@ -9,6 +9,7 @@ import pytest
 from eval.scoring.record import read_scores
 from eval.simulation.trust import Pairs, fit, measure_coverage, pairs_of
 from tests.helpers import evaluation
+from tests.helpers.evaluation import CELLS
 
 
 def simulated(rng, studies=20, pairs=6, slope=0.5, discrepancy=0.2, **other) -> Pairs:
@@ -161,24 +162,6 @@ def test_too_few_studies_give_no_calibration_and_no_coverage():
     three = simulated(np.random.default_rng(0), studies=3)
     assert fit(three) is not None
     assert measure_coverage(three) is None  # without each study only two are left
-
-
-CELLS = pl.DataFrame(
-    {
-        "study_id": ["tax", "tax", "gun", "war"],
-        "condition_num": [0, 1, 0, 0],
-        "task_num": [0, 0, 0, 0],
-        "predicted_sd": [1.0, 3.0, 1.0, 1.0],
-        "human_sd": [2.0, 6.0, 1.0, 1.0],
-        "scale_kind": ["ordinal", "ordinal", "binary", "choice"],
-        "stimuli": [
-            "a carbon tax on gasoline prices",
-            "a carbon tax",
-            "background checks on guns",
-            "troops abroad",
-        ],
-    }
-)
 
 
 PAIR = {"study_id": "tax", "task_num": 0, "condition_a": 0, "condition_b": 1, "observed": 1.0,
