@@ -17,7 +17,7 @@ from common.settings import Section, explain, first_problem
 EXAMPLE = "configs/experiments/two-arm.yaml"
 SELECT_ALL = "select-all"
 TASKS = 5  # choices that each person of a conjoint makes, where the file doesn't say
-OWN_SCALE = (
+NO_SCALE_OF_CHOICES = (
     "a choice between two profiles is answered by 1 or 2; leave `scale` out, or give the profiles' names: "
     "labels: {1: Candidate 1, 2: Candidate 2}. Where one profile at a time is rated, write `factors`"
 )
@@ -342,7 +342,7 @@ def _conjoint(file: ExperimentFile) -> ExperimentFile:
     for name, outcome in file.outcomes.items():
         given = outcome.scale
         if "scale" in outcome.model_fields_set and (set(given.labels) != {1, 2} or given.unit):
-            raise Mistake(("outcomes", name, "scale"), OWN_SCALE)
+            raise Mistake(("outcomes", name, "scale"), NO_SCALE_OF_CHOICES)
         names = given.labels or {1: "Profile 1", 2: "Profile 2"}
         outcomes[name] = outcome.model_copy(update={"scale": ScaleSpec(kind="choice", labels=names)})
     vignette = file.vignette

@@ -46,9 +46,9 @@ def client(kind: Any, url: str, **options: Any) -> Any:
         ) from None
 
 
-def words(said: object) -> str:
+def words(refusal: object) -> str:
     """What a server or a library says, in one line and without the key."""
-    text = " ".join(str(said).split())[:300]
+    text = " ".join(str(refusal).split())[:300]
     key = os.environ.get(KEY)
     return text.replace(key, "[key]") if key else text
 

@@ -278,7 +278,7 @@ def bar_plots(
     down = -(-len(panels) // across)
     figure = Figure(figsize=(3.2 * across + 0.2, 1.9 * down + 0.6), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    positions = np.arange(len(answers))
+    middles = np.arange(len(answers))
     drawn = [shares for series in (beside or panels).values() for shares in series.values()]
     top = 1.12 * max(itertools.chain(*drawn), default=0) or 1
     names = list(dict.fromkeys(name for shares in panels.values() for name in shares))
@@ -287,14 +287,16 @@ def bar_plots(
         for name, shares in series.items():
             index = names.index(name)
             offset = (index - (len(names) - 1) / 2) * 0.8 / len(names)
-            bars = axes.bar(positions + offset, 100 * np.asarray(shares), 0.8 / len(names), color=colours[index])
+            bars = axes.bar(
+                middles + offset, 100 * np.asarray(shares), 0.8 / len(names), color=colours[index]
+            )
             if len(answers) * len(names) <= MOST_VALUES:
                 axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
         axes.set_ylim(0, 100 * top)
         axes.set_title(_short(title, 34))
         step = -(-len(answers) // 11)
         axes.set_xticks(
-            positions[::step], [name if "\n" in name else _short(name, 12) for name in answers[::step]]
+            middles[::step], [name if "\n" in name else _short(name, 12) for name in answers[::step]]
         )
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)

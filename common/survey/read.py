@@ -202,11 +202,11 @@ def _wording(survey: Survey, columns: Columns, experiment: Experiment, outcome: 
             f"{outcome} has {texts} wordings; `columns.wordings.{outcome}` must name the column that says "
             "which one a person saw, from 1"
         )
-    known: dict[str, int] = {str(number + 1): number for number in range(texts)}
+    numbers_of: dict[str, int] = {str(number + 1): number for number in range(texts)}
     for arm in experiment.arms:
-        known |= {same(text): number for number, text in enumerate(experiment.wordings(arm, outcome))}
+        numbers_of |= {same(text): number for number, text in enumerate(experiment.wordings(arm, outcome))}
     cells = cells_of(survey, columns.wordings[outcome], columns)
-    numbers = [None if cell is None else known.get(same(cell), -1) for cell in cells]
+    numbers = [None if cell is None else numbers_of.get(same(cell), -1) for cell in cells]
     if -1 in numbers:
         raise Refusal(
             f"{survey.path}: {cells[numbers.index(-1)]!r} is no wording of {outcome}; write 1 to {texts}, or "

@@ -86,7 +86,7 @@ def largest_deviation(fields: list[Compared], over: str) -> np.ndarray:
         usable = error > 1e-12
         if usable.any():
             part = drawn[:, usable]
-            largest.append(_largest_known(np.abs(part - np.nanmean(part, 0)) / error[usable]))
+            largest.append(_largest_finite(np.abs(part - np.nanmean(part, 0)) / error[usable]))
     return np.max(largest, 0) if largest else np.zeros(len(fields[0].people))
 
 
@@ -103,7 +103,7 @@ def gap(field: Compared, pair: int, judged: list[Compared]) -> Gap:
         width = float(np.quantile(deviation[np.isfinite(deviation)], LEVEL) * np.nanstd(drawn))
         width *= stretch(count) if suffix == "" else 1.0
         ends |= {f"low{suffix}": max(value - width, -1.0), f"high{suffix}": min(value + width, 1.0)}
-    chance = _known(chance_gaps(field))
+    chance = _finite(chance_gaps(field))
     return Gap(
         value=value, studies=count, reason=None if count >= FEWEST_STUDIES else few_studies(count),
         highest=field.names[pair][0], lowest=field.names[pair][1], by_chance=float(chance.mean()),
@@ -113,16 +113,16 @@ def gap(field: Compared, pair: int, judged: list[Compared]) -> Gap:
 
 def chance_gaps(field: Compared) -> np.ndarray:
     """(R): the largest gap of a field as it would be if no group differed; NaN where a draw holds no pair."""
-    return _largest_known(field.people - np.nanmean(field.people, 0))
+    return _largest_finite(field.people - np.nanmean(field.people, 0))
 
 
-def _largest_known(values: np.ndarray) -> np.ndarray:
+def _largest_finite(values: np.ndarray) -> np.ndarray:
     """(R, K) to (R): each row's largest value, NaN for a row without any."""
     most = np.where(np.isfinite(values), values, -np.inf).max(1)
     return np.where(np.isfinite(most), most, np.nan)
 
 
-def _known(values: np.ndarray) -> np.ndarray:
+def _finite(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
@@ -130,7 +130,7 @@ def parity(fields: Mapping[str, Compared]) -> Parity:
     """Mean over fields of the largest gap, beside what it would be if no group differed."""
     if not fields:
         return Parity(value=None, reason=NO_GAP)
-    chance = _known(np.mean([chance_gaps(field) for field in fields.values()], 0))
+    chance = _finite(np.mean([chance_gaps(field) for field in fields.values()], 0))
     value = float(np.mean([field.values[field.largest] for field in fields.values()]))
     return Parity(
         value=value, reason="no interval: a mean of chosen maxima, to be read beside `by_chance`",
@@ -146,7 +146,7 @@ def largest_gap(fields: Mapping[str, Compared]) -> LargestGap:
     name = max(fields, key=lambda key: fields[key].values[fields[key].largest])
     every = list(fields.values())
     one = gap(fields[name], fields[name].largest, every)
-    chance = _known(np.max([chance_gaps(field) for field in every], 0))
+    chance = _finite(np.max([chance_gaps(field) for field in every], 0))
     beyond = float((1 + (chance >= one.value).sum()) / (1 + len(chance)))
     judged = {"by_chance": float(chance.mean()), "p": beyond, "field": name}
     return LargestGap(**(one.model_dump() | judged))

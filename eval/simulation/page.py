@@ -55,11 +55,11 @@ def warnings(record: SimulationRecord) -> list[str]:
         sentences.append(f"{share} of the model's answers couldn't be read and were left out")
     if record.trust.likeness:
         sentences += [f"unlike what was evaluated: {text}" for text in record.trust.likeness.warnings]
-    for place in (row for row in record.cells if record.levels and row.answer == 1):
-        if abs(place.share - 0.5) > MUCH:
+    for first in (row for row in record.cells if record.levels and row.answer == 1):
+        if abs(first.share - 0.5) > MUCH:
             sentences.append(
-                f"the model chooses the profile that stands first {page.percent(place.share)} of the time "
-                f"({place.outcome}): what the profiles say counts for less, and effects come out too small"
+                f"the model chooses the profile that stands first {page.percent(first.share)} of the time "
+                f"({first.outcome}): what the profiles say counts for less, and effects come out too small"
             )
     for row in record.order_effects:
         if abs(row.estimate_sd or 0) > LARGE_ORDER:

@@ -101,8 +101,10 @@ def _tidy(table: pl.DataFrame, name: str, experiment: Experiment) -> RealAnswers
     answer = _answers(name, table, experiment)
     wording = _wordings(name, table, experiment)
     table = table.with_columns(answer=answer, person_name=person, wording=wording)
-    own = experiment.file.columns.demographics if experiment.file.columns else {}
-    fields = [field for field in dict.fromkeys((*DEMOGRAPHIC_FIELDS, *own)) if field in table.columns]
+    demographics = experiment.file.columns.demographics if experiment.file.columns else {}
+    fields = [
+        field for field in dict.fromkeys((*DEMOGRAPHIC_FIELDS, *demographics)) if field in table.columns
+    ]
     people = table.group_by("person_name", maintain_order=True).agg(pl.col(field).first() for field in fields)
     people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
     position = {arm: index for index, arm in enumerate(arms)}

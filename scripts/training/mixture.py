@@ -66,9 +66,9 @@ def add_shares(sets: list[dict[str, Any]], order: Any, lengths: Any) -> None:
         tokens = [one["tokens"] * count / one["sequences"] for one, count in zip(sets, used, strict=True)]
     else:
         tokens = np.bincount(owner, lengths[order], minlength=len(sets))
-    for one, count, own in zip(sets, used, tokens, strict=True):
+    for one, count, tokens_of_set in zip(sets, used, tokens, strict=True):
         one["used"], one["share"] = int(count), round(int(count) / max(int(sum(used)), 1), 6)
-        one["tokens_used"] = round(float(own))
+        one["tokens_used"] = round(float(tokens_of_set))
 
 
 def shares_text(sets: list[dict[str, Any]]) -> str:
@@ -76,8 +76,8 @@ def shares_text(sets: list[dict[str, Any]]) -> str:
     tokens = [one.get("tokens_used", one["tokens"]) for one in sets]
     parts = [
         f"{one['dataset']}: {one['share']:.1%} of the sequences ({one['used']:,}) and "
-        f"{own / max(sum(tokens), 1):.1%} of the tokens"
-        for one, own in zip(sets, tokens, strict=True)
+        f"{tokens_of_set / max(sum(tokens), 1):.1%} of the tokens"
+        for one, tokens_of_set in zip(sets, tokens, strict=True)
     ]
     return "; ".join(parts) if len(parts) > 1 else ""
 

@@ -17,28 +17,28 @@ def measure(human: list[int], predicted: list[int], low: float, high: float) -> 
     one = np.ones(len(human)), np.ones(len(predicted))
     table = histograms(np.array(human), starts[0], np.array(predicted), starts[1], *one)
     ranges = np.array([[low, high, np.nan, np.nan]], float)
-    found = distances(table.offsets, table.support, table.human, table.predicted, ranges)[0]
-    return dict(zip(DISTANCES, found, strict=True))
+    measured = distances(table.offsets, table.support, table.human, table.predicted, ranges)[0]
+    return dict(zip(DISTANCES, measured, strict=True))
 
 
 @settings(max_examples=150, deadline=None)
 @given(answers, answers, st.integers(-10, 50), st.integers(1, 100))
 def test_wasserstein_of_clipped_answers_equals_scipys(human, predicted, low, width):
-    found = measure(human, predicted, low, low + width)["wasserstein_observed"]
+    measured = measure(human, predicted, low, low + width)["wasserstein_observed"]
     theirs = (
         wasserstein_distance(np.clip(human, low, low + width), np.clip(predicted, low, low + width)) / width
     )
-    assert abs(found - theirs) < 1e-12
+    assert abs(measured - theirs) < 1e-12
 
 
 @settings(max_examples=150, deadline=None)
 @given(scales, scales)
 def test_the_other_distances_equal_scipys(human, predicted):
-    found = measure(human, predicted, 1, 7)
+    measured = measure(human, predicted, 1, 7)
     p, q = (np.bincount(side, minlength=8) / len(side) for side in (human, predicted))
-    assert abs(found["total_variation"] - np.abs(p - q).sum() / 2) < 1e-12
-    assert abs(found["jensen_shannon"] - jensenshannon(p, q, 2) ** 2) < 1e-12
-    assert abs(found["kolmogorov_smirnov"] - ks_2samp(human, predicted, method="asymp").statistic) < 1e-12
+    assert abs(measured["total_variation"] - np.abs(p - q).sum() / 2) < 1e-12
+    assert abs(measured["jensen_shannon"] - jensenshannon(p, q, 2) ** 2) < 1e-12
+    assert abs(measured["kolmogorov_smirnov"] - ks_2samp(human, predicted, method="asymp").statistic) < 1e-12
 
 
 @settings(max_examples=50, deadline=None)
@@ -58,19 +58,19 @@ def test_probabilities_and_many_groups_at_once_equal_scipys():
     predicted = np.tile(np.arange(101), 100)
     probs = rng.dirichlet(np.full(101, 0.3), 100)
     table = histograms(human, starts, predicted, np.arange(101) * 101, np.ones(5000), probs.ravel())
-    found = distances(
+    measured = distances(
         table.offsets, table.support, table.human, table.predicted, np.tile([0.0, 100, 0, 100], (100, 1))
     )
     for group in range(100):
-        mine = human[starts[group] : starts[group + 1]]
-        theirs = wasserstein_distance(mine, np.arange(101), v_weights=probs[group]) / 100
-        assert abs(found[group, 0] - theirs) < 1e-12
+        of_group = human[starts[group] : starts[group + 1]]
+        theirs = wasserstein_distance(of_group, np.arange(101), v_weights=probs[group]) / 100
+        assert abs(measured[group, 0] - theirs) < 1e-12
 
 
 def test_a_range_without_width_gives_no_wasserstein_distance_but_the_others():
-    found = measure([3, 3], [2, 4], 3, 3)
-    assert np.isnan(found["wasserstein_observed"])
-    assert found["total_variation"] == 1
+    measured = measure([3, 3], [2, 4], 3, 3)
+    assert np.isnan(measured["wasserstein_observed"])
+    assert measured["total_variation"] == 1
 
 
 def test_a_distribution_without_mass_has_no_distance():

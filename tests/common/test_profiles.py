@@ -51,7 +51,7 @@ def test_whatever_is_forbidden_no_drawn_profile_has_it(data):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("job: doctor", "jop: doctor", 7, "did you mean `job`"),
         ("job: doctor", "job: docter", 7, "did you mean `doctor`"),
@@ -68,13 +68,13 @@ def test_whatever_is_forbidden_no_drawn_profile_has_it(data):
         ("Which one}", '"Which {one}"}', 9, "nothing fills the placeholder {one}"),
     ],
 )
-def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, said):
+def test_a_mistake_is_refused_with_its_line(tmp_path, old, new, line, message):
     assert old in GOOD
     (tmp_path / "c.yaml").write_text(GOOD.replace(old, new, 1))
     with pytest.raises(Refusal) as refusal:
         load_experiment(tmp_path / "c.yaml")
     assert f"c.yaml line {line}:" in str(refusal.value)
-    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_profiles_stand_in_one_text_where_the_vignette_puts_them_or_after_it(tmp_path):

@@ -66,6 +66,6 @@ document.documentElement.dataset.lost = `${lost.length} of ${cells.length} at ${
 
 def lost(file: Path, width: int) -> tuple[int, int, int]:
     """Cells of tables that can't be seen without scrolling sideways, all cells, and the window's width."""
-    found = re.search(r'data-lost="(\d+) of (\d+) at (\d+)"', acting(file, LOST, width))
-    assert found
-    return int(found[1]), int(found[2]), int(found[3])
+    match = re.search(r'data-lost="(\d+) of (\d+) at (\d+)"', acting(file, LOST, width))
+    assert match
+    return int(match[1]), int(match[2]), int(match[3])

@@ -21,7 +21,7 @@ from eval.prediction.run import predict
 from eval.settings import SampledSettings, ServerSettings, Settings
 from tests.helpers.rows import make_rows
 
-ROWS, KEPT = 8, 3  # rows, and how many are answered before the server misbehaves
+ROWS, ANSWERED = 8, 3  # rows, and how many are answered before the server misbehaves
 GOOD = {
     "id": "x", "object": "chat.completion", "created": 0, "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "5"}}],
@@ -62,7 +62,7 @@ class Server:
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
                 outer.asked += 1
-                (good if outer.asked <= KEPT else outer.behave)(self)
+                (good if outer.asked <= ANSWERED else outer.behave)(self)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -165,7 +165,7 @@ def test_a_server_that_misbehaves_is_one_line_and_finished_replies_are_kept(
     assert "\n" not in str(refused.value) and KEY not in str(refused.value)
     server.behave, asked = good, server.asked
     table = predict(rows, "m", settings(server.url), folder=tmp_path).table
-    assert server.asked - asked == ROWS - KEPT
+    assert server.asked - asked == ROWS - ANSWERED
     assert table["draws"].to_list() == [[5]] * ROWS
     server.http.shutdown()
 
@@ -184,7 +184,7 @@ COSTS_ITS_ROW = {
 def test_an_answer_without_a_number_costs_its_row_alone(name: str, tmp_path: Path) -> None:
     server = Server(COSTS_ITS_ROW[name])
     table = predict(make_rows(ROWS), "m", settings(server.url), folder=tmp_path).table
-    assert sorted(table["n_parsed"].to_list()) == [0] * (ROWS - KEPT) + [1] * KEPT
+    assert sorted(table["n_parsed"].to_list()) == [0] * (ROWS - ANSWERED) + [1] * ANSWERED
     server.http.shutdown()
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_on_its_way(tmp_path: Pa
     server.behave = die
     with pytest.raises(Refusal, match="no server answers"):
         predict(rows, "m", settings(server.url, retries=1), folder=tmp_path)
-    assert server.asked == KEPT + 1
+    assert server.asked == ANSWERED + 1
     saved = list(tmp_path.rglob("*.parquet"))
     assert len(saved) == 1
 

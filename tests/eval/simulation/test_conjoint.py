@@ -30,13 +30,13 @@ population: {people: 150}
 
 
 class Chooser(StandIn):
-    """Prefers degrees by 0.8 in the log odds, and the first profile by `place`."""
+    """Prefers degrees by 0.8 in the log odds, and the first profile by `order_effect`."""
 
-    place = 0.0
+    order_effect = 0.0
 
     def answer(self, row: dict) -> tuple[list[int], list[float]]:
         first, second = row["prompt"].split("Profile 1")[1].split("Profile 2")[:2]
-        odds = self.place + 0.8 * (("degree" in first) - ("degree" in second))
+        odds = self.order_effect + 0.8 * (("degree" in first) - ("degree" in second))
         p = 1 / (1 + np.exp(-odds))
         return [1, 2], [p, 1 - p]
 
@@ -138,7 +138,7 @@ def test_a_model_that_takes_the_first_profile_whatever_it_says_is_warned_of(choo
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (pl.col("job").replace("nurse", "nurze"), "row 3: job can't be 'nurze'; did you mean `nurse`"),
         (pl.lit(2).alias("chosen"), "row 2: chosen is 2; write 0 or 1"),
@@ -146,11 +146,11 @@ def test_a_model_that_takes_the_first_profile_whatever_it_says_is_warned_of(choo
         (pl.lit("vote").alias("outcome"), "outcome can't be 'vote'"),
     ],
 )
-def test_real_choices_that_cannot_be_read_are_refused_with_the_row(chooser, change, said):
+def test_real_choices_that_cannot_be_read_are_refused_with_the_row(chooser, change, message):
     table = pl.DataFrame(
         {"person": [1, 1], "school": ["none", "degree"], "job": ["janitor", "nurse"], "chosen": [0, 1]}
     )
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(Refusal, match=message):
         simulated(observed=table.with_columns(change))
     with pytest.raises(Refusal, match="no column job"):
         simulated(observed=table.drop("job"))

@@ -192,16 +192,16 @@ def test_two_processes_have_the_loss_curve_of_one(workplace, unbroken, deepspeed
 
 def killed_after(workplace, step, *arguments):
     """Start or go on with a run and kill it when it has logged this step; what it said until then."""
-    process, said = start_run(workplace, *arguments), []
+    process, lines = start_run(workplace, *arguments), []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if line.startswith(f"step {step}/"):
             break
     process.kill()
     process.wait()
     process.stdout.close()
     time.sleep(0.5)  # the trainer dies with its parent
-    return "".join(said)
+    return "".join(lines)
 
 
 @pytest.mark.whole
