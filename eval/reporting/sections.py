@@ -365,11 +365,10 @@ def prediction_section(results: Results) -> Json:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command as one would type it: a module instead of the path of its file."""
-    path = Path(words[0])
-    module = ".".join(path.with_suffix("").parts[-3:])
-    start = ["python", "-m", module] if path.suffix == ".py" else [path.name]
-    return shlex.join([*start, *words[1:]])
+    """The command as one would type it: `socrates` instead of its path; another program's file by its name."""
+    program = Path(words[0])
+    start = ["python", program.name] if program.suffix == ".py" else [program.name]
+    return shlex.join([*(["socrates"] if program.stem == "socrates" else start), *words[1:]])
 
 
 def definitions() -> list[tuple[str, list[glossary.Term]]]:

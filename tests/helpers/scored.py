@@ -43,7 +43,7 @@ def training(model: str, stage: str) -> dict[str, Any]:
                       "num_train_epochs": 2, "seed": 42, "output_dir": f"{OUTPUTS}/{model}/{stage}",
                       "template": "llama3", "per_device_train_batch_size": 16,
                       "gradient_accumulation_steps": 2, "finetuning_type": "full"},
-        "command": ["/somewhere/scripts/training/launch.py", "--stage", stage, "--model", model],
+        "command": ["/somewhere/socrates.py", "train", stage, "--model", model],
         "data_manifest": "abc", "git_commit": "f" * 40,
         "hardware": {"machine": "x86_64", "cores": 2, "device": "cpu"},
         "losses": [{"step": step, "loss": 3 / step, "epoch": step / 10} for step in range(1, 20)]

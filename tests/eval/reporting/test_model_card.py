@@ -49,7 +49,7 @@ def test_a_card_holds_the_figures_beside_controls_and_ceiling(results):
 
 def test_a_card_tells_the_training_and_what_was_held_out(results):
     text = text_of(results, "dpo")
-    assert "python -m scripts.training.launch --stage dpo --model tiny" in text
+    assert "socrates train dpo --model tiny" in text and "/somewhere" not in text
     assert "- `learning_rate`: 0.001" in text
     assert "3.000 at the start, 0.158 at the end" in text
     assert "| studies | 10 | 4 | 0 | passed |" in text and "same fingerprint" in text
