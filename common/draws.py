@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # between two states of SplitMix64
+
 
 def study_keys(studies: Sequence[str]) -> np.ndarray:
     """A 64-bit key for each study's name."""
@@ -24,7 +26,7 @@ def draw(seed: int, purpose: str, *keys: np.ndarray) -> np.ndarray:
     state: np.ndarray = np.array(int.from_bytes(start, "little"), np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
-            state = mix(state + np.uint64(0x9E3779B97F4A7C15) ^ mix(key.astype(np.uint64)))
+            state = mix(state + INCREMENT ^ mix(key.astype(np.uint64)))
     return state
 
 

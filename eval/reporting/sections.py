@@ -365,7 +365,7 @@ def prediction_section(results: Results) -> Json:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command as one would type it: `socrates` instead of its path; another program by its file's name."""
+    """The command as one would type it: `socrates` instead of its path; another program by its name."""
     program = Path(words[0])
     start = ["python", program.name] if program.suffix == ".py" else [program.name]
     return shlex.join([*(["socrates"] if program.stem == "socrates" else start), *words[1:]])

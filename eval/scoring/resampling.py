@@ -96,7 +96,7 @@ def stream(seed, group, replicate):
 @njit(cache=True)
 def step(state):
     """The next state of a stream; `mix(state)` is its random number."""
-    return state + np.uint64(0x9E3779B97F4A7C15)
+    return state + draws.INCREMENT
 
 
 @njit(cache=True)
