@@ -103,12 +103,12 @@ def _read_csv(path: Path) -> Survey:
         raise _unreadable(path, error, "is no CSV table") from None
     names = {column: " ".join((name or "").split()) for column, name in rows.row(0, named=True).items()}
     frame = rows[1:]
-    kept = [column for column, name in names.items() if name or frame[column].count()]
-    named = [names[column] or column.replace("_", " ") for column in kept]
+    filled = [column for column, name in names.items() if name or frame[column].count()]
+    named = [names[column] or column.replace("_", " ") for column in filled]
     if twice := [name for name in named if named.count(name) > 1]:
         raise Refusal(f"{path} has two columns {twice[0]}; rename one of them")
     return Survey(
-        path, _as_text(frame.select(kept).rename(dict(zip(kept, named, strict=True)))), notes=tuple(notes)
+        path, _as_text(frame.select(filled).rename(dict(zip(filled, named, strict=True)))), notes=tuple(notes)
     )
 
 

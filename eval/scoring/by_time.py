@@ -13,7 +13,7 @@ import polars as pl
 
 from common.errors import Refusal
 from common.readers import read_csv
-from eval.scoring.estimates import Studies, mean_of_known, missing, statistic, study_estimate, weighted_mean
+from eval.scoring.estimates import Studies, mean_of_finite, missing, statistic, study_estimate, weighted_mean
 from eval.scoring.metrics import METRICS
 from eval.scoring.record import ByTime, Era, Estimate
 from eval.settings import ScoreSettings
@@ -49,9 +49,9 @@ def by_time(
     if settings.study_dates is None or settings.training_cut is None:
         return None
     days, cut = read_dates(settings.study_dates), settings.training_cut
-    known = np.array([name in days for name in studies.names])
+    dated = np.array([name in days for name in studies.names])
     before = np.array([name in days and days[name] <= cut for name in studies.names])
-    sides = {"before": before, "after": known & ~before}
+    sides = {"before": before, "after": dated & ~before}
     means = {name: studies.means(cells[name]) for name in COMPARED}
     eras = {
         side: Era(
@@ -66,7 +66,7 @@ def by_time(
         for side, mask in sides.items()
     }
     differences = {name: _difference(values, sides, studies, people[name]) for name, values in means.items()}
-    return ByTime(cut=cut.isoformat(), undated=int((~known).sum()), difference=differences, **eras)
+    return ByTime(cut=cut.isoformat(), undated=int((~dated).sum()), difference=differences, **eras)
 
 
 def _difference(
@@ -78,6 +78,6 @@ def _difference(
     if not all(counts):
         return missing(NO_STUDY)
     drawn = [weighted_mean(part, studies.weights) for part in parts]
-    moved = [mean_of_known(np.where(np.isfinite(part), people, np.nan)) for part in parts]
+    moved = [mean_of_finite(np.where(np.isfinite(part), people, np.nan)) for part in parts]
     value = float(np.nanmean(parts[0]) - np.nanmean(parts[1]))
     return statistic(value, drawn[0] - drawn[1], min(counts), 0, moved[0] - moved[1])

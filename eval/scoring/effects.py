@@ -15,7 +15,7 @@ from scipy import stats
 
 from eval.scoring.align import Evaluated
 from eval.scoring.contrasts import OUTCOME, Design, contrasts, design, mean_answers
-from eval.scoring.estimates import UNLIMITED, Studies, mean_of_known, missing, statistic
+from eval.scoring.estimates import UNLIMITED, Studies, mean_of_finite, missing, statistic
 from eval.scoring.meta import meta_analysis
 from eval.scoring.metrics import POSITIVE, SHARE, SIGNED
 from eval.scoring.record import Effects, Estimate, Estimates
@@ -97,7 +97,7 @@ def agreement(sums: Sums, pairs: int, studies: Studies, people: Sums | None = No
         of_people = None
         if people is not None:
             of_people = _statistics(
-                {name: mean_of_known(column) for name, column in people.items()},
+                {name: mean_of_finite(column) for name, column in people.items()},
                 _shrunk_errors(people).mean(1),
             )
     out = {}
@@ -119,7 +119,7 @@ def agreement(sums: Sums, pairs: int, studies: Studies, people: Sums | None = No
 def _no_slope(sums: Sums, people: Sums | None) -> bool:
     """True where the predicted effects aren't larger than their own noise: a slope would be arbitrary."""
     excess = sums["pp"].mean() - sums["noise_p"].mean()
-    error = 0.0 if people is None else np.nanstd(mean_of_known(people["pp"]))
+    error = 0.0 if people is None else np.nanstd(mean_of_finite(people["pp"]))
     return bool(excess <= 1.645 * error)
 
 

@@ -103,8 +103,8 @@ def variances(slopes: list[Slope]) -> np.ndarray:
     effects, noise, blur, size, luck = np.array([one[1:] for one in slopes]).T
     level, by_luck = effects / size, luck / size**2
     between = max(float(level.var(ddof=1) - by_luck.mean()), 0.0)
-    own = np.where(by_luck > 0, between / np.maximum(between + by_luck, 1e-300), 1.0)
-    typical = (own * level + (1 - own) * level.mean()) * size
+    by_study = np.where(by_luck > 0, between / np.maximum(between + by_luck, 1e-300), 1.0)
+    typical = (by_study * level + (1 - by_study) * level.mean()) * size
     return (typical + noise + blur) / typical**2
 
 

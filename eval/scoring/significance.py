@@ -59,12 +59,12 @@ def equivalence_p(differences: np.ndarray, margin: float) -> float | None:
     A small one says that the two are alike, which a large p of a difference never does (Schuirmann 1987).
     None with fewer than FEWEST_STUDIES.
     """
-    known = differences[np.isfinite(differences)]
-    if len(known) < FEWEST_STUDIES:
+    finite = differences[np.isfinite(differences)]
+    if len(finite) < FEWEST_STUDIES:
         return None
-    if np.ptp(known) == 0:  # a t-test would divide by zero
-        return float(abs(known[0]) >= margin)
-    return float(ttost_paired(known, np.zeros(len(known)), -margin, margin)[0])
+    if np.ptp(finite) == 0:  # a t-test would divide by zero
+        return float(abs(finite[0]) >= margin)
+    return float(ttost_paired(finite, np.zeros(len(finite)), -margin, margin)[0])
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:

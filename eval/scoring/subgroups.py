@@ -144,14 +144,16 @@ def _field(people: People, labels: pl.Series, names: list[str]) -> tuple[FieldSc
     means, resampled = group_means(people, of_row, len(names))
     groups = []
     for number, name in enumerate(names):
-        mine = of_row == number
+        of_group = of_row == number
         accuracies = {
             key: study_estimate(
                 means[:, number, k], people.studies, TOO_FEW, 0, resampled[:, :, number, k], SHARE
             )
             for k, key in enumerate(FIGURES) if key.startswith("accuracy")
         }  # fmt: skip
-        groups.append(Group(group=name, rows=int(mine.sum()), **_distances(people, mine), **accuracies))
+        groups.append(
+            Group(group=name, rows=int(of_group.sum()), **_distances(people, of_group), **accuracies)
+        )
     compared = [compare_groups(names, means[..., k], resampled[..., k], people.studies) for k in range(3)]
     accuracy, prediction, human = compared
     record = dict.fromkeys(GAPS, no_gap(NO_GAP))
@@ -167,12 +169,12 @@ def group_means(people: People, of_row: np.ndarray, groups: int) -> tuple[np.nda
     """FIGURES of each study and group (S, G, 4), and of resampled people (R, S, G, 4); NaN below min_group
     rows."""
     studies = len(people.studies.names)
-    known = np.isfinite(people.figures)
+    finite = np.isfinite(people.figures)
     weight = people.evaluated.rows["weight"].to_numpy()[:, None]
     at = np.where(of_row >= 0, people.study * groups + of_row, -1)
-    values = np.hstack([known * weight, np.where(known, people.figures, 0.0) * weight])
+    values = np.hstack([finite * weight, np.where(finite, people.figures, 0.0) * weight])
     present = of_row >= 0
-    counts = np.stack([np.bincount(at[present], column[present], studies * groups) for column in known.T], 1)
+    counts = np.stack([np.bincount(at[present], column[present], studies * groups) for column in finite.T], 1)
     enough = counts.reshape(studies, groups, -1) >= people.settings.min_group
     rows = SumRows.of(people.study, people.paired.person, at, values, studies * groups)
     sums = np.stack([np.bincount(at[present], column[present], studies * groups) for column in values.T], 1)
@@ -187,11 +189,11 @@ def group_means(people: People, of_row: np.ndarray, groups: int) -> tuple[np.nda
     return means(sums), means(drawn)
 
 
-def _distances(people: People, mine: np.ndarray) -> dict[str, object]:
+def _distances(people: People, of_group: np.ndarray) -> dict[str, object]:
     """Wasserstein distances of one group, their paired ceiling and the excess over it."""
     cell, studies = people.evaluated.rows["cell"].to_numpy(), people.studies
-    enough = np.bincount(cell[mine], minlength=len(people.evaluated.cells)) >= people.settings.min_group
-    counted = mine & enough[cell]
+    enough = np.bincount(cell[of_group], minlength=len(people.evaluated.cells)) >= people.settings.min_group
+    counted = of_group & enough[cell]
     out: dict[str, object] = {
         "studies": len(np.unique(studies.of_cell[cell[counted]])), "cells": int(enough.sum())
     }  # fmt: skip
@@ -242,20 +244,22 @@ def _field_effects(
     for chunk in resampled_arms(arms, group, len(names), replicates, people.seed):
         for sums in np.array_split(chunk, SLICES):
             _collect(arms, sums, inside, differing, collected)
-    found = [_agreement(one) for one in collected]
+    agreements = [_agreement(one) for one in collected]
     effects = {
         name: GroupEffects(contrasts=len(pairs), **{key: statistics[key] for key in GROUP_EFFECTS})
-        for name, pairs, statistics in zip(names, inside, found, strict=False)
+        for name, pairs, statistics in zip(names, inside, agreements, strict=False)
     }
-    return effects, Interactions(contrasts=len(differing), **{key: found[-1][key] for key in INTERACTION})
+    return effects, Interactions(
+        contrasts=len(differing), **{key: agreements[-1][key] for key in INTERACTION}
+    )
 
 
 def _differing(arms: Design, inside: list[pl.DataFrame], group: np.ndarray) -> pl.DataFrame:
     """Each group's contrasts less those of all other groups, with `group`, sorted by study."""
     parts = []
-    for number, mine in enumerate(inside):
+    for number, of_group in enumerate(inside):
         rest = contrasts(arms, (group >= 0) & (group != number))
-        both = mine.join(rest, on=PAIR, suffix="_rest", nulls_equal=True, maintain_order="left")
+        both = of_group.join(rest, on=PAIR, suffix="_rest", nulls_equal=True, maintain_order="left")
         errors = [
             (pl.col(key) ** 2 + pl.col(f"{key}_rest") ** 2).sqrt().alias(key)
             for key in ("observed_se", "predicted_se", "difference_se")
@@ -285,9 +289,9 @@ def _collect(
     of_rows = np.full((len(sums), len(differing), 2), np.nan)
     row_group, row_pair = differing["group"].to_numpy(), differing["pair"].to_numpy()
     for number, pairs in enumerate(inside):
-        effects, mine = effects_of(arms, sums[:, :, number]), row_group == number
+        effects, of_group = effects_of(arms, sums[:, :, number]), row_group == number
         rest = effects_of(arms, total - sums[:, :, number])
-        of_rows[:, mine] = (effects - rest)[:, row_pair[mine]]
+        of_rows[:, of_group] = (effects - rest)[:, row_pair[of_group]]
         if one := collected[number]:
             one.add(effects[:, pairs["pair"].to_numpy()])
     if one := collected[-1]:

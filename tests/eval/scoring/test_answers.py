@@ -73,8 +73,8 @@ def test_the_ranked_probability_score_is_half_of_scipys_squared_energy_distance(
     """Of the predicted distribution, clipped to the range 2 to 6, from the answer that came."""
     probs = np.array(weights) / sum(weights)
     energy = stats.energy_distance(np.clip(np.arange(1, 8), 2, 6), [response], probs, [1.0])
-    found = one_row(dict(zip(range(1, 8), probs, strict=True)), response)["crps"]
-    assert found == pytest.approx(energy**2 / 2 / 4, abs=1e-9)
+    crps = one_row(dict(zip(range(1, 8), probs, strict=True)), response)["crps"]
+    assert crps == pytest.approx(energy**2 / 2 / 4, abs=1e-9)
 
 
 def test_sharpening_the_truth_raises_accuracy_but_never_the_ranked_probability_score():

@@ -27,12 +27,12 @@ def test_a_model_that_knows_the_older_studies_is_better_before_the_cut(tmp_path:
     ]
     given = settings(tmp_path / "dates.csv", "\n".join(["study_id,published", *dates]))
     older = np.isin(rows["study_id"].to_numpy(), [f"study{k}" for k in range(6)])[:, None]
-    found = cell_scores(work_on(evaluated(rows, exact(rows, np.where(older, true, 1 / 7))), None, given, 0))[
+    scores = cell_scores(work_on(evaluated(rows, exact(rows, np.where(older, true, 1 / 7))), None, given, 0))[
         "by_time"
     ]
-    assert (found.before.studies, found.after.studies, found.undated) == (6, 6, 1)
-    assert found.before.metrics["accuracy_observed"].value > found.after.metrics["accuracy_observed"].value
-    worse = found.difference["wasserstein_observed"]
+    assert (scores.before.studies, scores.after.studies, scores.undated) == (6, 6, 1)
+    assert scores.before.metrics["accuracy_observed"].value > scores.after.metrics["accuracy_observed"].value
+    worse = scores.difference["wasserstein_observed"]
     assert 0 < worse.low < worse.value < worse.high
     assert 0 < worse.low_people < worse.high_people
 

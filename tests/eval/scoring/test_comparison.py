@@ -22,14 +22,14 @@ def compared(draw, **models):
         name: Scores(**cell_scores(work), settings={}, versions={}, parsing={})
         for name, work in works.items()
     }
-    found = differences(scores, works)
-    return {(one.a, one.b): one for one in found if one.metric == PRIMARY}
+    pairs = differences(scores, works)
+    return {(one.a, one.b): one for one in pairs if one.metric == PRIMARY}
 
 
 def test_one_perfect_model_asked_in_two_ways_is_no_better_than_itself():
     """Plainly, its distance is 1.4 times as large when it is sampled: significant in every data set."""
-    found = [compared(draw, exact=(exact, np.array), sampled=(sampled, np.array)) for draw in range(10)]
-    pairs = [one["exact", "sampled"] for one in found]
+    draws = [compared(draw, exact=(exact, np.array), sampled=(sampled, np.array)) for draw in range(10)]
+    pairs = [one["exact", "sampled"] for one in draws]
     assert {one.of for one in pairs} == {"excess"}
     values = np.array([one.value for one in pairs])
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(10)
@@ -40,15 +40,15 @@ def test_models_asked_alike_are_compared_plainly_and_one_primary_metric_is_corre
     def sure(true):
         return true**3 / (true**3).sum(1, keepdims=True)
 
-    found = compared(0, right=(exact, np.array), sure=(exact, sure))
-    one = found["right", "sure"]
+    pairs = compared(0, right=(exact, np.array), sure=(exact, sure))
+    one = pairs["right", "sure"]
     assert one.of == "score" and one.value < 0 and one.p_holm >= one.p_bootstrap
     assert one.smallest_p == 2**-9
     assert one.p_equivalent > 0.5 and one.margin == 0.01
 
 
 def test_a_sampled_model_is_compared_with_exact_controls_by_what_exceeds_each_ones_ceiling():
-    found = compared(0, sampled=(sampled, np.array))
-    assert found["sampled", "pooled_others"].of == "excess"
-    assert found["sampled", "pooled_others"].value < 0
-    assert found["sampled", "uniform_observed"].value < -0.05
+    pairs = compared(0, sampled=(sampled, np.array))
+    assert pairs["sampled", "pooled_others"].of == "excess"
+    assert pairs["sampled", "pooled_others"].value < 0
+    assert pairs["sampled", "uniform_observed"].value < -0.05

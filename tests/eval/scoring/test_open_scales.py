@@ -36,8 +36,8 @@ def scored(rows: pl.DataFrame, answers: np.ndarray):
 def test_a_constant_has_no_skill_on_open_scales(constant: int):
     """On the range itself the skill of 0, median and mean would be 0.8 and more."""
     rows = dollars()
-    work, found = scored(rows, np.full(len(rows), constant))
-    assert found["skill"]["wasserstein_observed"].corrected.value < 0
+    work, scores = scored(rows, np.full(len(rows), constant))
+    assert scores["skill"]["wasserstein_observed"].corrected.value < 0
     if constant < 1000:
         uniform = work.ceiling.uniform[:, 0]
         plain = (uniform - work.cells.values["wasserstein_observed"]).mean() / uniform.mean()
@@ -57,14 +57,14 @@ def test_each_kind_of_scale_has_its_own_skill_and_open_ones_say_that_it_is_of_lo
     rows, true = population(studies=6, people=60)
     some = (pl.col("task_num") == 0) & (pl.col("condition_num") == 0)
     rows = rows.with_columns(scale_kind=pl.when(some).then(pl.lit("open")).otherwise(pl.lit("ordinal")))
-    found = cell_scores(work_on(evaluated(rows, exact(rows, true)), None, FEW, 0))["scale_kinds"]
-    assert {kind: (one.cells, one.logarithm) for kind, one in found.items()} == {
+    scores = cell_scores(work_on(evaluated(rows, exact(rows, true)), None, FEW, 0))["scale_kinds"]
+    assert {kind: (one.cells, one.logarithm) for kind, one in scores.items()} == {
         "open": (6, True), "ordinal": (30, False),
     }  # fmt: skip
-    assert found["ordinal"].skill.value == pytest.approx(1, abs=0.3)
-    assert 0 < found["open"].wasserstein.value < 0.2
+    assert scores["ordinal"].skill.value == pytest.approx(1, abs=0.3)
+    assert 0 < scores["open"].wasserstein.value < 0.2
     # answers from 1 to 7 are nearly uniform as logarithms: nothing to be skilled at, and that is said
-    assert found["open"].skill.value is None and "not clearly worse" in found["open"].skill.reason
+    assert scores["open"].skill.value is None and "not clearly worse" in scores["open"].skill.reason
 
 
 def test_logarithms_keep_the_order_and_the_sign_of_answers():

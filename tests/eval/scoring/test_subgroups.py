@@ -64,14 +64,14 @@ def test_one_study_has_intervals_over_people_for_its_groups_effects_and_differen
     probs /= probs.sum(1, keepdims=True)
     drawn = np.random.default_rng(0).random((len(rows), 1))
     rows = rows.with_columns(response=pl.Series(1 + (probs.cumsum(1) < drawn).sum(1).clip(0, 6)))
-    found = subgroups(rows, probs)
-    effect = found.effects["gender"]["Female"].magnitude_ratio
+    shown = subgroups(rows, probs)
+    effect = shown.effects["gender"]["Female"].magnitude_ratio
     assert effect.over == "people" and effect.low_people <= 1 <= effect.high_people
     assert "only one study" in effect.reason
-    slope = found.interactions["gender"].slope
+    slope = shown.interactions["gender"].slope
     assert slope.over == "people" and slope.low_people <= 1 <= slope.high_people
     assert slope.high_people - slope.low_people < 1.5
-    for block in found.fields["gender"].groups:
+    for block in shown.fields["gender"].groups:
         for name in ("wasserstein_observed", "wasserstein_stated", "accuracy_observed", "excess_observed"):
             assert getattr(block, name).over == "people", name
 
@@ -79,9 +79,9 @@ def test_one_study_has_intervals_over_people_for_its_groups_effects_and_differen
 def test_options_of_a_choice_have_no_place_so_their_predicted_gap_is_not_computed():
     rows, true = population(studies=2, people=100)
     choice = rows.with_columns(scale_kind=pl.lit("choice"))
-    found = subgroups(choice, true).fields["gender"]
-    assert found.parity_prediction.value is None and found.parity_prediction_human.value is None
-    assert found.parity_accuracy.value is not None
+    shown = subgroups(choice, true).fields["gender"]
+    assert shown.parity_prediction.value is None and shown.parity_prediction_human.value is None
+    assert shown.parity_accuracy.value is not None
 
 
 def test_a_field_without_two_groups_says_so():
