@@ -133,7 +133,7 @@ def test_respondents_are_a_table_that_cregg_reads(chooser, real_figures):
 
 
 def test_a_model_that_takes_the_first_profile_whatever_it_says_is_warned_of(chooser, monkeypatch):
-    monkeypatch.setattr(Chooser, "place", 2.0)
+    monkeypatch.setattr(Chooser, "order_effect", 2.0)
     assert "warning: the model chooses the profile that stands first 8" in str(simulated())
 
 
