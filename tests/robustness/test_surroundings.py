@@ -26,10 +26,8 @@ STEPS = {
     "train": [*TRAIN, "--restart"],
     "export": ["export", "--data", "small", "--run", "sft", "--out", "exported"],
     "predict": ["predict", "--model", "outputs/models/tiny", "--name", "other", "--data", "small"],
-    "score": ["score", "--data", "small", "--config", "other.yaml"],
     "report": ["report", "--data", "small", "--out", "other.html"],
     "simulate": [*EXPERIMENT, "--out", "other"],
-    "paper": ["paper", "--look", "--data", "small"],
 }
 
 
@@ -80,7 +78,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(home: Path, name: 
 
 @pytest.mark.whole
 @pytest.mark.skipif(bool(AS_ANYBODY) and not needs["setpriv"], reason="util-linux has no setpriv here")
-@pytest.mark.parametrize("name", ["data", "train", "predict", "score", "report", "simulate"])
+@pytest.mark.parametrize("name", ["data", "train", "predict", "report", "simulate"])
 def test_folders_that_can_not_be_written_are_one_line_and_stay_as_they_are(home: Path, name: str) -> None:
     before = wholes(home)
     for folder, _, files in os.walk(home):
