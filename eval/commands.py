@@ -23,7 +23,7 @@ def predict(
     config: Config = None,
     mode: Mode = None,
     backend: Annotated[str | None, Flag(help="transformers, vllm or server; wins over the settings")] = None,
-    url: Annotated[str | None, Flag(help="a server's address, such as http://localhost:8000/v1")] = None,
+    url: Annotated[str | None, Flag(help="a server's address, or several by commas")] = None,
     max_rows: Annotated[int | None, Flag(help="only so many rows, spread over all items")] = None,
     out: Annotated[Path | None, Flag(help="default: outputs/<data>/<split>/eval/<name>")] = None,
     yes: Yes = False,

@@ -51,6 +51,7 @@ class LocalSettings(Section):
 class ServerSettings(Section):
     """An OpenAI-compatible server. Prices are per million tokens, in whatever currency you pay.
 
+    url: an address, or several by commas that serve the same model; `concurrency` is for each of them.
     tokenizer: the served model's folder or hub id; exact mode then covers every scale, where the server
     takes token ids (vLLM does). Not needed where the server names a folder of this machine.
     """
@@ -62,6 +63,11 @@ class ServerSettings(Section):
     retries: int = Field(6, ge=0)
     price_input: float = Field(0.0, ge=0)
     price_output: float = Field(0.0, ge=0)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses in `url`."""
+        return urls_of(self.url or "")
 
 
 class ScoreSettings(Section):
@@ -104,3 +110,8 @@ class Settings(Section):
 def load_settings(path: str | Path | None = None, **overrides: object) -> Settings:
     """Read a settings file (default: DEFAULT); `overrides` (top-level keys, None: not given) win over it."""
     return read_settings(path or configs() / "eval/default.yaml", Settings, DEFAULT, **overrides)
+
+
+def urls_of(text: str) -> tuple[str, ...]:
+    """The addresses that commas separate, each once."""
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))

@@ -86,7 +86,7 @@ def row_seed(seed: int, study_id: str, sample_id: int) -> tuple[int, int, int]:
 _NUMBER = re.compile(r"([-+\u2212]?)([0-9]{1,30}|[0-9]{1,3}(?:,[0-9]{3}){1,9})(?:\.0+)?")
 _LABELLED = re.compile(r"^[\s*_]*answer[\s*_]*:(.*)$", re.IGNORECASE)
 _BARE = re.compile(r"0|-?[1-9][0-9]*")
-_INT64 = np.iinfo(np.int64)
+LARGEST = 2**53  # beyond it a whole number isn't exact everywhere, and isn't read as an answer
 
 
 def is_bare(text: str) -> bool:
@@ -112,4 +112,4 @@ def parse_answer(text: str) -> int | None:
     if not match:
         return None
     value = int(match[2].replace(",", "")) * (1 if match[1] in ("", "+") else -1)
-    return value if _INT64.min <= value <= _INT64.max else None
+    return value if abs(value) <= LARGEST else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.scale import Scale
-from eval.prediction.asking import Masses, Reply, is_bare, parse_answer
+from eval.prediction.asking import LARGEST, Masses, Reply, is_bare, parse_answer
 
 QUESTION = (
     "Do not answer with a single integer. State instead how likely each possible answer of this person is: "
@@ -87,6 +87,6 @@ def parse_distribution(text: str, scale: Scale) -> dict[int, float] | None:
         return None
     if not 0 < total < math.inf or min(stated.values()) < 0:
         return None
-    if not all(scale.contains(answer) and abs(answer) < 2**63 for answer in stated):
+    if not all(scale.contains(answer) and abs(answer) <= LARGEST for answer in stated):
         return None
     return {answer: value / total for answer, value in stated.items()}

@@ -2,12 +2,13 @@
 
 The same masses as `exact.py` (see there for the definition), from a `Reader` that gives log-probabilities
 of named next tokens: a vLLM server or its offline engine. A node is asked only where the way to it holds
-more than `epsilon`. Of the answers that lack nothing but the end of the turn, some are asked for it, and
-more as long as the ends seen differ so much that leaving the rest at their mean could shift the row's
-distribution by more than TOLERANCE. A fine-tuned model ends all answers alike; a base model doesn't.
+more than `epsilon`. Of the answers that lack nothing but the end of the turn, the likeliest are asked for
+it and a sample of the others, and more as long as the ends seen differ so much that leaving the rest at the
+sample's mean could shift an answer's probability by more than TOLERANCE. So few are asked where a model
+ends all answers alike, as fine-tuned ones do, or where most of its probability lies on few answers.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -18,8 +19,8 @@ from eval.prediction.asking import Masses, Request
 from eval.prediction.trie import AnswerTrie, TrieBuilder
 
 EPSILON = 1e-6  # ways less likely than this aren't followed; what they hold is bounded and reported
-TOLERANCE = 2e-5  # how much of a distribution the unasked ends of the turn may shift
-FIRST_ENDS = 6  # ends of a row that are asked before the others are judged by them
+TOLERANCE = 2e-5  # how much the unasked ends of the turn may shift an answer's probability
+FIRST_ENDS = 8  # ends of a row that are asked before the others are judged by them
 
 
 class Seen(NamedTuple):
@@ -43,8 +44,10 @@ class Reader(Protocol):
 class RequestReader(Reader, Protocol):
     """A reader with its model's encoder and tries."""
 
-    encoder: PromptEncoder
-    tries: TrieBuilder
+    @property
+    def encoder(self) -> PromptEncoder: ...
+    @property
+    def tries(self) -> TrieBuilder: ...
 
 
 @dataclass
@@ -59,6 +62,7 @@ class _Row:
     unread: float = 0.0  # probability of the ways that weren't followed
     failed: bool = False
     waiting: list[int] = field(default_factory=list)  # leaves whose end wasn't asked yet
+    sample: list[int] = field(default_factory=list)  # leaves that were asked because they are like those
 
     def ends(self) -> np.ndarray:
         """The asked probabilities of ending the turn after a leaf."""
@@ -105,21 +109,23 @@ def walk(
 
 
 def walk_requests(
-    reader: RequestReader, requests: Sequence[Request], at_once: int, done: Collection[int] = ()
-) -> Iterator[tuple[int, Masses | None]]:
-    """(number, masses) of each request whose `answers` are enumerated, `at_once` of them walked together.
+    reader: RequestReader, requests: Sequence[Request], rows: Sequence[int]
+) -> list[tuple[int, Masses | None]]:
+    """(row, masses) of those of the requests that `rows` numbers, walked together.
 
-    None where the reader can't read the prompt. Requests in `done` are left out.
+    None where the reader can't read the prompt.
     """
-    rows = [row for row in range(len(requests)) if row not in done]
-    for start in range(0, len(rows), at_once):
-        part = rows[start : start + at_once]
-        chosen = [requests[row] for row in part]
-        prompts = reader.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
-        tries = [reader.tries.build(request.answers or ()) for request in chosen]
-        walked = walk(reader, prompts, tries, reader.encoder.stop_ids)
-        for row, masses in zip(part, walked, strict=True):
-            yield row, Masses(*masses) if masses else None
+    chosen = [requests[row] for row in rows]
+    prompts = reader.encoder.encode([r.system for r in chosen], [r.prompt for r in chosen])
+    tries = [reader.tries.build(request.answers or ()) for request in chosen]
+    walked = walk(reader, prompts, tries, reader.encoder.stop_ids)
+    return [(row, Masses(*masses) if masses else None) for row, masses in zip(rows, walked, strict=True)]
+
+
+def parts_of(count: int, size: int, done: Collection[int]) -> list[list[int]]:
+    """The numbers below `count` that aren't `done`, in parts of `size`."""
+    rows = [row for row in range(count) if row not in done]
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _follow(reader: Reader, rows: list[_Row], depth: int, stop_ids: Sequence[int], epsilon: float) -> None:
@@ -151,10 +157,12 @@ def _ask_ends(reader: Reader, rows: list[_Row], stop_ids: Sequence[int]) -> bool
     """Ask more ends of each row whose unasked ones could still matter; False if there is none."""
     asked: list[tuple[_Row, int]] = []
     for row in rows:
-        if not row.failed and _doubt(row) > TOLERANCE:
-            chosen = _next_ends(row)
-            asked += [(row, node) for node in chosen]
-            row.waiting = [node for node in row.waiting if node not in chosen]
+        if row.failed or not row.waiting:
+            continue
+        likely, sample = _next_ends(row)
+        asked += [(row, node) for node in (*likely, *sample)]
+        row.sample += sample
+        row.waiting = [node for node in row.waiting if node not in {*likely, *sample}]
     for (row, node), seen in zip(asked, _ask(reader, asked, stop_ids), strict=True):
         if seen is None:
             row.failed = True
@@ -164,24 +172,30 @@ def _ask_ends(reader: Reader, rows: list[_Row], stop_ids: Sequence[int]) -> bool
     return bool(asked)
 
 
-def _next_ends(row: _Row) -> set[int]:
-    """As many again as were asked: half the likeliest, half evenly over the others."""
-    number = max(FIRST_ENDS, len(row.ends()))
-    ordered = sorted(row.waiting, key=lambda node: -row.path[node])
-    likeliest, others = ordered[: (number + 1) // 2], ordered[(number + 1) // 2 :]
-    return {*likeliest, *others[:: max(1, len(others) // max(1, number // 2))]}
+def _next_ends(row: _Row) -> tuple[list[int], list[int]]:
+    """Leaves to ask next: those that matter by themselves, and a sample of the others.
+
+    An answer with the share s of all ways that is left at the mean end m errs by s times (its end - m) / m
+    at most; all others err by their own share times that of the sum, whose error falls with the sample.
+    """
+    waiting = sorted(row.waiting, key=lambda node: -row.path[node])
+    if not row.sample:
+        half = FIRST_ENDS // 2
+        return waiting[:half], _evenly(waiting[half:], FIRST_ENDS - half)
+    ends, mean = row.ends(), float(np.exp(row.stop[row.sample]).mean())
+    ways = np.exp(row.path[row.trie.ends >= 0])
+    if mean == 0 or ways.sum() == 0:
+        return waiting, []
+    shares = np.exp(row.path[waiting]) / ways.sum()
+    likely = int((shares * np.ptp(ends) / mean > TOLERANCE).sum())
+    largest = np.bincount(row.trie.ends[row.trie.ends >= 0], ways).max() / ways.sum()
+    error = 2 * ends.std() / mean * shares[likely:].sum() * largest  # two standard errors of a sample of one
+    return waiting[:likely], _evenly(waiting[likely:], int((error / TOLERANCE) ** 2) - len(row.sample))
 
 
-def _doubt(row: _Row) -> float:
-    """How much of the row's distribution the unasked ends could shift: their share times the ends' spread."""
-    ends = row.ends()
-    rest = float(np.exp(row.path[row.waiting]).sum())
-    if rest == 0:
-        return 0.0
-    if len(ends) < FIRST_ENDS:
-        return 1.0
-    total = float(np.exp(row.path[row.trie.ends >= 0]).sum())
-    return rest / total * float(np.ptp(ends)) / float(ends.max())
+def _evenly(nodes: list[int], number: int) -> list[int]:
+    """`number` of the nodes at even distances, all if there are no more, none below 1."""
+    return nodes[:: max(1, len(nodes) // number)][:number] if number > 0 else []
 
 
 def _ask(reader: Reader, asked: Sequence[tuple[_Row, int]], stop_ids: Sequence[int]) -> list[Seen | None]:
@@ -204,11 +218,10 @@ def _way(trie: AnswerTrie, node: int) -> list[int]:
 
 
 def _weigh(row: _Row) -> tuple[np.ndarray, float]:
-    """The mass of each answer; a leaf that wasn't asked ends as the asked ones do on average."""
+    """The mass of each answer; a leaf that wasn't asked ends as the sampled ones do on average."""
     trie = row.trie
     path, stop = np.exp(row.path), np.exp(row.stop)
-    ends = row.ends()
-    stop[row.waiting] = ends.mean() if len(ends) else 0.0  # without any end, their way is impossible, too
+    stop[row.waiting] = stop[row.sample].mean() if row.sample else 0.0
     masses = np.zeros(len(trie.answers))
     whole = (trie.ends >= 0) & ~np.isnan(stop) & np.isfinite(row.path)
     np.add.at(masses, trie.ends[whole], path[whole] * stop[whole])

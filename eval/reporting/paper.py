@@ -18,6 +18,7 @@ from eval.scoring.record import SCORES, Estimate, Scores, read_scores
 CONFIG = Path("configs/paper.yaml")
 TEMPLATE = Path(__file__).parent / "templates" / "paper.html.j2"
 COMPARABLE = "socsci210"  # the data set that the published figures are of
+SOURCES = {"sample": ["data", "sample"], "socsci210": ["data", "fetch"]}  # what brings a data set's rows here
 
 
 class Row(Section):
@@ -178,6 +179,9 @@ def commands(paper: Paper, models: Sequence[str], data: str, train: bool) -> Ite
     """The commands that make every row, in order; each says so itself when nothing is left to do."""
     if not models:
         raise Refusal("name at least one model")
+    yield from ([first] if (first := SOURCES.get(data)) else [])
+    if any(model.startswith("tiny") for model in models):
+        yield ["data", "tiny"]
     for split in dict.fromkeys(chapter.split for chapter in paper.chapters):
         where = ["--data", data, "--split", split]
         yield ["data", "make", *where]

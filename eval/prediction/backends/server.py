@@ -1,75 +1,32 @@
 """Replies from any OpenAI-compatible server: vLLM, LLaMA-Factory's own API, a hosted model.
 
-Requests run concurrently up to a limit. The openai client retries what a moment's wait can fix (rate
-limits, 5xx, time-outs, lost connections) with growing pauses, or as long as the server asks for. When
-that doesn't help the run stops, and the same command goes on from the last saved shard.
+Requests run concurrently up to a limit, shared out over the addresses (see pool.py). When retries don't
+help the run stops, and the same command goes on from what is saved.
 """
 
 import asyncio
 import os
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import openai
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import Refusal
-from eval.connection import KEY, client, refuse_secret, unreachable, words
+from eval.connection import words
 from eval.prediction.asking import Masses, Reply, Request, Sampling
-from eval.settings import ExactSettings, ServerSettings, Settings
+from eval.prediction.backends.completion import Completion
+from eval.prediction.backends.pool import WRONG, Ask, Pool, no_completion
+from eval.settings import ExactSettings, ServerSettings, Settings, urls_of
 
 URL = "OPENAI_BASE_URL"
 TOP_LOGPROBS = 20  # the most that OpenAI-compatible servers commonly allow
 CHARACTERS_PER_TOKEN = 4  # English text, for estimates only
 SECONDS_PER_REQUEST = 1.0  # likewise
-WRONG = (400, 413, 422)  # answers that condemn one request and say nothing of the others
-LONGEST_PAUSE_S = 60.0  # what the client waits at most between two tries
 # vLLM fills what a request leaves out from the checkpoint's generation_config: nothing is left out.
 FREE_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-
-
-class Answer(BaseModel):
-    """A part of what a server answers: what is read of it has its type, the rest is left."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class Token(Answer):
-    token: str
-    logprob: float
-    top_logprobs: list["Token"] = []
-
-
-class Logprobs(Answer):
-    """content: of a chat's reply; top_logprobs: of a completion's tokens, by token."""
-
-    content: list[Token] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
-
-
-class Message(Answer):
-    content: str | None = None
-
-
-class Choice(Answer):
-    index: int | None = None
-    finish_reason: str | None = None
-    message: Message | None = None
-    logprobs: Logprobs | None = None
-
-
-class Usage(Answer):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Completion(Answer):
-    choices: list[Choice]
-    usage: Usage | None = None
 
 
 class ServerBackend:
@@ -77,10 +34,10 @@ class ServerBackend:
 
     def __init__(self, model: str, settings: Settings) -> None:
         self.model, self.settings = model, settings.server
-        self.url = self.settings.url or os.environ.get(URL) or ""
-        if not self.url:
+        self.urls = self.settings.urls or urls_of(os.environ.get(URL, ""))
+        if not self.urls:
             raise Refusal(f"no server is named; give --url http://host:port/v1, or set {URL}")
-        refuse_secret(self.url)
+        self.url = ", ".join(self.urls)
         if settings.sampled.constrained and settings.mode != "verbalised":
             raise Refusal(
                 "a server can't constrain replies; set sampled.constrained to false, or use --backend vllm"
@@ -90,9 +47,7 @@ class ServerBackend:
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
         self._loop = asyncio.new_event_loop()  # one for all shards: connections live in it
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        retries, timeout = self.settings.retries, self.settings.timeout_s
-        self._client = client(openai.AsyncOpenAI, self.url, timeout=timeout, max_retries=retries)
-        self._slots = asyncio.Semaphore(self.settings.concurrency)
+        self._pool = Pool(self.urls, model, self.settings)
         self.served = self._served()
         self.free_sampling = FREE_SAMPLING if self.served.get("owned_by") == "vllm" else {}
         self.tokens: Any = None  # exact mode by token ids, see token_server.py
@@ -170,8 +125,6 @@ class ServerBackend:
         tasks = [asyncio.ensure_future(tolerate(row, work)) for row, work in works.items()]
         try:
             await asyncio.gather(*tasks)
-        except openai.OpenAIError as error:
-            raise Refusal(self._remedy(error)) from None
         finally:
             for task in tasks:
                 task.cancel()
@@ -189,7 +142,7 @@ class ServerBackend:
                 break
             for choice in answer.choices:
                 if choice.message is None:
-                    raise Refusal(self._no_completion("a choice without a message"))
+                    raise Refusal(no_completion(self.url, "a choice without a message"))
                 replies.append(Reply(choice.message.content or "", choice.finish_reason == "stop"))
         return replies[: sampling.samples]
 
@@ -220,68 +173,25 @@ class ServerBackend:
             )
         )
 
-    async def post(self, ask: Callable[[openai.AsyncOpenAI], Awaitable[Any]]) -> Completion:
-        """Send one request when there is room for it; its answer, which is a completion."""
-        # A server that sends a byte now and then never runs into the client's own time-out.
-        tries = self.settings.retries
-        deadline = self.settings.timeout_s * (tries + 1) + LONGEST_PAUSE_S * tries
-        async with self._slots:
-            try:
-                answer = await asyncio.wait_for(ask(self._client), deadline)
-            except TimeoutError:
-                raise Refusal(self._too_slow()) from None
-            except (ValueError, RecursionError) as error:  # half a JSON, one without end
-                raise Refusal(self._no_completion(error)) from None
-        try:
-            completion = Completion.model_validate(answer)
-        except ValidationError:
-            raise Refusal(self._no_completion(getattr(answer, "error", None) or answer)) from None
+    async def post(self, ask: Ask, prefer: int | None = None) -> Completion:
+        """Send one request when there is room for it (see `Pool.send`), and count its tokens."""
+        completion = await self._pool.send(ask, prefer)
         for kind in self.usage:
             self.usage[kind] += getattr(completion.usage, kind, None) or 0
         return completion
 
     def _served(self) -> dict[str, Any]:
-        """What the server says of the model, of its list of models; {} where it has none."""
-        asking = asyncio.run_coroutine_threadsafe(
-            asyncio.wait_for(self._client.with_options(max_retries=0).models.list(), 10), self._loop
-        )
-        try:
-            listed = {model.id: model.to_dict() for model in asking.result().data}
-        except (openai.OpenAIError, TimeoutError, ValueError, AttributeError, TypeError):
-            return {}  # whoever can't list models may still answer
-        return listed.get(self.model, {})
-
-    def _too_slow(self) -> str:
-        return (
-            f"{self.url} took over {self.settings.timeout_s:g} s each of {self.settings.retries + 1} "
-            "times; raise server.timeout_s or lower server.concurrency, and run the same command to go on"
-        )
-
-    def _no_completion(self, what: object) -> str:
-        return (
-            f"{self.url} answered with something that is no completion ({words(what)[:120]}); "
-            "look at the server, then run the same command to go on"
-        )
-
-    def _remedy(self, error: openai.OpenAIError) -> str:
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return f"{self.url} doesn't accept the key; set {KEY} to one that may use {self.model}"
-        if isinstance(error, openai.NotFoundError):
-            return f"{self.url} knows no model {self.model}, or no such address; {self.url}/models lists them"
-        if isinstance(error, openai.APITimeoutError):
-            return self._too_slow()
-        if isinstance(error, openai.APIResponseValidationError):
-            return self._no_completion(error)
-        status = getattr(error, "status_code", 0)
-        if 300 <= status < 400:
-            target = urlsplit(error.response.headers.get("location", "")).netloc  # type: ignore[attr-defined]
-            return f"{self.url} sends requests on to {target or 'nowhere'}; to trust it give it as --url"
-        if isinstance(error, openai.APIConnectionError):
-            return unreachable(self.url, error)
-        return (
-            f"{self.url} went on failing after {self.settings.retries} retries: {words(error)}; "
-            "lower server.concurrency or wait, and run the same command to go on"
-        )
+        """What the first server that answers says of the model; {} where none has a list of models."""
+        for server in self._pool.servers:
+            asking = asyncio.run_coroutine_threadsafe(
+                asyncio.wait_for(server.client.with_options(max_retries=0).models.list(), 10), self._loop
+            )
+            try:
+                listed = {model.id: model.to_dict() for model in asking.result().data}
+            except (openai.OpenAIError, TimeoutError, ValueError, AttributeError, TypeError):
+                continue  # whoever can't list models may still answer
+            return listed.get(self.model, {})
+        return {}
 
 
 def estimate(
@@ -295,7 +205,8 @@ def estimate(
     tokens_in = characters / CHARACTERS_PER_TOKEN
     tokens_out = requests * sampling.samples * sampling.max_new_tokens
     cost = (tokens_in * settings.price_input + tokens_out * settings.price_output) / 1e6
-    minutes = requests * SECONDS_PER_REQUEST / settings.concurrency / 60
+    servers = max(1, len(settings.urls))
+    minutes = requests * SECONDS_PER_REQUEST / settings.concurrency / servers / 60
     return cost, (
         f"{requests:,} requests, about {tokens_in / 1e6:.2f} million tokens in and at most "
         f"{tokens_out / 1e6:.2f} million out: at most about {cost:.2f} at the settings' prices, "

@@ -7,8 +7,9 @@ server without that shows its likeliest tokens, and what they leave open is boun
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openai
@@ -18,7 +19,7 @@ from common.errors import Refusal
 from eval.prediction.asking import Masses, Request
 from eval.prediction.backends.server import ServerBackend
 from eval.prediction.trie import TrieBuilder
-from eval.prediction.walk import Seen, walk_requests
+from eval.prediction.walk import Seen, parts_of, walk_requests
 
 TOGETHER = 32  # prompts in one request
 AT_ONCE = 256  # rows that are walked together, and saved together
@@ -38,11 +39,26 @@ class TokenServer:
     def masses(
         self, requests: Sequence[Request], done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
-        """(row, masses) of each request whose answers are enumerated; None where it can't be read."""
-        yield from walk_requests(self, requests, AT_ONCE, done)
+        """(row, masses) of each request whose answers are enumerated; None where it can't be read.
 
-    def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
-        """See `walk.Reader`. Prompts that want the same tokens share requests."""
+        Each of several servers walks its own rows, as it has read their prompts.
+        """
+        lanes = [_Lane(self, number) for number in range(len(self.server.urls))]
+        pool = ThreadPoolExecutor(len(lanes))
+        walks = [
+            pool.submit(walk_requests, lanes[number % len(lanes)], requests, rows)
+            for number, rows in enumerate(parts_of(len(requests), AT_ONCE, done))
+        ]
+        try:
+            for walked in as_completed(walks):
+                yield from walked.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def next_tokens(
+        self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]], prefer: int = 0
+    ) -> list[Seen | None]:
+        """See `walk.Reader`, and for `prefer` `Pool.send`. Prompts that want the same share requests."""
         alike: dict[tuple[int, ...], list[int]] = {}
         for number, tokens in enumerate(wanted):
             alike.setdefault(tuple(tokens), []).append(number)
@@ -52,27 +68,32 @@ class TokenServer:
             for start in range(0, len(numbers), TOGETHER)
         ]
         works = {
-            part: self._ask([prompts[number] for number in numbers], tokens)
-            for part, (tokens, numbers) in enumerate(parts)
+            number: self._ask([prompts[row] for row in rows], tokens, prefer)
+            for number, (tokens, rows) in enumerate(parts)
         }
-        seen: list[Seen | None] = [None] * len(prompts)
-        for part, answers in self.server.stream(works):
-            for number, masses in zip(parts[part][1], answers or [], strict=bool(answers)):
-                seen[number] = masses
-        return seen
+        read: list[Seen | None] = [None] * len(prompts)
+        for number, answers in self.server.stream(works):
+            for row, seen in zip(parts[number][1], answers or [], strict=bool(answers)):
+                read[row] = seen
+        return read
 
-    async def _ask(self, prompts: list[list[int]], tokens: tuple[int, ...]) -> list[Seen | None]:
+    async def _ask(self, prompts: list[list[int]], tokens: tuple[int, ...], prefer: int) -> list[Seen | None]:
         """What the server shows after each prompt; halves a request that it calls wrong to find the row."""
         try:
-            choices = await self._complete(prompts, tokens)
+            choices = await self._complete(prompts, tokens, prefer)
         except openai.BadRequestError:
             if len(prompts) == 1:
                 return [None]
             half = len(prompts) // 2
-            return [*await self._ask(prompts[:half], tokens), *await self._ask(prompts[half:], tokens)]
+            return [
+                *await self._ask(prompts[:half], tokens, prefer),
+                *await self._ask(prompts[half:], tokens, prefer),
+            ]
         return [_seen(choice, tokens) for choice in choices]
 
-    async def _complete(self, prompts: list[list[int]], tokens: Sequence[int]) -> list[dict[str, float]]:
+    async def _complete(
+        self, prompts: list[list[int]], tokens: Sequence[int], prefer: int = 0
+    ) -> list[dict[str, float]]:
         """For each prompt the shown tokens (as `token_id:N`) and their log-probabilities."""
         more: dict[str, Any] = {"return_tokens_as_token_ids": True, **self.server.free_sampling}
         if self.named:
@@ -81,7 +102,8 @@ class TokenServer:
             lambda client: client.completions.create(
                 model=self.server.model, prompt=prompts, max_tokens=1, temperature=1, top_p=1,
                 logprobs=1 if self.named else LIKELIEST, extra_body=more,
-            )
+            ),
+            prefer,
         )  # fmt: skip
         choices = sorted(answer.choices, key=lambda choice: choice.index or 0)
         tops = [choice.logprobs.top_logprobs if choice.logprobs else None for choice in choices]
@@ -102,6 +124,24 @@ class TokenServer:
         except Refusal:
             return False
         return bool(answer) and {f"token_id:{token}" for token in ids} <= set(answer[0])
+
+
+class _Lane(NamedTuple):
+    """A `RequestReader` whose rows one of several servers reads."""
+
+    reader: TokenServer
+    number: int
+
+    @property
+    def encoder(self) -> PromptEncoder:
+        return self.reader.encoder
+
+    @property
+    def tries(self) -> TrieBuilder:
+        return self.reader.tries
+
+    def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
+        return self.reader.next_tokens(prompts, wanted, self.number)
 
 
 def tokens_of(server: ServerBackend) -> TokenServer | None:
@@ -127,11 +167,12 @@ def _seen(shown: dict[str, float], tokens: Sequence[int]) -> Seen:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or hub id; code that comes with a model isn't run."""
+    """The tokenizer of a folder or hub id (`owner/name@revision`); code that comes with a model isn't run."""
     from transformers import AutoTokenizer
 
+    path, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         kind = "the folder" if Path(name).is_dir() else "the hub id"

@@ -14,7 +14,7 @@ from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.asking import Masses, Reply, Request, Sampling
 from eval.prediction.trie import TrieBuilder
-from eval.prediction.walk import Seen, walk_requests
+from eval.prediction.walk import Seen, parts_of, walk_requests
 from eval.settings import ExactSettings, Settings
 
 AT_ONCE = 1024  # requests between two saves; the engine makes its own batches of them
@@ -55,7 +55,8 @@ class VllmBackend:
         self, requests: Sequence[Request], exact: ExactSettings, done: Collection[int] = ()
     ) -> Iterator[tuple[int, Masses | None]]:
         """See `Backend`. None where prompt and answer are longer than the model can read."""
-        yield from walk_requests(self, requests, AT_ONCE, done)
+        for rows in parts_of(len(requests), AT_ONCE, done):
+            yield from walk_requests(self, requests, rows)
 
     def next_tokens(self, prompts: Sequence[list[int]], wanted: Sequence[Sequence[int]]) -> list[Seen | None]:
         """See `walk.Reader`."""
@@ -82,9 +83,7 @@ class VllmBackend:
         self, requests: Sequence[Request], sampling: Sampling, done: Collection[int] = ()
     ) -> Iterator[tuple[int, list[Reply]]]:
         """See `Backend`. A constrained reply is one of the request's answers."""
-        rows = [row for row in range(len(requests)) if row not in done]
-        for start in range(0, len(rows), AT_ONCE):
-            part = rows[start : start + AT_ONCE]
+        for part in parts_of(len(requests), AT_ONCE, done):
             prompts = self.encoder.encode(
                 [requests[row].system for row in part], [requests[row].prompt for row in part]
             )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from eval.prediction.asking import is_bare, parse_answer, row_seed
 
 
-@given(st.integers(-(2**63), 2**63 - 1))
+@given(st.integers(-(2**53), 2**53))
 def test_a_bare_integer_is_read_as_it_is(answer: int) -> None:
     assert is_bare(str(answer))
     assert parse_answer(str(answer)) == answer
@@ -29,7 +29,7 @@ def test_any_text_gives_an_integer_or_none_and_only_digits_give_one(text: str) -
     if not any(sign in "0123456789" for sign in text):
         assert answer is None
     if is_bare(text):
-        assert answer == int(text) or abs(int(text)) >= 2**63
+        assert answer == int(text) or abs(int(text)) > 2**53
 
 
 @pytest.mark.parametrize(

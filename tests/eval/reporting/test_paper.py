@@ -67,6 +67,7 @@ def test_the_shipped_file_has_every_command_in_the_order_of_its_needs() -> None:
     steps = list(commands(read_paper(ROOT / "configs/paper.yaml"), ["tiny"], "sample", train=True))
     words = [" ".join(step[:2]) for step in steps if "study" in step]
     assert words[:4] == ["data make", "train sft", "train dpo", "eval --model"]
+    assert steps[:2] == [["data", "sample"], ["data", "tiny"]]
     assert {step[step.index("--split") + 1] for step in steps if "--split" in step} == {
         "study", "condition", "task", "participant",
     }  # fmt: skip

@@ -175,6 +175,63 @@ def test_a_single_wrong_request_costs_its_row_alone(server: FakeServer) -> None:
     assert table["answers"].to_list()[3] == []
 
 
+@pytest.fixture
+def another() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    yield fake
+    fake.http.shutdown()
+
+
+def slowly(body: dict[str, Any], number: int) -> Answer:
+    time.sleep(0.02)
+    return completion("5")
+
+
+def test_several_servers_share_the_requests(server: FakeServer, another: FakeServer) -> None:
+    server.behave = another.behave = slowly
+    predict(make_rows(40), "m", settings(f"{server.url}, {another.url}", concurrency=2))
+    assert server.most_busy == another.most_busy == 2
+    assert min(len(server.seen), len(another.seen)) > 10
+    assert len(server.seen) + len(another.seen) == 40
+
+
+@pytest.mark.parametrize("death", ["closed", "hanging", "failing", "half an answer"])
+def test_one_of_several_servers_may_die_in_the_middle(
+    server: FakeServer, another: FakeServer, death: str, capsys
+) -> None:
+    answered = []
+
+    def dies(body: dict[str, Any], number: int) -> Answer:
+        if number > 5:
+            if death == "closed":
+                raise ConnectionAbortedError
+            if death == "hanging":
+                time.sleep(1)
+            if death == "half an answer":
+                return 200, {"choices": None}
+            return 500, {"error": "dead"}
+        answered.append(body["messages"][1]["content"])
+        return completion("3")
+
+    def lives(body: dict[str, Any], number: int) -> Answer:
+        answered.append(body["messages"][1]["content"])
+        return slowly(body, number)
+
+    server.behave, another.behave = dies, lives
+    servers = settings(f"{server.url},{another.url}", retries=2, timeout_s=0.4, concurrency=2)
+    rows = make_rows(30)
+    table = predict(rows, "m", servers).table
+    assert table["n_parsed"].to_list() == [1] * 30
+    assert sorted(answered) == sorted(rows["prompt"])  # nothing was lost, and nothing answered twice
+    assert "going on with 1 other" in capsys.readouterr().err
+
+
+def test_when_the_last_of_several_servers_dies_the_run_stops(server: FakeServer, another: FakeServer) -> None:
+    server.behave = another.behave = lambda body, number: (500, {"error": "dead"})
+    with pytest.raises(Refusal, match="went on failing"):
+        predict(make_rows(8), "m", settings(f"{server.url},{another.url}", retries=0))
+
+
 @pytest.mark.parametrize("body", [{"error": {"message": "overloaded"}}, [], None, "busy", {"choices": None}])
 def test_an_answer_that_is_no_completion_is_refused(server: FakeServer, body: Any) -> None:
     server.behave = lambda asked, number: (200, body)
