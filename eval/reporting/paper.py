@@ -145,13 +145,13 @@ def _estimate(row: Row, scores: list[Scores]) -> Estimate:
     if row.ceiling:
         absent = Estimate(value=None, reason="too few people for this ceiling")
         return getattr(first.ceiling, row.ceiling).get(row.metric, absent)
-    own = first.metrics[row.metric]
+    estimate = first.metrics[row.metric]
     if not row.against:
-        return own
+        return estimate
     other = scores[1].metrics[row.metric]
-    if own.value is None or not other.value:
+    if estimate.value is None or not other.value:
         return Estimate(value=None, reason="one of the two models has no figure")
-    return Estimate(value=(other.value - own.value) / other.value)
+    return Estimate(value=(other.value - estimate.value) / other.value)
 
 
 def _verdict(estimate: Estimate, published: float | None, name: str) -> str:

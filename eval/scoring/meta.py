@@ -68,11 +68,11 @@ def of_studies(studies: list[Arms]) -> MetaAnalysis:
     slope = 1.0
     for _ in range(ROUNDS):
         slopes = [study_slope(arms, slope) for arms in studies]
-        found = combine([one for one in slopes if one is not None], sum(one is None for one in slopes))
-        if found.slope is None or abs(found.slope - slope) < 1e-4:
+        combined = combine([one for one in slopes if one is not None], sum(one is None for one in slopes))
+        if combined.slope is None or abs(combined.slope - slope) < 1e-4:
             break
-        slope = found.slope
-    return found
+        slope = combined.slope
+    return combined
 
 
 def combine(slopes: list[Slope], without_effect: int = 0) -> MetaAnalysis:

@@ -89,7 +89,7 @@ ASIDES = (
 def set_aside(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """(the recipe as it is meant, a line for each thing that was read differently or set aside)."""
     recipe, notes = dict(recipe), []
-    for step in (_empty, _renamed, _lists, _secrets, _paths, _plain, _values, _deepspeed, _own_decisions):
+    for step in (_empty, _renamed, _lists, _secrets, _paths, _plain, _values, _deepspeed, _launchers_keys):
         notes += step(recipe)
     return recipe, notes
 
@@ -179,7 +179,7 @@ def _deepspeed(recipe: Recipe) -> list[str]:
     return [f"deepspeed: {given} isn't here; {recipe['deepspeed']} is used"]
 
 
-def _own_decisions(recipe: Recipe) -> list[str]:
+def _launchers_keys(recipe: Recipe) -> list[str]:
     notes = []
     if not {"do_train", "do_eval", "do_predict"} & recipe.keys():
         recipe["do_train"] = True
