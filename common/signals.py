@@ -61,6 +61,8 @@ def _stop(number: int, frame: Any) -> NoReturn:
 def _leave_late(reader: int) -> None:
     while number := os.read(reader, 1):
         if number[0] in EXIT_CODES:
+            import psutil  # noqa: F401  # now: beside a thread that never rests it takes long
+
             time.sleep(SECONDS_TO_TIDY_UP)
             leave(number[0])
     os.close(reader)

@@ -104,7 +104,7 @@ def main():
 def swallow():
     while True:
         try:
-            ctypes.PyDLL(None).usleep(100_000)
+            ctypes.PyDLL(None).usleep(10_000)
         except BaseException:
             pass
 run_cli(main)
