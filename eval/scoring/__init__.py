@@ -5,6 +5,10 @@ from eval.scoring import score, compare
 
 import lazy_loader
 
+from eval.scoring.kernels import remove_stale
+
+remove_stale()
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
