@@ -31,6 +31,7 @@ from common.paths import output_dir
 from common.readers import read_json
 from common.step import Step, describe, reading
 from eval.reporting import cell_browser, charts, sections
+from eval.reporting.effects import effect_section
 from eval.reporting.headline import headline
 from eval.reporting.model_card import write_cards
 from eval.reporting.results import Results, load
@@ -164,7 +165,8 @@ def context(results: Results, figures: dict[str, Figure]) -> dict[str, Any]:
         "studies": rows,
         "studies_hidden": len(rows) > charts.STUDIES_DRAWN,
         "studies_drawn": charts.STUDIES_DRAWN,
-        "effects": sections.effect_section(results),
+        "effects": effect_section(results),
+        "times": sections.time_rows(results),
         "points_drawn": charts.POINTS_DRAWN,
         "worst": sections.worst_rows(results),
         "calibration": sections.calibration_rows(results),

@@ -11,11 +11,10 @@ from eval.reporting.results import MAIN, Results, leaders
 from eval.reporting.words import Json, brackets, cell_of, interval, over_people
 from eval.scoring import glossary
 from eval.scoring.open_scales import OPEN
-from eval.scoring.record import Difference, Effects, FieldScores, Group, Interactions, Scores, TableRow
+from eval.scoring.record import Difference, FieldScores, Group, Interactions, Scores, TableRow
 
 STATED = "wasserstein_stated"
 EMPTY = {"text": ""}
-NO_EFFECTS = Effects(contrasts=0, outcomes=0, studies=0, clear=0, left_out={}, model={}, half_sample={})
 MANIFEST = ("dataset", "split", "seed", "rows", "pairs")  # what of a data set's manifest is shown at once
 
 
@@ -86,6 +85,7 @@ def _difference(one: Difference) -> Json:
         "p": _p(one.p, "" if one.smallest_p is None else f"at least {num(one.smallest_p, 4)}"),
         "p_bootstrap": _p(one.p_bootstrap),
         "p_holm": _p(one.p_holm),
+        "p_equivalent": _p(one.p_equivalent, "" if one.margin is None else f"within {num(one.margin, 2)}"),
     }
 
 
@@ -149,59 +149,16 @@ def worst_rows(results: Results) -> list[Json]:
     return rows
 
 
-def effect_section(results: Results) -> Json:
-    """One row a statistic of treatment effects: every model, and one half of the people."""
-    best = results.best.effects or NO_EFFECTS
+def time_rows(results: Results) -> list[Json]:
+    """Scores before and after the end of a base model's training, where the settings hold dates."""
     rows = []
-    for key, term in glossary.EFFECTS.items():
-        half = best.half_sample.get(key)
-        row: Json = {"name": {"text": term.name, "note": ""}, "half": cell_of(half, 2) if half else EMPTY}
-        for name, scores in results.scores.items():
-            row[column_of(name)] = cell_of((scores.effects or NO_EFFECTS).model.get(key), 2)
-        rows.append(row)
-    return {
-        "rows": rows,
-        "models": results.models,
-        "contrasts": best.contrasts,
-        "clear": best.clear,
-        "left_out": "; ".join(f"{count(number)} {reason}" for reason, number in best.left_out.items()),
-        "brackets": brackets(best.model.values()),
-        "in_training": _in_training(results),
-        "clearest": clearest(results),
-    }
-
-
-def _in_training(results: Results) -> int:
-    """Contrasts of the closest model of which an arm has training answers."""
-    contrasts = results.best.contrasts
-    return 0 if contrasts.is_empty() else int((contrasts["arms_in_training"] > 0).sum())
-
-
-def clearest(results: Results, number: int = 20) -> list[Json]:
-    """The contrasts that are clearest in people, by name, and which of their arms were trained on."""
-    if results.best.contrasts.is_empty():
-        return []
-    rows = []
-    for row in results.best.contrasts.head(number).iter_rows(named=True):
-        study, trained = row["study_id"], row["arms_in_training"]
-        arm, control = (results.arm(study, row[f"condition_{which}"]) for which in "ba")
-        outcome = results.outcome(study, row["task_num"])
-        rows.append(
-            {
-                "contrast": {"text": f"{arm} - {control}", "note": ""},
-                "study": study,
-                "outcome": f"{outcome}: {row['option']}" if row.get("option") else outcome,
-                "observed": _with_error(row["observed"], row["observed_se"]),
-                "predicted": _with_error(row["predicted"], row["predicted_se"]),
-                "trained": {0: "no", 1: "one arm", 2: "both arms"}[trained],
-            }
-        )
+    for name, scores in results.scores.items():
+        for metric, difference in (scores.by_time.difference if scores.by_time else {}).items():
+            sides = {side: getattr(scores.by_time, side) for side in ("before", "after")}
+            row: Json = {"name": name, "metric": glossary.name_of(metric), "difference": cell_of(difference)}
+            row |= {side: cell_of(era.metrics.get(metric)) for side, era in sides.items()}
+            rows.append(row | {"cut": scores.by_time.cut if scores.by_time else ""})
     return rows
-
-
-def _with_error(value: float | None, error: float | None) -> Json:
-    note = "" if error is None else f"se {num(error, 2)}"
-    return {"text": signed(value, 2), "note": note, "sort": value}
 
 
 def calibration_rows(results: Results) -> list[Json]:

@@ -72,8 +72,9 @@ def _leaders(results: Results) -> Iterator[Json]:
 def _differences(results: Results) -> Iterator[Json]:
     for one in results.comparison.differences if results.comparison else ():
         about = {"a": one.a, "b": one.b, "metric": one.metric, "of": one.of}
-        judged = {"p_value": one.p, "smallest_p": one.smallest_p}
-        yield about | _estimate(one) | judged | {"p_bootstrap": one.p_bootstrap, "p_holm": one.p_holm}
+        judged = {"p_value": one.p, "smallest_p": one.smallest_p, "p_bootstrap": one.p_bootstrap}
+        judged |= {"p_holm": one.p_holm, "p_equivalent": one.p_equivalent, "margin": one.margin}
+        yield about | _estimate(one) | judged
 
 
 def _studies(results: Results) -> Iterator[Json]:
@@ -235,6 +236,8 @@ COLUMNS = {
     "p_value": "of no difference, by flipping the signs of studies' differences: assumes symmetry",
     "smallest_p": "the smallest p.value that so many studies can give",
     "p_bootstrap": "of no difference, by a studentised bootstrap of studies, which assumes no symmetry",
+    "p_equivalent": "of a difference of `margin` or more, by two one-sided t-tests over studies",
+    "margin": "a smaller difference counts as none in p_equivalent",
     "p_holm": "p_bootstrap corrected for the number of comparisons (Holm); of the primary metric only",
     "differences.of": "score, or excess: each over its own ceiling, as the two were asked in different ways",
     "dropped": "resamples that gave no value (of a ratio whose denominator wasn't positive)",
