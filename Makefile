@@ -141,7 +141,7 @@ clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
 
 ##@ Before and after a large run
 .PHONY: plan
-plan: setup ## memory, hours and cost: GPUS=8 GPU=h100-80gb
+plan: setup ## memory, hours and cost of training; of an evaluation: ARGS=--eval (GPUS=8 GPU=h100-80gb)
 	$(SOCRATES) plan --stage="$$STAGE" --model="$$MODEL" $(WHERE) $(call option,recipe,RECIPE) $(call option,gpus,GPUS) \
 	  $(call option,gpu,GPU) $(MORE)
 

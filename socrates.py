@@ -19,7 +19,7 @@ if Path(sys.argv[0]).stem == "socrates":  # a command, not an import from elsewh
 
 import typer
 
-from common.options import Data, Flag, group
+from common.options import Data, Flag, Gpus, Recipe, Split, Stage, group
 from eval.bench.commands import app as eval_bench_app
 from eval.commands import app as eval_app
 from scripts.bench.commands import app as scripts_bench_app
@@ -80,6 +80,37 @@ def paper(
         small = all(name.startswith("tiny") for name in models)
         run_commands(commands(described, models, data, small if train is None else train))
     print(paper_table(described, models, data))
+
+
+@app.command()
+def plan(
+    stage: Stage = "sft",
+    model: Annotated[
+        str, Flag(help="a folder of configs/; with --eval any model, or several by commas")
+    ] = "tiny",
+    data: Data = "sample",
+    split: Split = "study",
+    recipe: Recipe = None,
+    gpus: Gpus = None,
+    gpu: Annotated[str, Flag(help="a name in configs/gpus.yaml")] = "h100-80gb",
+    architecture: Annotated[Path | None, Flag(help="a config.json of a model that isn't here")] = None,
+    evaluation: Annotated[bool, Flag("--eval", help="plan the evaluation instead of the training")] = False,
+    config: Annotated[Path | None, Flag(help="with --eval: settings other than the default")] = None,
+) -> None:
+    """Memory by part, hours and cost, before a GPU is taken; with --eval those of an evaluation."""
+    if (recipe or architecture) if evaluation else config:
+        raise Refusal("--recipe and --architecture are for training, --config is for --eval; leave it out")
+    if evaluation:
+        from eval import plan_evaluation
+        from eval.settings import load_settings
+
+        print(plan_evaluation(model, data, split, load_settings(config), gpu=gpu, gpus=gpus or 1))
+        return
+    from scripts.training.planning import make_plan
+    from scripts.training.request import Machines, RunRequest
+
+    request = RunRequest(stage, model, data, split, recipe, machines=Machines.from_environment(gpus=gpus))
+    print(make_plan(request, gpu, architecture))
 
 
 ADDRESSES = {"HF_ENDPOINT": "HF_TOKEN", "OPENAI_BASE_URL": "OPENAI_API_KEY"}

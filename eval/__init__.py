@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "evaluation": ["evaluate"],
+        "prediction.planning": ["EvaluationPlan", "plan_evaluation"],
         "prediction.predictor": ["Predictor"],
         "prediction.result": ["Predictions"],
         "prediction.run": ["predict"],

@@ -187,25 +187,6 @@ def tokenise(
 
 
 @app.command()
-def plan(
-    stage: Stage = "sft",
-    model: Model = "tiny",
-    data: Data = "sample",
-    split: Split = "study",
-    recipe: Recipe = None,
-    gpus: Gpus = None,
-    gpu: Annotated[str, Flag(help="a name in configs/gpus.yaml")] = "h100-80gb",
-    architecture: Annotated[Path | None, Flag(help="a config.json of a model that isn't here")] = None,
-) -> None:
-    """Memory by part, hours and cost, before a GPU is taken."""
-    from scripts.training.planning import make_plan
-    from scripts.training.request import Machines, RunRequest
-
-    request = RunRequest(stage, model, data, split, recipe, machines=Machines.from_environment(gpus=gpus))
-    print(make_plan(request, gpu, architecture))
-
-
-@app.command()
 def train(
     stage: Annotated[str, typer.Argument(help="sft, dpo, kto or pt")],
     settings: Keys = None,

@@ -52,7 +52,7 @@ def _cut(
     arrays: list[np.ndarray], extra: Sequence[int], order: list[int], budget: int, reuse: bool
 ) -> list[Batch]:
     """Cut an order into batches as large as the budget allows."""
-    common = [0, *(_common(arrays[a], arrays[b]) for a, b in itertools.pairwise(order))]
+    common = [0, *(common_beginning(arrays[a], arrays[b]) for a, b in itertools.pairwise(order))]
     batches, begin, longest = [], 0, 0
     for position, row in enumerate(order):
         size = max(longest, len(arrays[row]) + extra[row])
@@ -97,7 +97,7 @@ def _group(rows: list[int], lengths: list[int], common: list[int], shared: int, 
     return Batch(rows, shared, groups, group_of, cost)
 
 
-def _common(one: np.ndarray, other: np.ndarray) -> int:
+def common_beginning(one: np.ndarray, other: np.ndarray) -> int:
     """How many tokens two prompts begin with alike, leaving at least one of each."""
     size = min(len(one), len(other)) - 1
     different = np.flatnonzero(one[:size] != other[:size])

@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
+from common.gpus import dollars_in_words, hours_in_words, read_gpu
 from common.paths import configs, root
-from common.readers import read_yaml
 from common.runs import base_model
 from scripts.training import llamafactory, memory, rows
 from scripts.training.recipe import Recipe, divide_batch, global_batch, names_of
@@ -164,15 +164,6 @@ def first_fit(
     return None
 
 
-def read_gpu(name: str) -> tuple[dict[str, float], dict[str, float]]:
-    """(figures of the GPU, assumptions) from configs/gpus.yaml."""
-    figures = read_yaml(configs() / "gpus.yaml", "it comes with the project")[0]
-    if name not in figures["gpus"]:
-        names = ", ".join(figures["gpus"])
-        raise Refusal(f"unknown GPU={name}; choose one of {names}, or add it to configs/gpus.yaml")
-    return figures["gpus"][name], figures["assumptions"]
-
-
 def offload_seconds(
     arch: memory.Architecture, assumed: dict[str, float], gpus: int, steps: int, forwards: float
 ) -> float:
@@ -232,7 +223,8 @@ class Plan:
             f"steps   {self.steps:,} of {self.batch} = {gpus} GPUs x {size} x {accumulation}",
             f"disk    {self.disk / 1e9:,.1f} GB for {self.checkpoints} checkpoints; "
             f"{shutil.disk_usage(root()).free / 1e9:,.0f} GB are free here",
-            f"time    {_hours(self.hours)}, {_dollars(self.dollars)}; assumed: {self.assumed}",
+            f"time    {hours_in_words(self.hours)}, {dollars_in_words(self.dollars)}; "
+            f"assumed: {self.assumed}",
             "",
             f"one GPU with {size} rows of {tokens.longest} tokens and {self.checkpointing}; "
             f"room: {self.room / GIB:.0f} GiB",
@@ -249,18 +241,6 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
-
-
-def _hours(hours: float) -> str:
-    if hours * 60 < 1:
-        return "less than a minute"
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-
-
-def _dollars(dollars: float) -> str:
-    if dollars < 0.01:
-        return "less than 0.01 $"
-    return f"{dollars:,.0f} $" if dollars >= 10 else f"{dollars:,.2f} $"
 
 
 def plan(

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.gpus import dollars_in_words, hours_in_words
 from scripts.training import memory, planning, rows
 from scripts.training.recipe import divide_batch, load_recipe, zero_config
 from scripts.training.tokens import tokenise
@@ -194,8 +195,8 @@ def test_a_plan_shows_only_zero_settings_that_would_not_be_refused(settings, row
 
 
 def test_a_short_run_is_never_said_to_take_nothing():
-    assert planning._hours(0.001) == "less than a minute" and planning._dollars(0.001) == "less than 0.01 $"
-    assert planning._hours(0.5) == "30.0 minutes"
+    assert hours_in_words(0.001) == "less than a minute" and dollars_in_words(0.001) == "less than 0.01 $"
+    assert hours_in_words(0.5) == "30.0 minutes"
 
 
 def test_hours_count_offload_dequantising_and_the_reference_model():

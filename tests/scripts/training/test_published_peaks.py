@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.training import memory, planning
+from common.gpus import read_gpu
+from scripts.training import memory
 
 TABLE = yaml.safe_load(Path(__file__).with_name("published_peaks.yaml").read_text(encoding="utf-8"))
 CHECKED = [case for case in TABLE["cases"] if "apart" not in case]
@@ -37,7 +38,7 @@ def planned(case):
     """GiB on one GPU as the source counts them."""
     setting, gpus = case.get("setting", "no ZeRO"), case.get("gpus", 1)
     parts = memory.memory(arch_of(case), recipe_of(case), setting, gpus, case["rows"], case["length"])
-    _, assumed = planning.read_gpu("a100-80gb")
+    _, assumed = read_gpu("a100-80gb")
     return sum(parts.values()) / 2**30 / (assumed["free_share"] if case["counted"] == "device" else 1)
 
 
@@ -48,7 +49,7 @@ def test_a_published_peak_is_planned_within_15_percent(case):
 
 def test_published_throughputs_reach_the_share_of_the_peak_that_a_plan_assumes():
     """A plan is rather too long than too short: real runs reach 35% or more, and none more than the peak."""
-    gpu_of = {name: planning.read_gpu(name)[0] for name in ("a100-80gb", "rtx4090-24gb")}
+    gpu_of = {name: read_gpu(name)[0] for name in ("a100-80gb", "rtx4090-24gb")}
     timed = [case for case in CHECKED if "speed" in case]
     shares = [
         memory.flops(arch_of(case), recipe_of(case), case["speed"], case["length"])
