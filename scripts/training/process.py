@@ -10,6 +10,7 @@ from pathlib import Path
 from common.errors import Refusal
 from common.paths import root
 from common.processes import started
+from scripts.training.extensions import remove_stale_locks
 
 SAY = "[train] "  # begins a line for the person who waits
 FAILED = "failed: "  # after it: the cause, found by a training process itself
@@ -27,6 +28,7 @@ def run(line: list[str], log: Path, processes: int, say: Callable[[str], None]) 
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    remove_stale_locks()
     last: collections.deque[str] = collections.deque(maxlen=200)
     failure = None
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
