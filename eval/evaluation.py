@@ -2,11 +2,11 @@
 
 import sys
 
-from common.errors import Refusal
 from common.paths import output_dir, safe_name, split_dir
 from eval.models import find_models
 from eval.prediction.result import Predictions
 from eval.prediction.run import predict
+from eval.rows import require_rows
 from eval.settings import Settings
 
 
@@ -27,8 +27,7 @@ def evaluate(
     Returns them by model name; what is done already isn't repeated.
     """
     rows = split_dir(data, split) / "eval.parquet"
-    if not rows.is_file():
-        raise Refusal(f"no evaluation rows; run `make data DATA={data} SPLIT={split}` first")
+    require_rows(rows)
     folder = output_dir(data, split) / "eval"
     processes = _gpus() if processes is None else processes
     predictions = {}

@@ -1,10 +1,12 @@
 """What a model's name means: a folder of configs/, one of its runs, a folder, a server, or a hub id."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import Refusal
+from common.paths import root
 from common.runs import base_model, finished_runs, recipe_models
 from eval.released import released_models
 from eval.settings import Settings
@@ -33,9 +35,10 @@ class Model:
 def find_model(model: str, data: str, split: str, served: str | None = None) -> Model:
     """The one model that `model` stands for.
 
-    A server's address (`served` says which of its models), a released model, a folder, a folder of
-    configs/ (its SFT run, else its base), an evaluated name such as tiny-dpo, or a hub id. Raises
-    `Refusal` for a run that doesn't exist and a server that doesn't say what it serves.
+    A server's address (`served` says which of its models), a released model, a folder (seen from here or
+    from the project's folder), a folder of configs/ (its SFT run, else its base), an evaluated name such as
+    tiny-dpo, or a hub id (`owner/name`, `owner/name@revision`). Raises `Refusal` for a run that doesn't
+    exist and a server that doesn't say what it serves.
     """
     if model.startswith(("http://", "https://")):
         from eval.connection import refuse_secret
@@ -48,10 +51,10 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
         return Model(path, name.lstrip("._-")[:64] or "served", model)
     if model in (released := released_models()):
         return Model(released[model].path, model)
-    folder = Path(model)
-    if folder.is_dir():
+    folder = next((each for each in (Path(model).expanduser(), root() / model) if each.is_dir()), None)
+    if folder:
         is_run = (folder / "run.json").is_file()
-        return Model(model, f"{folder.parent.name}-{folder.name}" if is_run else folder.resolve().name)
+        return Model(str(folder), f"{folder.parent.name}-{folder.name}" if is_run else folder.resolve().name)
     if is_recipe(model):
         models = {each.name: each for each in models_of(model, data, split)}
         return models.get(f"{model}-sft") or list(models.values())[-1]
@@ -64,7 +67,9 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
         if model not in models:
             raise Refusal(f"no model {model} here; there are {', '.join(models)}")
         return models[model]
-    return Model(model, folder.name)
+    hub_id, _, revision = model.partition("@")
+    suffix = "-" + re.sub(r"[^A-Za-z0-9._-]", "-", revision[:12]) if revision else ""
+    return Model(model, Path(hub_id).name + suffix)
 
 
 def find_models(names: str, data: str, split: str) -> list[Model]:
@@ -72,6 +77,9 @@ def find_models(names: str, data: str, split: str) -> list[Model]:
     models: dict[str, Model] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
         group = models_of(name, data, split) if is_recipe(name) else [find_model(name, data, split)]
+        if is_recipe(name) and len(group) == 1:
+            where = f"DATA={data} SPLIT={split}"
+            print(f"{name} has no finished run of {where}: its base model is evaluated", file=sys.stderr)
         for model in group:
             if models.setdefault(model.name, model) != model:
                 raise Refusal(

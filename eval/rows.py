@@ -23,10 +23,15 @@ def read_rows(path: str | Path, columns: Sequence[str] = tuple(EVALUATION)) -> p
     is empty, has empty values in a column of `NEVER_EMPTY`, or has a key twice.
     """
     path = Path(path)
-    if not path.exists():
-        raise Refusal(f"{path} is missing; {_maker(path)}")
+    require_rows(path)
     rows = read_parquet(path, {name: EVALUATION[name] for name in columns}, _CONTRACT)
     return _checked(rows, str(path))
+
+
+def require_rows(path: Path) -> None:
+    """Refuse a file of evaluation rows that doesn't exist, with what makes it."""
+    if not path.exists():
+        raise Refusal(f"{path} is missing; {_maker(path)}")
 
 
 def check_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -37,7 +42,8 @@ def check_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 def _checked(rows: pl.DataFrame, where: str) -> pl.DataFrame:
     if rows.is_empty():
-        raise Refusal(f"{where} holds no rows; check the split's manifest.json")
+        remedy = _maker(Path(where)) if _trains_all(Path(where)) else "check the split's manifest.json"
+        raise Refusal(f"{where} holds no rows; {remedy}")
     for name in NEVER_EMPTY:
         if name in rows.columns and rows[name].null_count():
             first = rows.filter(pl.col(name).is_null()).select(KEY).row(0)
@@ -64,6 +70,17 @@ def select_rows(rows: pl.DataFrame, max_rows: int | None, seed: int) -> pl.DataF
 
 def _maker(path: Path) -> str:
     """What makes this file: `make data` if it lies where a data set does."""
-    if path.name == "eval.parquet" and path.parts[-4:-3] == ("data",):
+    if _trains_all(path):
+        return "with SPLIT=none all rows train; SPLIT=all, in `make data` and here, evaluates all of them"
+    if _of_split(path):
         return f"run `make data DATA={path.parts[-3]} SPLIT={path.parts[-2]}` first"
     return "give a parquet file of evaluation rows, such as data/<dataset>/<split>/eval.parquet"
+
+
+def _of_split(path: Path) -> bool:
+    """Whether this is the place of a split's evaluation rows, data/<dataset>/<split>/eval.parquet."""
+    return path.name == "eval.parquet" and path.parts[-4:-3] == ("data",)
+
+
+def _trains_all(path: Path) -> bool:
+    return _of_split(path) and path.parts[-2] == "none"

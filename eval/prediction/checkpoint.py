@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import torch
 import transformers
@@ -101,9 +102,9 @@ def locate(path: str, revision: str | None = None) -> Path:
         reason = f"it has no revision {revision}"
     except RepositoryNotFoundError:
         reason = "it is neither a folder here nor public on the hub; check the name, or set HF_TOKEN"
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, httpx.TransportError):  # bare where a revision is asked for
         reason = "the hub can't be reached; give a folder, or set HF_ENDPOINT to a mirror"
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError, ValueError) as error:
         reason = _line(error)
     raise Refusal(f"can't fetch the model {path}: {reason}")
 

@@ -235,8 +235,10 @@ def half_samples(arms: Design, studies: Studies, seed: int) -> Sums:
         )
         for name, values in product_sums(both, split).items():
             total[name].append(values)
-    with np.errstate(invalid="ignore"):
-        return {name: np.nan_to_num(np.nanmean(np.stack(values), 0)) for name, values in total.items()}
+    stacked = {name: np.stack(values) for name, values in total.items()}
+    return {  # 0 where no split has a value
+        name: np.nansum(sums, 0) / np.maximum(1, (~np.isnan(sums)).sum(0)) for name, sums in stacked.items()
+    }
 
 
 def _shrunk_errors(s: Sums) -> np.ndarray:

@@ -33,12 +33,17 @@ class NotedTable(NamedTuple):
 
 def leader_table(table: Sequence[TableRow], primary: str, notes: list[str]) -> NotedTable:
     """Distance, accuracy and skill (by the metric `primary`) of every model, control and ceiling."""
-    rows = []
+    rows, empty = [], []
     for row in table:
+        if row.kind == "control" and not any(one.value is not None for one in row.metrics.values()):
+            empty.append(row.name)
+            continue
         figures = [row.metrics.get(name) for name in TABLE_METRICS]
         skill = row.skill.get(primary)
         rows.append((row.name, *(str(one) if one else "-" for one in [*figures, skill and skill.corrected])))
     brackets = [row.metrics[name] for row in table for name in TABLE_METRICS if name in row.metrics]
+    if empty:
+        notes = [*notes, f"left out, because no cell has the answers that it takes: {', '.join(empty)}"]
     return NotedTable(TABLE_HEAD, rows, [*_brackets(brackets), *notes])
 
 

@@ -128,7 +128,8 @@ def refuse_empty_side(chosen: Selection, split: str, side: str | None = None) ->
             dropped = ", ".join(reasons) or "none dropped"
             raise Refusal(
                 f"the {split} split leaves no {name} rows of {len(chosen.part):,} ({dropped}); "
-                "give a mapping that names both sides (`make splits`) or change the settings that drop"
+                "give a mapping that names both sides (`make splits`), change the settings that drop, or "
+                + ("take SPLIT=all, which only evaluates" if name == "training" else "take SPLIT=none")
             )
 
 

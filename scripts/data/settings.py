@@ -35,7 +35,7 @@ class DataSettings(Section):
     """Which rows, in which form. The meaning of each key stands in configs/data/default.yaml."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = ("sft", "dpo")
+    outputs: tuple[Output, ...] = ("sft", "dpo")  # none: only evaluation rows and training counts
     form: Literal["alpaca", "sharegpt"] = "alpaca"
     format: Literal["jsonl", "parquet"] = "jsonl"
     order: Order = "persona-first"

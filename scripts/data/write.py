@@ -30,7 +30,10 @@ def write_files(contents: Contents, folder: Path, workers: int) -> tuple[dict[st
     """Write every file of rows in one pass; return their sums by file name, and what the prompts held."""
     settings, notes = contents.settings, PromptNotes.of(contents)
     held_out, trains = (bool(np.any(contents.selection.part == part)) for part in (VALIDATION, TRAINING))
-    training = [*(settings.outputs if trains else []), *(["sft_validation"] if held_out else [])]
+    training = [
+        *(settings.outputs if trains else []),
+        *(["sft_validation"] if held_out and settings.outputs else []),
+    ]
     reasoning = "sft_reasoning" in training
     if reasoning and not contents.source.has_reasoning:
         raise Refusal(

@@ -31,3 +31,15 @@ def test_a_base_and_a_folder_predict_and_a_second_call_has_nothing_to_do(
     assert not first["qwen"].table["probs"].equals(first["small-base"].table["probs"])
     again = evaluate("models/qwen,small", "sample", "study")
     assert all(done.up_to_date for done in again.values())
+
+
+def test_a_split_where_all_rows_train_names_the_one_that_evaluates_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    (tmp_path / "data/sample/none").mkdir(parents=True)
+    with pytest.raises(Refusal, match="is missing; with SPLIT=none all rows train; SPLIT=all"):
+        evaluate("owner/name", "sample", "none")
+    make_rows(4).clear().write_parquet(tmp_path / "data/sample/none/eval.parquet")
+    with pytest.raises(Refusal, match="holds no rows; with SPLIT=none all rows train; SPLIT=all"):
+        evaluate("owner/name", "sample", "none")

@@ -37,8 +37,23 @@ def test_a_recipe_stands_for_its_base_and_its_finished_runs(home: Path) -> None:
     assert models[1].path == f"{RUNS}/sft"
 
 
-def test_a_recipe_without_runs_stands_for_its_base(home: Path) -> None:
-    assert [model.name for model in find_models("tiny", "sample", "task")] == ["tiny-base"]
+def test_a_recipe_without_runs_stands_for_its_base_and_a_line_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_models("tiny", "sample", "study")
+    assert capsys.readouterr().err == ""
+    assert [model.name for model in find_models("tiny", "sample", "all")] == ["tiny-base"]
+    assert "tiny has no finished run of DATA=sample SPLIT=all: its base" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_project_is_the_same_model_from_any_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    assert find_model("outputs/models/tiny", "sample", "all") == Model(
+        str(home / "outputs/models/tiny"), "tiny"
+    )
+    assert find_model(f"{RUNS}/sft", "sample", "all").name == "tiny-sft"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,7 @@ def test_a_recipe_without_runs_stands_for_its_base(home: Path) -> None:
         ("outputs/models/tiny", Model("outputs/models/tiny", "tiny")),
         (".", None),
         ("owner/name-8b", Model("owner/name-8b", "name-8b")),
+        ("owner/name@refs/pr/1", Model("owner/name@refs/pr/1", "name-refs-pr-1")),
     ],
 )
 def test_one_model_is_a_run_a_folder_or_a_hub_id(home: Path, name: str, model: Model | None) -> None:

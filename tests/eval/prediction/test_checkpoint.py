@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,20 @@ def test_a_model_larger_than_the_machine_is_refused_before_it_is_loaded(
 )
 def test_a_folder_that_is_missing_is_named(path: str, reason: str) -> None:
     with pytest.raises(Refusal, match=reason):
+        checkpoint.locate(path)
+
+
+@pytest.mark.parametrize("path", ["owner/name", "owner/name@main", f"owner/name@{'6' * 40}"])
+def test_a_hub_that_is_not_there_is_one_line_with_or_without_a_revision(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **named: object) -> None:
+        raise httpx.ConnectError("Connection refused")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(httpx.Client, "send", refuse)
+    with pytest.raises(Refusal, match="fetch the model owner/name: the hub can't be reached"):
         checkpoint.locate(path)
 
 

@@ -546,3 +546,10 @@ def test_two_at_once_are_refused_by_name_on_one_split_only():
         with pytest.raises(Refusal, match="another run is writing data/small/study"):
             converted()
         assert file.is_file()
+
+
+@pytest.mark.parametrize("split", ["all", "study", "none"])
+def test_without_outputs_there_are_evaluation_rows_and_no_training_file(split):
+    folder = converted(split, outputs=(), identical_prompts="count", validation_fraction=0.1)
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(("sft", "dpo", "kto"))]
+    assert (len(pl.read_parquet(folder / "eval.parquet")) > 0) == (split != "none")
