@@ -168,7 +168,7 @@ test: .venv/.ready-dev ## the fast tests
 	@$(PY) -m pytest -n 2 -m "not whole and not real and not vllm"
 
 .PHONY: test-all
-test-all: test ## the fast tests, then the whole runs (about 10 minutes)
+test-all: test ## the fast tests, then the whole runs (about half an hour on 2 cores)
 	@$(PY) -m pytest -n 2 -m "whole and not real and not vllm" --dist loadfile
 
 .PHONY: test-vllm
