@@ -313,7 +313,12 @@ def check_mutations(folder: Path, kind: str, content: bytes, seed: int) -> None:
 def test_a_mutated_file_works_or_is_refused_in_one_line(tmp_path: Path, kind: str):
     content = valid_files(tmp_path)[kind]
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        derandomize=True,
+        max_examples=100,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(st.integers(0, 2**32))
     def check(seed: int) -> None:
         check_mutations(tmp_path, kind, content, seed)
