@@ -3,9 +3,9 @@
 from common.page.render import count, num, signed
 from eval.reporting.results import Results
 from eval.reporting.sections import EMPTY, column_of
-from eval.reporting.words import Json, brackets, cell_of
+from eval.reporting.words import Json, brackets, cell_of, interval
 from eval.scoring import glossary
-from eval.scoring.record import Effects
+from eval.scoring.record import Effects, Estimate
 
 NO_EFFECTS = Effects(contrasts=0, outcomes=0, studies=0, clear=0, left_out={}, model={}, half_sample={})
 
@@ -34,19 +34,17 @@ def effect_section(results: Results) -> Json:
 
 def _slopes_of_studies(results: Results) -> list[Json]:
     """The meta-analysis: the mean slope of studies, and what the slope of a new study may be."""
-    metas = {name: scores.effects.meta for name, scores in results.scores.items() if scores.effects}
-    if not any(meta and meta.slope is not None for meta in metas.values()):
+    effects = {name: scores.effects or NO_EFFECTS for name, scores in results.scores.items()}
+    metas = {name: one.meta for name, one in effects.items() if one.meta}
+    if all(meta.slope is None for meta in metas.values()):
         return []
     mean: Json = {"name": {"text": "Mean slope of studies", "note": "random effects"}, "half": EMPTY}
     new: Json = {"name": {"text": "Slope of a new study", "note": "95% prediction interval"}, "half": EMPTY}
     for name, meta in metas.items():
-        if not meta or meta.slope is None:
-            mean[column_of(name)] = EMPTY | {"why": meta.reason if meta else ""}
-            continue
-        spread = f"{num(meta.low, 2)} to {num(meta.high, 2)}" if meta.low is not None else ""
-        mean[column_of(name)] = {"text": num(meta.slope, 2), "sort": meta.slope, "note": spread}
-        if meta.new_low is not None:
-            new[column_of(name)] = {"text": f"{num(meta.new_low, 2)} to {num(meta.new_high, 2)}", "note": ""}
+        slope = Estimate(value=meta.slope, low=meta.low, high=meta.high, reason=meta.reason)
+        mean[column_of(name)] = cell_of(slope, 2)
+        ends = interval(Estimate(value=meta.slope, low=meta.new_low, high=meta.new_high), 2)
+        new[column_of(name)] = {"text": ends, "note": ""}
     return [mean, new]
 
 

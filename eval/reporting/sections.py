@@ -151,13 +151,14 @@ def worst_rows(results: Results) -> list[Json]:
 
 def time_rows(results: Results) -> list[Json]:
     """Scores before and after the end of a base model's training, where the settings hold dates."""
-    rows = []
+    rows: list[Json] = []
     for name, scores in results.scores.items():
-        for metric, difference in (scores.by_time.difference if scores.by_time else {}).items():
-            sides = {side: getattr(scores.by_time, side) for side in ("before", "after")}
-            row: Json = {"name": name, "metric": glossary.name_of(metric), "difference": cell_of(difference)}
-            row |= {side: cell_of(era.metrics.get(metric)) for side, era in sides.items()}
-            rows.append(row | {"cut": scores.by_time.cut if scores.by_time else ""})
+        if not (times := scores.by_time):
+            continue
+        for metric, difference in times.difference.items():
+            sides = {"before": times.before.metrics.get(metric), "after": times.after.metrics.get(metric)}
+            cells = {key: cell_of(one) for key, one in (sides | {"difference": difference}).items()}
+            rows.append({"name": name, "metric": glossary.name_of(metric), "cut": times.cut} | cells)
     return rows
 
 

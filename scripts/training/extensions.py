@@ -19,7 +19,7 @@ def build_folder() -> Path:
     """Where torch compiles: TORCH_EXTENSIONS_DIR, else a folder of the user's cache."""
     if named := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "~")).expanduser() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "torch_extensions"
 
 
@@ -30,7 +30,7 @@ def remove_stale_locks() -> list[Path]:
     ]
     if not stale:
         return []
-    busy = {folder for process in psutil.process_iter(["name"]) for folder in _builds_in(process)}
+    busy = set(map(_builds_in, psutil.process_iter(["name"])))
     removed = [lock for lock in stale if lock.parent.resolve() not in busy]
     for lock in removed:
         with contextlib.suppress(OSError):
@@ -44,8 +44,8 @@ def _old(lock: Path) -> bool:
     return False
 
 
-def _builds_in(process: psutil.Process) -> list[Path]:
+def _builds_in(process: psutil.Process) -> Path | None:
     if process.info["name"] in BUILD_TOOLS:
         with contextlib.suppress(psutil.Error, OSError):
-            return [Path(process.cwd()).resolve()]
-    return []
+            return Path(process.cwd()).resolve()
+    return None

@@ -42,6 +42,14 @@ def make_home(folder: Path) -> Path:
     return folder
 
 
+def finish(home: Path) -> Path:
+    """Run the whole way in `home`, each step to its end."""
+    for words in WAY:
+        code, _, err = run(home, words)
+        assert code == 0, err
+    return home
+
+
 def start(home: Path, words: list[str], *, before: list[str] | None = None, **variables: str):
     """Start `socrates` with these words in `home`, at the head of a group; `before` comes before Python."""
     env = {

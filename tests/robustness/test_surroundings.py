@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.files import atomic_path
-from tests.helpers.small_home import EXPERIMENT, TRAIN, WAY, make_home, run
+from tests.helpers.small_home import EXPERIMENT, TRAIN, WAY, finish, make_home, run
 
 # A file may have so many bytes and no more: the system's answer is that of a full disk, in every library.
 SMALL_FILES = ["prlimit", "--fsize=2000"]
@@ -37,10 +37,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "other.yaml").write_text(
         "seed: 1\nscore: {replicates: 100, ceiling_splits: 10, permutations: 100}\n"
     )
-    for words in WAY:
-        code, _, err = run(home, words)
-        assert code == 0, err
-    return home
+    return finish(home)
 
 
 @pytest.fixture
