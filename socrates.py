@@ -48,7 +48,7 @@ def sweep(
     file: Annotated[Path, typer.Argument(help="such as configs/sweeps/participants.yaml")],
     slurm: Annotated[bool, Flag("--slurm", help="write a Slurm array instead of running here")] = False,
 ) -> None:
-    """A grid of runs, then curves with intervals: outputs/sweeps/<name>/curves.html."""
+    """A grid of runs, then curves with intervals: outputs/sweeps/<name>/curves/."""
     from common.paths import root, safe_name
     from eval.reporting.curves import curves
     from scripts.sweep import points_of, read_sweep, run_points, write_slurm
@@ -71,7 +71,7 @@ def paper(
     train: Annotated[bool | None, Flag(help="train what is missing; default: tiny models only")] = None,
     look: Annotated[bool, Flag("--look", help="run nothing, show what is there")] = False,
 ) -> None:
-    """Every figure of the paper's tables, ours beside the published: outputs/<dataset>/paper.html."""
+    """Every figure of the paper's tables, ours beside the published: outputs/<dataset>/paper/."""
     from common.processes import run_commands
     from eval.reporting.paper import commands, paper_table, read_paper
 

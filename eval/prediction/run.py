@@ -183,7 +183,7 @@ def _refuse_nothing(counts: Counts, store: Store | None = None) -> None:
 
 
 def model_stamp(model: str) -> list[Any]:
-    """What tells whether a model has changed: its name, and the sizes and times of its files."""
+    """What tells whether a model has changed: its name, and the stamps of its files."""
     folder = Path(model)
     files = (
         sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)) if folder.is_dir() else []

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from common.errors import Refusal
+from common.files import atomic_path
 from common.page.figures import Line, line_plot, save, svg
 from common.page.render import render
 from common.tables import text_table, write_csv
@@ -32,8 +33,9 @@ class Curves:
 def curves(
     title: str, along: str, points: Sequence[tuple[Values, Path]], metrics: Sequence[str], folder: Path
 ) -> Curves:
-    """Draw the points of a sweep. points: (what varies in it, the folder of its scores).
+    """Draw the points of a sweep into `folder`/curves, which is replaced as a whole.
 
+    points: (what varies in it, the folder of its scores).
     Points that differ in `seed` alone are averaged; the interval shown is then the widest of theirs.
     Raises `Refusal` for a metric that scores don't have.
     """
@@ -49,21 +51,22 @@ def curves(
         )
         .sort("metric", along, maintain_order=True)
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(table, folder / "curves.csv")
-    drawn = {}
-    for metric in metrics:
-        figure = line_plot(_lines(table, metric, along, others), along, METRICS[metric].name)
-        save(figure, folder, metric)
-        drawn[METRICS[metric].name] = svg(figure, metric, METRICS[metric].name)
-    page = folder / "curves.html"
     named = table.with_columns(pl.col("metric").replace({key: METRICS[key].name for key in metrics}))
     rows = [{key: _cell(value) for key, value in row.items()} for row in named.iter_rows(named=True)]
     columns = [{"title": name, "key": name, "number": name != "metric"} for name in table.columns]
-    render(
-        page, TEMPLATE, ("tables.js",), title=title, kicker="Sweep", figures=drawn, rows=rows, columns=columns
-    )
-    return Curves(table, page)
+    with atomic_path(folder / "curves") as partial:
+        partial.mkdir()
+        write_csv(table, partial / "curves.csv")
+        drawn = {}
+        for metric in metrics:
+            figure = line_plot(_lines(table, metric, along, others), along, METRICS[metric].name)
+            save(figure, partial, metric)
+            drawn[METRICS[metric].name] = svg(figure, metric, METRICS[metric].name)
+        render(
+            partial / "curves.html", TEMPLATE, ("tables.js",), title=title, kicker="Sweep", figures=drawn,
+            rows=rows, columns=columns,
+        )  # fmt: skip
+    return Curves(table, folder / "curves" / "curves.html")
 
 
 def _cell(value: object) -> object:

@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from common.errors import Refusal
+from common.files import atomic_path
 from common.page.render import render
 from common.paths import configs, dataset_name, output_dir, root
 from common.settings import Section, read_settings
@@ -76,25 +77,26 @@ def read_paper(path: Path | None = None) -> Paper:
 def paper_table(paper: Paper, models: Sequence[str], data: str) -> PaperTable:
     """Look up every row among the scores that are there, and write page and CSV.
 
-    They lie in `outputs/<dataset>/paper.html` and `paper.csv`. models: folders of configs/.
+    They lie in `outputs/<dataset>/paper/`, which is replaced as a whole. models: folders of configs/.
     """
     name = dataset_name(data)
     rows = [row for chapter in paper.chapters for row in _chapter(chapter, models, data, name)]
     table = pl.DataFrame(rows, infer_schema_length=None)
     folder = root() / "outputs" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(table, folder / "paper.csv")
-    page = folder / "paper.html"
-    reports = [
-        (chapter.title, f"{chapter.split}/report.html")
+    reports = {
+        chapter.title: f"../{chapter.split}/report.html"
         for chapter in paper.chapters
         if (folder / chapter.split / "report.html").is_file()
-    ]
-    render(
-        page, TEMPLATE, ("tables.js",), title="The paper's tables", kicker=f"{name} · {', '.join(models)}",
-        rows=rows, reports=dict(reports), source=paper.source, comparable=name == COMPARABLE,
-    )  # fmt: skip
-    return PaperTable(table, page)
+    }
+    with atomic_path(folder / "paper") as partial:
+        partial.mkdir()
+        write_csv(table, partial / "paper.csv")
+        render(
+            partial / "paper.html", TEMPLATE, ("tables.js",), title="The paper's tables",
+            kicker=f"{name} · {', '.join(models)}", rows=rows, reports=reports, source=paper.source,
+            comparable=name == COMPARABLE,
+        )  # fmt: skip
+    return PaperTable(table, folder / "paper" / "paper.html")
 
 
 def _chapter(chapter: Chapter, models: Sequence[str], data: str, name: str) -> Iterator[dict[str, Any]]:

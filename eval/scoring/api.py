@@ -141,7 +141,9 @@ def compare(models: Mapping[str, Scores], *, folder: str | Path | None = None) -
     inputs = fingerprint({name: [one.inputs, FORMAT] for name, one in models.items()})
     with Step(Path(folder) / COMPARISON, inputs) as step:
         if step.done:
-            return read_comparison(folder)
+            comparison = read_comparison(folder)
+            comparison._nothing_to_do = all(one._read for one in models.values())
+            return comparison
         comparison = _compare(models).model_copy(update={"inputs": inputs})
         write_record(step.record, comparison)
         return comparison

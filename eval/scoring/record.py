@@ -203,10 +203,11 @@ class Comparison(Record):
     table: list[TableRow]
     differences: list[Difference]
 
-    _read: bool = PrivateAttr(False)
+    _nothing_to_do: bool = PrivateAttr(False)
 
     def __str__(self) -> str:
-        return self._printed().text()
+        first = "nothing to do: scores and comparison are up to date\n" if self._nothing_to_do else ""
+        return first + self._printed().text()
 
     def _repr_html_(self) -> str:
         return self._printed().html()
@@ -240,9 +241,7 @@ def read_scores(folder: str | Path) -> Scores:
 
 def read_comparison(folder: str | Path) -> Comparison:
     """The comparison in a folder such as outputs/sample/study/eval; raises `Refusal` as `read_scores`."""
-    comparison = read_record(Path(folder) / COMPARISON, Comparison, REMEDY)
-    comparison._read = True
-    return comparison
+    return read_record(Path(folder) / COMPARISON, Comparison, REMEDY)
 
 
 def _read_frame(path: Path) -> pl.DataFrame:

@@ -95,7 +95,10 @@ class Check:
         return frame(self.record.effects, CheckedEffect)
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self.record))
+        lines = _lines(self.record)
+        if self.simulations and all(one.up_to_date for one in self.simulations.values()):
+            lines.insert(0, "nothing to do: every simulation is up to date")
+        return "\n".join(lines)
 
 
 def simulate_check(

@@ -82,7 +82,8 @@ class Simulation:
         return Path(path)
 
     def __str__(self) -> str:
-        return "\n".join([page.headline(self.record), *page.summary(self.record)])
+        first = [f"nothing to do: {self.folder} holds this simulation"] if self.up_to_date else []
+        return "\n".join([*first, page.headline(self.record), *page.summary(self.record)])
 
     def _repr_html_(self) -> str:
         sentences = (page.headline(self.record), page.trust_sentence(self.record.trust))

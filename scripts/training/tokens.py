@@ -209,6 +209,8 @@ def tokenise(recipe: Recipe, workers: int | None = None, quiet: bool = False) ->
     with Step(folder / RECORD, folder.name, whole=True, wait=True) as step:
         if not step.done:
             _write_tokens(recipe, folder, workers or len(os.sched_getaffinity(0)), quiet)
+        elif not quiet:
+            print(f"tokens: nothing to do, {folder} is up to date", file=sys.stderr)
     return folder
 
 

@@ -1,6 +1,8 @@
 """Files that are never half-written."""
 
 import json
+import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.files import atomic_path, fingerprint, write_json
+from common import files
+from common.files import atomic_path, file_stamp, fingerprint, write_json
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path):
@@ -68,3 +71,22 @@ def test_nan_is_never_written_as_json(tmp_path: Path):
 
 def test_equal_values_have_equal_fingerprints_in_any_order():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint(json.loads('{"b": [2], "a": 1}'))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["read whole", "read in blocks"])
+def test_other_weights_of_the_same_size_and_date_have_another_stamp(tmp_path: Path, monkeypatch, whole: bool):
+    monkeypatch.setattr(files, "SAMPLED", 10_000_000 if whole else 1000)
+    path = tmp_path / "model.safetensors"
+
+    def written(content: bytes) -> list:
+        path.write_bytes(content)
+        os.utime(path, (0, 0))
+        return file_stamp(path)
+
+    first = written(random.Random(0).randbytes(6_000_000))
+    assert first == file_stamp(path) != written(random.Random(1).randbytes(6_000_000))
+    last = bytearray(random.Random(0).randbytes(6_000_000))
+    last[-1] ^= 1
+    assert first != written(bytes(last)), "to the last byte"
+    os.utime(path, (1, 1))
+    assert (file_stamp(path) == written(bytes(last))) == whole

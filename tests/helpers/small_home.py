@@ -70,6 +70,13 @@ def run(home: Path, words: list[str], **options) -> tuple[int, str, list[str]]:
     return process.returncode, out, lines_of(err)
 
 
+def results(home: Path, folder: str = ".") -> dict[str, bytes]:
+    """Files of results; records and pages state times and durations, and the tables are what they show."""
+    kinds = (".parquet", ".csv", ".jsonl", ".svg", ".arrow", ".npy")
+    files = {path for path in (home / folder).rglob("*") if path.is_file() and path.suffix in kinds}
+    return {str(path.relative_to(home)): path.read_bytes() for path in sorted(files)}
+
+
 def lines_of(err: str) -> list[str]:
     """The lines for a person: no bars, nothing of DeepSpeed's about its accelerator."""
     return [

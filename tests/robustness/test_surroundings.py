@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from common.files import atomic_path
-from tests.helpers.small_home import EXPERIMENT, TRAIN, WAY, finish, make_home, run
+from tests.helpers.small_home import EXPERIMENT, TRAIN, WAY, finish, make_home, results, run
 
 # A file may have so many bytes and no more: the system's answer is that of a full disk, in every library.
 SMALL_FILES = ["prlimit", "--fsize=2000"]
@@ -26,9 +27,12 @@ STEPS = {
     "train": [*TRAIN, "--restart"],
     "export": ["export", "--data", "small", "--run", "sft", "--out", "exported"],
     "predict": ["predict", "--model", "outputs/models/tiny", "--name", "other", "--data", "small"],
+    "score": ["score", "--data", "small", "--config", "other.yaml"],
     "report": ["report", "--data", "small", "--out", "other.html"],
     "simulate": [*EXPERIMENT, "--out", "other"],
+    "paper": ["paper", "--look", "--data", "small"],
 }
+ASKING = ("predict", "score", "report", "simulate", "paper")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +77,46 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(home: Path, name: 
     assert code == 0, err
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, small enough to be filled up."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "small-disk", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("share", [0, 0.2, 0.6])
+@pytest.mark.parametrize("name", ASKING)
+def test_a_disk_that_fills_up_while_a_command_writes_spoils_nothing(
+    home: Path, disk: Path, name: str, share: float
+) -> None:
+    place = shutil.copytree(home, disk / "home", symlinks=True)
+    begun = time.time()
+    assert run(home, STEPS[name])[0] == 0
+    status = [path.stat() for path in home.rglob("*") if path.is_file()]
+    written = sum(one.st_size for one in status if one.st_mtime >= begun)
+    free = shutil.disk_usage(disk).free - int(share * written)
+    (disk / "filler").write_bytes(bytes(free))
+    code, _, err = run(place, STEPS[name])
+    errors = [line for line in err if line.startswith("error: ")]
+    if code or not share:  # where old files make room for new ones, a part of the room may do
+        assert code == 1 and len(errors) == 1 and "the disk is full" in errors[0], err
+    assert not any("Traceback" in line for line in err), err
+    (disk / "filler").unlink()
+    code, _, err = run(place, STEPS[name])
+    assert code == 0, err
+    assert results(place) == results(home)
+    assert not [path for path in place.rglob("*") if ".partial." in path.name]
+
+
 @pytest.mark.whole
 @pytest.mark.skipif(bool(AS_ANYBODY) and not needs["setpriv"], reason="util-linux has no setpriv here")
-@pytest.mark.parametrize("name", ["data", "train", "predict", "report", "simulate"])
+@pytest.mark.parametrize("name", ["data", "train", *ASKING])
 def test_folders_that_can_not_be_written_are_one_line_and_stay_as_they_are(home: Path, name: str) -> None:
     before = wholes(home)
     for folder, _, files in os.walk(home):

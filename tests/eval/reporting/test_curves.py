@@ -23,9 +23,26 @@ def test_a_curve_holds_each_points_estimate_and_interval(folder: Path, tmp_path:
     first = drawn.table.row(0, named=True)
     assert (first["share"], first["estimate"]) == (0.1, truth.value)
     assert first["conf_low"] <= truth.value <= first["conf_high"]
-    with (tmp_path / "curves.csv").open() as file:
+    with (tmp_path / "curves/curves.csv").open() as file:
         assert [row["share"] for row in csv.DictReader(file)] == ["0.1", "1.0"]
-    assert "Shares" in drawn.page.read_text() and (tmp_path / "accuracy_observed.png").is_file()
+    assert "Shares" in drawn.page.read_text() and (tmp_path / "curves/accuracy_observed.png").is_file()
+
+
+def test_a_run_that_breaks_off_leaves_the_former_curves_none_of_them_newer(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()  # the sweep's data sets lie beside its curves
+    curves("Shares", "share", [({"share": 0.1}, folder / "tiny-base")], ["accuracy_observed"], tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "curves").iterdir()}
+    points = [({"share": 0.1}, folder / "tiny-sft")]
+    with monkeypatch.context() as patch:
+        patch.setattr("eval.reporting.curves.render", lambda *_, **__: 1 / 0)  # what is written last
+        with pytest.raises(ZeroDivisionError):
+            curves("Shares", "share", points, ["accuracy_observed"], tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "curves").iterdir()} == before
+    curves("Shares", "share", points, ["crps"], tmp_path)
+    names = {path.name for path in (tmp_path / "curves").iterdir()}
+    assert names == {"curves.csv", "curves.html", "crps.png", "crps.svg"} and (tmp_path / "data").is_dir()
 
 
 def test_seeds_are_averaged(folder: Path, tmp_path: Path) -> None:

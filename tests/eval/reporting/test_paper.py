@@ -1,5 +1,6 @@
 """The paper's tables: what is scored stands beside the published figure, what isn't says its command."""
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -31,7 +32,26 @@ def test_ours_stands_beside_the_published_figure_with_its_interval(folder: Path,
     assert (line["estimate"], line["published"]) == (truth.value, 0.2)
     assert line["ours"].startswith(f"{truth.value:.3f}")
     assert line["verdict"] == "other data: not comparable"
-    assert "Unseen studies" in (root() / "outputs/sample/paper.html").read_text()
+    assert "Unseen studies" in (root() / "outputs/sample/paper/paper.html").read_text()
+
+
+def test_a_run_that_breaks_off_leaves_page_and_table_of_the_one_before(folder: Path, monkeypatch) -> None:
+    table_of(folder, monkeypatch, Row(what="first", model="{model}-sft"))
+    kept = {path.name: path.read_bytes() for path in Path("outputs/sample/paper").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("eval.reporting.paper.render", lambda *_, **__: 1 / 0)  # what is written last
+        with pytest.raises(ZeroDivisionError):
+            table_of(folder, patch, Row(what="second", model="{model}-sft"))
+    assert {path.name: path.read_bytes() for path in Path("outputs/sample/paper").iterdir()} == kept
+    assert b"first" in kept["paper.csv"] and b"first" in kept["paper.html"]
+
+
+def test_the_page_links_to_the_reports_that_are_there(folder: Path, monkeypatch) -> None:
+    (folder / scored.OUTPUTS / "report.html").touch()
+    table_of(folder, monkeypatch, Row(what="SFT", model="{model}-sft"))
+    page = Path("outputs/sample/paper/paper.html")
+    links = re.findall(r'href="(\.\./[^"]+)"', page.read_text())
+    assert links and all((page.parent / link).is_file() for link in links)
 
 
 def test_nearer_than_the_base_is_a_share_of_its_distance(folder: Path, monkeypatch) -> None:

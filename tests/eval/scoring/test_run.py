@@ -113,12 +113,12 @@ def test_a_perfect_model_beats_every_control_that_has_not_seen_the_answers(workp
 def test_nothing_is_done_twice_and_a_changed_file_is_scored_again(workplace):
     rows, true = workplace
     put("m", exact(rows, true))
-    run()
+    assert "nothing to do" not in str(run())
     before = (FOLDER / "m" / "scores.json").stat().st_mtime_ns
-    run()
+    assert "nothing to do" in str(run())
     assert (FOLDER / "m" / "scores.json").stat().st_mtime_ns == before
     exact(rows, np.full_like(true, 1 / 7)).write_parquet(FOLDER / "m" / "predictions.parquet")
-    run()
+    assert "nothing to do" not in str(run())
     assert scores("m")["metrics"]["wasserstein_observed"]["value"] > 0.05
 
 

@@ -30,6 +30,8 @@ def test_a_held_out_study_is_described_simulated_and_set_beside_its_answers(work
     inside = [row.calibrated_low <= row.observed <= row.calibrated_high for row in record.effects]
     assert f"coverage calibrated: {np.mean(inside):.1%}" in str(check)
     assert json.loads((FOLDER / "check.json").read_text())["observed"]["effects"] == 2
+    assert "nothing to do" not in str(check)
+    assert str(simulate_check("m", folder=FOLDER)).startswith("nothing to do")
     assert check.effects["study"].to_list() == ["held1"] * 2
 
 

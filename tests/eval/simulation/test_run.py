@@ -86,6 +86,7 @@ def test_a_second_run_with_nothing_changed_does_nothing(workplace):
     stamp = Path("out/simulation.html").stat().st_mtime_ns
     again = simulated()
     assert again.up_to_date and not first.up_to_date
+    assert "nothing to do" in str(again) and "nothing to do" not in str(first)
     assert again.effects.equals(first.effects) and again.respondents.equals(first.respondents)
     assert Path("out/simulation.html").stat().st_mtime_ns == stamp
     Path("tax.yaml").write_text(EXPERIMENT + "seed: 1\n")

@@ -209,6 +209,24 @@ def test_a_second_run_has_nothing_to_do_until_settings_or_input_change():
     assert "nothing to do" not in run(seed=1)
 
 
+def test_a_shard_whose_answers_were_corrected_is_seen_whatever_its_date_says():
+    shard = Path("small/data/train-00000-of-00002.parquet")
+
+    def write(answers: pl.Expr) -> None:
+        frame = pl.read_parquet(shard).with_columns(response=answers)
+        frame.write_parquet(shard, compression="uncompressed", statistics=False)
+        os.utime(shard, (0, 0))
+
+    write(pl.col("response"))
+    converted()
+    size = shard.stat().st_size
+    shard.touch()
+    assert make_data("small", "study").seconds is None, "another date is no other content"
+    write(pl.col("response").shuffle(seed=1))
+    assert shard.stat().st_size == size
+    assert make_data("small", "study").seconds is not None
+
+
 def test_a_data_set_gives_its_files_as_frames_and_refuses_others_by_name():
     options = DataSettings(format="parquet")
     data_set = make_data("small", "study", options)

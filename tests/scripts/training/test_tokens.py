@@ -290,12 +290,15 @@ def test_a_second_process_waits_for_the_first_and_uses_its_tokens(workplace, cap
     assert (tokens.cache_path(settings) / tokens.RECORD).stat().st_mtime_ns == written
 
 
-def test_tokens_that_were_cut_are_made_again(workplace):
+def test_tokens_that_were_cut_are_made_again(workplace, capsys):
     folder = tokens.tokenise(recipe(), 1)
+    tokens.tokenise(recipe(), 1)
+    assert "nothing to do" in capsys.readouterr().err
     file = next(folder.glob("train/*.arrow"))
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
     assert tokens.tokenise(recipe(), 1) == folder and file.read_bytes() == whole
+    assert "nothing to do" not in capsys.readouterr().err
 
 
 def test_the_template_of_another_family_is_refused():
