@@ -34,8 +34,8 @@ class Histograms:
     """Human and predicted answers of G groups on S support points in all.
 
     offsets: int64 (G + 1). support: int64 (S), ascending in a group. human: float64 (S), counts.
-    predicted: float64 (S), probabilities or counts. human_at, predicted_at: for each value that went
-    in, its place in `support`.
+    predicted: float64 (S), probabilities or counts. human_at, predicted_at: int32, for each value that
+    went in, its place in `support`.
     """
 
     offsets: np.ndarray
@@ -61,8 +61,8 @@ def histograms(
     group's values start. also: (values, offsets) that only become support points, without weight.
     """
     sizes, supports = [], []
-    human_at = np.empty(len(human), np.int64)
-    predicted_at = np.empty(len(predicted), np.int64)
+    human_at = np.empty(len(human), np.int32)
+    predicted_at = np.empty(len(predicted), np.int32)
     start = 0
     for group in range(len(human_offsets) - 1):
         of_human = slice(human_offsets[group], human_offsets[group + 1])

@@ -38,6 +38,10 @@ class Answers(NamedTuple):
     ranges: np.ndarray
     """float64 (G, 4): observed low and high, stated low and high; NaN where there is none."""
 
+    def part(self, rows: slice) -> "Answers":
+        """Some of the answers."""
+        return self._replace(which=self.which[rows], response=self.response[rows], group=self.group[rows])
+
 
 def row_scores(answers: Answers) -> np.ndarray:
     """Scores of N answers: float64 (N, len(ROW_SCORES)).

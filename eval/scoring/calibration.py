@@ -20,9 +20,8 @@ def calibration(
     evaluated: Evaluated, cells: Groups, paired: PairedRows, studies: Studies, seed: int
 ) -> Calibration:
     """Reliability over all rows with probabilities of single people, with both intervals."""
-    probable = (cells.draws == 0) & ~np.isin(
-        evaluated.rows["mode"].to_numpy(), ("cells", "means", "cell means")
-    )
+    others = evaluated.rows["mode"].is_in(("cells", "means", "cell means")).to_numpy()
+    probable = (cells.draws == 0) & ~others
     if not probable.any():
         modes = set(evaluated.rows["mode"])
         reason = (

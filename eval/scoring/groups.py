@@ -17,6 +17,7 @@ from eval.scoring.ragged import Ragged, starts_of
 from eval.scoring.resampling import FIRST_ROW_SCORE, MOMENTS, PairedRows, group_statistics
 
 SHOWN_MOMENTS = ("human_mean", "human_sd", "predicted_mean", "predicted_sd")  # in answer units
+PART = 2**18  # rows that are scored at once: more take more memory and no less time
 METRIC_ROW_SCORES = tuple(key for key, metric in METRICS.items() if metric.row)
 
 
@@ -53,8 +54,15 @@ class Groups:
     @cached_property
     def _row_scores(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """All row scores as float32, which is half the memory, and the groups' means of those in float64."""
-        exact = row_scores(self.answers)
-        return exact.astype(np.float32), {name: self.mean(exact[:, k]) for k, name in enumerate(ROW_SCORES)}
+        scores = np.empty((len(self.weight), len(ROW_SCORES)), np.float32)
+        sums = np.zeros((len(ROW_SCORES), len(self.frame)))
+        for start in range(0, len(scores), PART):
+            part = slice(start, start + PART)
+            exact = row_scores(self.answers.part(part))
+            scores[part] = exact
+            for total, values in zip(sums, exact.T, strict=True):
+                total += self._sum(values, part)
+        return scores, dict(zip(ROW_SCORES, self._over_size(sums), strict=True))
 
     def row(self, name: str) -> np.ndarray:
         """One of the row scores: float32 (N)."""
@@ -62,10 +70,18 @@ class Groups:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted mean of N values within each group: float64 (G); NaN where any value is."""
+        return self._over_size(self._sum(values))
+
+    def _sum(self, values: np.ndarray, part: slice = slice(None)) -> np.ndarray:
+        """Weighted sum of the values of some rows (all) within each group: float64 (G)."""
+        group, weight = self.answers.group[part], self.weight[part]
+        return np.bincount(group, weight * values, minlength=len(self.frame))
+
+    def _over_size(self, sums: np.ndarray) -> np.ndarray:
+        """(..., G) sums over the groups' weights."""
         size = np.bincount(self.answers.group, self.weight, minlength=len(self.frame))
-        total = np.bincount(self.answers.group, self.weight * values, minlength=len(self.frame))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return total / size
+            return sums / size
 
     @cached_property
     def averaged(self) -> tuple[str, ...]:
@@ -268,10 +284,10 @@ def paired_rows(
         weight=cells.weight,
         support_offsets=table.offsets,
         support=table.support.astype(np.float64),
-        human_at=table.human_at.astype(np.int32),
+        human_at=table.human_at,
         predicted=Ragged(
             evaluated.predicted.offsets,
-            table.predicted_at.astype(np.int32),
+            table.predicted_at,
             evaluated.predicted.weights.astype(np.float32),
         ),
         ranges=cells.ranges,

@@ -18,8 +18,7 @@ from common.distances import DISTANCES, clipped_wasserstein, in_threads, pair
 from eval.scoring.answers import RESAMPLED, row_score
 from eval.scoring.ragged import Ragged
 
-BLOCK = 32  # replicates that one task computes while its study's rows stay in the cache
-CHUNK = 32  # replicates that are in memory at once
+CHUNK = 32  # replicates that are computed side by side, and in memory at once
 MOMENTS = (
     "human_mean", "human_variance", "human_entropy", "predicted_mean", "predicted_variance",
     "predicted_entropy", "stated_bias", "observed_low", "observed_high",
@@ -79,8 +78,7 @@ def resample_people(rows: PairedRows, replicates: int, seed: int) -> Iterator[np
     for first in range(0, replicates, CHUNK):
         count = min(CHUNK, replicates - first)
         out = np.empty((count, len(rows.cell_rows) - 1, columns(rows.row_scores.shape[1])))
-        tasks = len(rows.people) * -(-count // BLOCK)
-        in_threads(_resample, tasks, rows, first, np.uint64(seed), out)
+        in_threads(_resample, len(rows.people), rows, first, np.uint64(seed), out)
         yield out
 
 
@@ -116,57 +114,69 @@ def draw_people(weight, seed, study, replicate):
 
 
 @njit(cache=True, nogil=True)
-def _resample(first_task, last_task, rows, first_replicate, seed, out):
-    blocks = (out.shape[0] + BLOCK - 1) // BLOCK
-    for task in range(first_task, last_task):
-        study = task // blocks
-        start = (task % blocks) * BLOCK
-        drawn = np.empty(rows.people[study], np.float64)
-        for replicate in range(start, min(start + BLOCK, out.shape[0])):
-            draw_people(drawn, seed, study, first_replicate + replicate)
-            for cell in range(rows.study_cells[study], rows.study_cells[study + 1]):
-                _one_cell(rows, cell, drawn, out[replicate, cell])
+def _resample(first_study, last_study, rows, first_replicate, seed, out):
+    for study in range(first_study, last_study):
+        drawn = np.empty((rows.people[study], out.shape[0]))
+        for replicate in range(out.shape[0]):
+            draw_people(drawn[:, replicate], seed, study, first_replicate + replicate)
+        for cell in range(rows.study_cells[study], rows.study_cells[study + 1]):
+            _one_cell(rows, cell, drawn, out[:, cell])
 
 
 @njit(cache=True)
 def _one_cell(rows, cell, drawn, out):
-    """Statistics of one cell with its people weighted by how often they were drawn."""
+    """Statistics of one cell with its people weighted by how often they were drawn.
+
+    drawn: (people, R). out: (R, columns). All replicates of a row are added up side by side, which a
+    processor does several at a time.
+    """
     base, end = rows.support_offsets[cell], rows.support_offsets[cell + 1]
-    first, last = rows.cell_rows[cell], rows.cell_rows[cell + 1]
-    points = rows.support[base:end]
-    human, predicted = np.zeros(end - base), np.zeros(end - base)
-    sums = np.zeros(rows.row_scores.shape[1])
-    total = 0.0
-    for i in range(first, last):
-        w = drawn[rows.person[i]]
-        if w == 0:  # more than a third of the people, and most of the work
-            continue
-        w *= rows.weight[i]
-        total += w
-        human[rows.human_at[i] - base] += w
+    points, replicates = rows.support[base:end], drawn.shape[1]
+    human, predicted = np.zeros((end - base, replicates)), np.zeros((end - base, replicates))
+    sums = np.zeros((rows.row_scores.shape[1], replicates))
+    for i in range(rows.cell_rows[cell], rows.cell_rows[cell + 1]):
+        times, weight = drawn[rows.person[i]], rows.weight[i]
+        _add(human[rows.human_at[i] - base], times, weight)
         for j in range(rows.predicted.offsets[i], rows.predicted.offsets[i + 1]):
-            predicted[rows.predicted.answers[j] - base] += w * rows.predicted.weights[j]
+            _add(predicted[rows.predicted.answers[j] - base], times, weight * rows.predicted.weights[j])
         for k in range(len(sums)):
-            sums[k] += w * rows.row_scores[i, k]
-    if total == 0:
-        out[:] = np.nan
-        return
-    limits = rows.ranges[cell].copy()
-    _move_range(points, human, rows.ends_scored[cell], limits)
-    if limits[0] != rows.ranges[cell, 0] or limits[1] != rows.ranges[cell, 1]:
-        _score_again(rows, cell, drawn, limits, sums)
-    group_statistics(points, human, predicted, limits, out)
-    for k in range(len(sums)):
-        out[FIRST_ROW_SCORE + k] = sums[k] / total
+            _add(sums[k], times, weight * rows.row_scores[i, k])
+    for r in range(replicates):
+        own = human[:, r].copy()
+        total = own.sum()
+        if total == 0:
+            out[r] = np.nan
+            continue
+        limits = rows.ranges[cell].copy()
+        _move_range(points, own, rows.ends_scored[cell], limits)
+        if limits[0] != rows.ranges[cell, 0] or limits[1] != rows.ranges[cell, 1]:
+            _score_again(rows, cell, drawn[:, r], limits, sums[:, r])
+        group_statistics(points, own, predicted[:, r].copy(), limits, out[r])
+        for k in range(len(sums)):
+            out[r, FIRST_ROW_SCORE + k] = sums[k, r] / total
+        _uniform_distances(rows, cell, own, limits, out[r])
+
+
+@njit(cache=True)
+def _add(sums, times, value):
+    for r in range(len(sums)):
+        sums[r] += times[r] * value
+
+
+@njit(cache=True)
+def _uniform_distances(rows, cell, human, limits, out):
+    """The Wasserstein distances of the uniform guess into the last columns."""
+    base, end = rows.support_offsets[cell], rows.support_offsets[cell + 1]
+    points = rows.support[base:end]
     for r in range(2):
         uniform = rows.references[r, base:end].copy()
         if r == 0:
             uniform[(points < limits[0]) | (points > limits[1])] = 0
         mass = uniform.sum()
-        out[FIRST_ROW_SCORE + len(sums) + r] = np.nan
+        out[len(out) - 2 + r] = np.nan
         if mass > 0:
-            out[FIRST_ROW_SCORE + len(sums) + r] = clipped_wasserstein(
-                points, human, uniform, total, mass, limits[2 * r], limits[2 * r + 1]
+            out[len(out) - 2 + r] = clipped_wasserstein(
+                points, human, uniform, human.sum(), mass, limits[2 * r], limits[2 * r + 1]
             )
 
 
