@@ -1,6 +1,8 @@
 """Three modes behind one function."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,9 @@ from eval.prediction.asking import Masses
 from eval.prediction.modes import exact_record
 from eval.prediction.predictor import Predictor
 from eval.prediction.run import predict
-from eval.settings import LocalSettings, SampledSettings, Settings, VerbalisedSettings
+from eval.settings import LocalSettings, SampledSettings, ServerSettings, Settings, VerbalisedSettings
+from tests.helpers import fake_vllm
+from tests.helpers.fake_server import FakeServer, answer_all
 from tests.helpers.rows import make_rows
 
 
@@ -121,23 +125,48 @@ def test_a_lora_adapter_is_read_on_top_of_its_base(model_folder: Path, tmp_path:
     assert np.abs(probs[0] - probs[2]).max() > 1e-3
 
 
+@pytest.fixture
+def backend(
+    request: pytest.FixtureRequest, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A model's name and the settings of a back end; all but `transformers` are stand-ins."""
+    if request.param == "transformers":
+        yield str(model_folder), {}
+    elif request.param == "vllm":
+        fake_vllm.install(monkeypatch)
+        yield str(model_folder), {"backend": "vllm"}
+    else:
+        server = FakeServer()
+        server.behave = answer_all
+        tokenizer = str(model_folder) if request.param == "server with token ids" else None
+        address = ServerSettings(url=server.url, tokenizer=tokenizer, retries=0)
+        yield "m", {"backend": "server", "server": address}
+        server.http.shutdown()
+
+
 @pytest.mark.parametrize("mode", ["exact", "sampled", "verbalised"])
 @pytest.mark.parametrize(
     "kinds",
     [["open"], ["open", "ordinal"], ["ordinal", "open"], ["open", "ordinal", "open"], ["ordinal"]],
     ids="-".join,
 )
+@pytest.mark.parametrize(
+    "backend", ["transformers", "vllm", "server", "server with token ids"], indirect=True
+)
 def test_rows_without_an_enumerable_scale_may_be_anywhere(
-    model_folder: Path, mode: str, kinds: list[str]
+    backend: tuple[str, dict[str, Any]], mode: str, kinds: list[str]
 ) -> None:
     rows = make_rows(49)
     by_kind = {kind: rows.filter(pl.col("scale_kind") == kind) for kind in kinds}
     table = pl.concat([by_kind[kind][number : number + 1] for number, kind in enumerate(kinds)])
-    predictor = Predictor(str(model_folder), settings(mode, verbalised=VerbalisedSettings(max_new_tokens=4)))
+    model, chosen = backend
+    predictor = Predictor(model, settings(mode, verbalised=VerbalisedSettings(max_new_tokens=4), **chosen))
     predicted = predictor.predict(table)
     assert predicted.select("study_id", "sample_id").equals(table.select("study_id", "sample_id"))
     wanted = {"exact": {"open": "sampled", "ordinal": "exact"}}.get(mode, {})
     assert predicted["mode"].to_list() == [wanted.get(kind, mode) for kind in table["scale_kind"]]
+    if mode != "verbalised" and model == "m":
+        assert predicted["answers"].list.len().min() > 0
 
 
 def test_what_is_predicted_already_changes_nothing_of_the_rest(model_folder: Path) -> None:

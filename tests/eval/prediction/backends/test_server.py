@@ -5,11 +5,9 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,75 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.errors import Refusal
+from common.errors import Refusal, run_cli
 from eval.prediction.asking import Request, Sampling
 from eval.prediction.backends.server import ServerBackend, estimate
+from eval.prediction.backends.token_server import TokenServer
 from eval.prediction.predictor import Predictor
 from eval.prediction.run import predict
 from eval.settings import ExactSettings, SampledSettings, ServerSettings, Settings
 from socrates import app
 from tests.helpers import tiny_models
+from tests.helpers.fake_server import Answer, FakeServer, answer_all, completion, shown, tokens_shown
 from tests.helpers.rows import make_rows
-
-Answer = tuple[int, dict[str, Any]]  # status, body
-
-
-def completion(*texts: str, reason: str = "stop") -> Answer:
-    choices = [
-        {"index": i, "finish_reason": reason, "message": {"role": "assistant", "content": text}}
-        for i, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": 10, "completion_tokens": len(texts), "total_tokens": 10 + len(texts)}
-    body = {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": choices,
-        "usage": usage,
-    }
-    return 200, body
-
-
-class FakeServer:
-    """Answers each request with what `behave(body, number of the request)` returns."""
-
-    def __init__(self) -> None:
-        self.behave: Callable[[dict[str, Any], int], Answer] = lambda body, number: completion(
-            *["5"] * body["n"]
-        )
-        self.seen: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.busy = self.most_busy = 0
-        lock, outer = threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with lock:
-                    outer.seen.append(body)
-                    outer.keys.add(self.headers["authorization"])
-                    outer.busy += 1
-                    outer.most_busy = max(outer.most_busy, outer.busy)
-                    number = len(outer.seen)
-                status, answer = outer.behave(body, number)
-                with lock:
-                    outer.busy -= 1
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 @pytest.fixture
@@ -289,15 +229,10 @@ def test_one_character_answers_are_read_from_logprobs_and_the_others_sampled(ser
     shares = {"1": 0.2, "7": 0.5, "8": 0.1, " 7": 0.05, "70": 0.05}
 
     def behave(body: dict[str, Any], number: int) -> Answer:
-        status, answer = completion("5")
         if body.get("logprobs"):
             assert (body["top_logprobs"], body["max_tokens"], body["temperature"]) == (20, 1, 1)
-            top = [
-                {"token": text, "logprob": float(np.log(share)), "bytes": None}
-                for text, share in shares.items()
-            ]
-            answer["choices"][0]["logprobs"] = {"content": [{**top[1], "top_logprobs": top}]}
-        return status, answer
+            return shown(shares)
+        return completion("5")
 
     server.behave = behave
     rows = make_rows(4)  # 1-7, -10 to 20, a choice of 1, 2 and 9, open
@@ -307,6 +242,80 @@ def test_one_character_answers_are_read_from_logprobs_and_the_others_sampled(ser
     assert table["probs"].to_list()[0] == pytest.approx([2 / 7, 0, 0, 0, 0, 0, 5 / 7])
     assert table["off_scale_mass"].to_list()[0] == pytest.approx(0.3)
     assert table["probs"].to_list()[2] == pytest.approx([1, 0, 0])
+
+
+def exact(url: str, **server: Any) -> Settings:
+    return settings(url, **server).model_copy(update={"mode": "exact"})
+
+
+def test_answers_that_a_server_does_not_show_are_bounded_and_reported(server: FakeServer) -> None:
+    shares = {"1": 0.2, "7": 0.5, "8": 0.1, " 7": 0.05, "70": 0.05}  # five where twenty were asked for
+    server.behave = lambda body, number: shown(shares)
+    predicted = predict(make_rows(1), "m", exact(server.url))
+    assert predicted.table["unread_mass"][0] == pytest.approx(0.1)  # 1 - all that is shown
+    assert "of which up to 0.1000 may be answers that weren't read" in str(predicted)
+    server.behave = lambda body, number: shown({"1": 0.2, "7": 0.5, "8": 0.1, " 7": 0.1, "x": 0.01})
+    unread = predict(make_rows(1), "m", exact(server.url)).table["unread_mass"][0]
+    assert unread == pytest.approx(5 * 0.01)  # five answers, each below the least that is shown
+
+
+def test_tokens_that_a_server_without_named_ones_leaves_out_are_bounded(
+    server: FakeServer, model_folder: Path
+) -> None:
+    def five(body: dict[str, Any], number: int) -> Answer:
+        return tokens_shown(body, lambda prompt, named: dict.fromkeys(range(5), 0.1))
+
+    server.behave = five
+    tokens = TokenServer(ServerBackend("m", exact(server.url)), str(model_folder))
+    assert not tokens.named
+    assert all("logprob_token_ids" not in body for body in server.seen[1:])
+    ((seen),) = tokens.next_tokens([[1, 2]], [[3, 4, 900, 901]])
+    assert seen.logprobs.tolist() == [np.log(0.1), np.log(0.1), -np.inf, -np.inf]
+    assert seen.hidden == pytest.approx(2 * 0.1)
+
+
+def test_tokens_with_a_leading_blank_are_no_answers_and_a_run_of_them_has_failed(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.behave = lambda body, number: shown({f" {digit}": 0.1 for digit in range(10)})
+    make_rows(7).filter(pl.col("scale_kind") == "ordinal").write_parquet(tmp_path / "rows.parquet")
+    words = ["predict", "--model", "m", "--url", server.url, "--mode", "exact"]
+    words += ["--rows", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        run_cli(lambda: app(words, standalone_mode=False))
+    assert ended.value.code == 2
+    assert "not one of 2 rows got a prediction" in capsys.readouterr().err
+    assert not (tmp_path / "out/predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("mode", ["sampled", "verbalised", "exact"])
+def test_vllm_is_sent_every_sampling_parameter_so_that_the_checkpoints_own_play_no_part(
+    server: FakeServer, model_folder: Path, mode: str
+) -> None:
+    server.listed = [{"id": "m", "object": "model", "created": 0, "owned_by": "vllm"}]
+    server.behave = answer_all
+    asked = settings(server.url, tokenizer=str(model_folder)).model_copy(update={"mode": mode})
+    Predictor("m", asked).predict(make_rows(4))
+    sent = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens"}
+    assert all(sent <= set(body) for body in server.seen)
+    off = [(body["top_k"], body["min_p"], body["repetition_penalty"]) for body in server.seen]
+    assert set(off) == {(-1, 0.0, 1.0)}
+
+
+def test_an_answer_of_one_digit_holds_what_the_end_of_the_turn_leaves_it(
+    server: FakeServer, model_folder: Path
+) -> None:
+    stops: list[int] = []
+
+    def half(prompt: list[int], named: list[int]) -> dict[int, float]:
+        return {token: 0.5 / len(stops) if token in stops else 0.1 for token in named}
+
+    server.behave = lambda body, number: tokens_shown(body, half)
+    predictor = Predictor("m", exact(server.url, tokenizer=str(model_folder)))
+    stops += predictor.backend.tokens.encoder.stop_ids  # type: ignore[attr-defined]
+    row = predictor.predict(make_rows(1)).row(0, named=True)
+    assert row["probs"] == pytest.approx([1 / 7] * 7)
+    assert row["off_scale_mass"] == pytest.approx(1 - 7 * 0.1 * 0.5)
 
 
 def test_a_paid_run_shows_its_cost_and_needs_a_yes(server: FakeServer, tmp_path: Path, capsys) -> None:

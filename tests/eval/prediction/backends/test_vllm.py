@@ -1,7 +1,6 @@
 """What vLLM is asked for, with a stand-in for it: vLLM pins other versions and can't be installed beside."""
 
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,13 @@ from common.chat import PromptEncoder
 from common.errors import Refusal
 from eval.prediction.run import predict
 from eval.settings import ExactSettings, SampledSettings, Settings
+from tests.helpers.fake_vllm import Engine, Record, install
 from tests.helpers.rows import make_rows
-
-
-class Record(types.SimpleNamespace):
-    """Keeps whatever it is made with."""
-
-
-class Engine:
-    """The part of `vllm.LLM` that is used."""
-
-    latest: "Engine"
-
-    def __init__(self, **options: Any) -> None:
-        self.options, self.asked = options, []
-        self.llm_engine = Record(model_config=Record(max_model_len=512))
-        Engine.latest = self
-
-    def get_tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self.options["model"])
-
-    def generate(self, prompts: list[Any], parameters: list[Any], use_tqdm: bool) -> list[Any]:
-        self.asked = list(zip(prompts, parameters, strict=True))
-        return [Record(outputs=[Record(text="5", finish_reason="stop")] * p.n) for p in parameters]
 
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = types.ModuleType("vllm")
-    module.LLM, module.SamplingParams = Engine, Record
-    module.sampling_params = types.SimpleNamespace(StructuredOutputsParams=Record)
-    monkeypatch.setitem(sys.modules, "vllm", module)
+    install(monkeypatch)
 
 
 def settings(**sampled: Any) -> Settings:
@@ -62,6 +37,7 @@ def test_it_is_given_the_token_ids_of_training(vllm: None, model_folder: Path) -
     assert (first.n, first.temperature, first.top_p, first.stop_token_ids) == (3, 0.6, 0.9, encoder.stop_ids)
     assert len({parameters.seed for _, parameters in asked}) == 7
     assert Engine.latest.options["enable_prefix_caching"] is True
+    assert Engine.latest.options["generation_config"] == "vllm"  # the checkpoint's own plays no part
 
 
 def test_a_constrained_reply_is_one_of_the_answers(vllm: None, model_folder: Path) -> None:
