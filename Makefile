@@ -143,7 +143,7 @@ clean: ## remove this DATA and SPLIT: its data sets, checkpoints and scores
 .PHONY: plan
 plan: setup ## memory, hours and cost of training; of an evaluation: ARGS=--eval (GPUS=8 GPU=h100-80gb)
 	$(SOCRATES) plan --stage="$$STAGE" --model="$$MODEL" $(WHERE) $(call option,recipe,RECIPE) $(call option,gpus,GPUS) \
-	  $(call option,gpu,GPU) $(MORE)
+	  $(call option,gpu,GPU) $(call option,config,EVAL_CONFIG) $(MORE)
 
 .PHONY: export
 export: setup ## a plain Hugging Face folder of a checkpoint: STAGE=sft OUT=folder

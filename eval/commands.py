@@ -31,15 +31,16 @@ def predict(
     """One model's answer distribution for every evaluation row."""
     from common.paths import output_dir, safe_name, split_dir
     from eval import predict as predict_rows
-    from eval.models import Model as Asked
+    from eval.models import find_model, served_model
     from eval.settings import load_settings
 
-    settings = load_settings(config, mode=mode, backend=backend, max_rows=max_rows)
-    name = safe_name(name or Path(model).name, "the name")
-    settings = Asked(model, name, url).adapt(settings)
+    settings = load_settings(config, mode=mode, backend=backend, max_rows=max_rows).at(url)
+    served = settings.backend == "server"
+    asked = served_model(model) if served else find_model(model, data, split)
+    name = safe_name(name or asked.name, "the name")
     rows = rows or split_dir(data, split) / "eval.parquet"
     folder = out or output_dir(data, split) / "eval" / name
-    print(predict_rows(rows, model, settings, folder=folder, name=name, pay=yes))
+    print(predict_rows(rows, asked.path, asked.adapt(settings), folder=folder, name=name, pay=yes))
 
 
 @app.command("eval")
@@ -50,21 +51,30 @@ def evaluate(
     config: Config = None,
     predictions: Annotated[Path | None, Flag(help="add this file, made elsewhere, to the comparison")] = None,
     name: Annotated[str | None, Flag(help="its name; default: the file's")] = None,
+    url: Annotated[str | None, Flag(help="a server's address, or several by commas, that has MODEL")] = None,
     gpus: Gpus = None,
     yes: Yes = False,
 ) -> None:
     """Predict with base, SFT and DPO of a model, score them, and compare all that are scored."""
     from eval import evaluate as predict_all
+    from eval.evaluation import SomeFailed
     from eval.scoring.run import import_predictions, score_models
     from eval.settings import load_settings
 
-    settings = load_settings(config)
+    settings, failure, done = load_settings(config).at(url), None, {}
     if predictions:
         import_predictions(predictions, data, split, name=name)
     else:
-        for predicted in predict_all(model, data, split, settings, pay=yes, processes=gpus).values():
-            print(predicted)
-    print(score_models(data, split, settings=settings))
+        try:
+            done = predict_all(model, data, split, settings, pay=yes, processes=gpus)
+        except SomeFailed as failed:
+            failure, done = failed, failed.done
+    for predicted in done.values():
+        print(predicted)
+    if predictions or done:
+        print(score_models(data, split, settings=settings))
+    if failure:
+        raise failure
 
 
 @app.command()

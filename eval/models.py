@@ -26,10 +26,7 @@ class Model:
 
     def adapt(self, settings: Settings) -> Settings:
         """`settings` with this model's server, if it has one."""
-        if not self.url:
-            return settings
-        server = settings.server.model_copy(update={"url": self.url})
-        return settings.model_copy(update={"backend": "server", "server": server})
+        return settings.at(self.url)
 
 
 def find_model(model: str, data: str, split: str, served: str | None = None) -> Model:
@@ -44,11 +41,7 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
         from eval.connection import refuse_secret
 
         refuse_secret(model)
-        path = served or _served(model)
-        name = re.sub(
-            r"[^A-Za-z0-9_-]+", lambda other: "." if other[0] == "." else "-", path.rpartition("/")[2]
-        )
-        return Model(path, name.lstrip("._-")[:64] or "served", model)
+        return served_model(served or _served(model), model)
     if model in (released := released_models()):
         return Model(released[model].path, model)
     folder = next((each for each in (Path(model).expanduser(), root() / model) if each.is_dir()), None)
@@ -72,23 +65,38 @@ def find_model(model: str, data: str, split: str, served: str | None = None) -> 
     return Model(model, Path(hub_id).name + suffix)
 
 
-def find_models(names: str, data: str, split: str) -> list[Model]:
-    """The models that a comma-separated list stands for; a folder of configs/ stands for all of its own."""
+def served_model(path: str, url: str | None = None) -> Model:
+    """The model that a server knows as `path`; its last part names the outputs."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", lambda other: "." if other[0] == "." else "-", path.rpartition("/")[2])
+    return Model(path, name.lstrip("._-")[:64] or "served", url)
+
+
+def find_models(names: str, data: str, split: str, served: bool = False) -> list[Model]:
+    """The models that a comma-separated list stands for; a folder of configs/ stands for all of its own.
+
+    served: the names are those by which a server knows its models.
+    """
     models: dict[str, Model] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
-        group = models_of(name, data, split) if is_recipe(name) else [find_model(name, data, split)]
-        if is_recipe(name) and len(group) == 1:
-            where = f"DATA={data} SPLIT={split}"
-            print(f"{name} has no finished run of {where}: its base model is evaluated", file=sys.stderr)
-        for model in group:
+        for model in [served_model(name)] if served else _group(name, data, split):
             if models.setdefault(model.name, model) != model:
                 raise Refusal(
-                    f"{model.path} and {models[model.name].path} would both be named {model.name}; "
-                    "evaluate them one after another, or rename a folder"
+                    f"{models[model.name].path} and {model.path} would both be named {model.name}; name each "
+                    f"(`socrates predict --model {model.path} --name NAME`), then run `socrates score`"
                 )
     if not models:
         raise Refusal("no model is named; give MODEL, such as tiny, a checkpoint folder or a hub id")
     return list(models.values())
+
+
+def _group(name: str, data: str, split: str) -> list[Model]:
+    if not is_recipe(name):
+        return [find_model(name, data, split)]
+    group = models_of(name, data, split)
+    if len(group) == 1:
+        where = f"DATA={data} SPLIT={split}"
+        print(f"{name} has no finished run of {where}: its base model is evaluated", file=sys.stderr)
+    return group
 
 
 def is_recipe(name: str) -> bool:

@@ -106,6 +106,13 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     score: ScoreSettings = ScoreSettings()
 
+    def at(self, url: str | None) -> "Settings":
+        """These settings with the server (or several, by commas) at `url`, if there is one."""
+        if not url:
+            return self
+        server = self.server.model_copy(update={"url": url})
+        return self.model_copy(update={"backend": "server", "server": server})
+
 
 def load_settings(path: str | Path | None = None, **overrides: object) -> Settings:
     """Read a settings file (default: DEFAULT); `overrides` (top-level keys, None: not given) win over it."""

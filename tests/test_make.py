@@ -118,17 +118,28 @@ TARGETS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("value", HOSTILE)
-def test_the_text_of_a_variable_is_never_run_and_arrives_as_it_was_typed(tmp_path: Path, value: str):
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """A folder with the Makefile alone, and a `python` that writes down what it is called with."""
     for name in ("Makefile", "requirements.txt", "requirements-cpu.txt"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     python = tmp_path / "python"
     python.write_text('#!/bin/bash\nfor word in "$@"; do printf \'%s\\0\' "$word"; done >> words\n')
     python.chmod(0o755)
-    before = {path.name for path in tmp_path.iterdir()}
-    done = make(tmp_path, "PY=./python", *TARGETS, *(f"{name}={value}" for name in VARIABLES))
+    return tmp_path
+
+
+def test_the_plan_of_an_evaluation_reads_the_evaluations_settings(recorder: Path):
+    make(recorder, "PY=./python", "plan", "ARGS=--eval", "EVAL_CONFIG=mine.yaml")
+    assert "--config=mine.yaml" in (recorder / "words").read_text().split("\0")
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_the_text_of_a_variable_is_never_run_and_arrives_as_it_was_typed(recorder: Path, value: str):
+    before = {path.name for path in recorder.iterdir()}
+    done = make(recorder, "PY=./python", *TARGETS, *(f"{name}={value}" for name in VARIABLES))
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} - before == {"words"}
-    words = (tmp_path / "words").read_text().split("\0")
+    assert {path.name for path in recorder.iterdir()} - before == {"words"}
+    words = (recorder / "words").read_text().split("\0")
     for option in ("--model", "--data", "--split", "--recipe", "--out", "--predictions", "--more"):
         assert f"{option}={value}" in words

@@ -83,13 +83,18 @@ def test_several_models_are_evaluated_once_each(home: Path) -> None:
     ("names", "reason"),
     [
         ("tiny-sfx", "no model tiny-sfx here; there are tiny-base"),
-        ("owner/name,other/name", "would both be named name"),
+        ("owner/name,other/name", "both be named name; name each .*predict --model other/name --name NAME"),
         (" , ", "no model is named"),
     ],
 )
 def test_a_name_that_means_nothing_or_two_things_is_refused(home: Path, names: str, reason: str) -> None:
     with pytest.raises(Refusal, match=reason):
         find_models(names, "sample", "study")
+
+
+def test_a_servers_names_are_not_looked_up_here(home: Path) -> None:
+    models = find_models("tiny, owner/large", "sample", "study", served=True)
+    assert models == [Model("tiny", "tiny"), Model("owner/large", "large")]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from eval.models import find_model
 from eval.released import released_models
+from socrates import app
 from tests.helpers import tiny_models
 from tests.helpers.hub_server import REVISION, serve
 
@@ -29,6 +30,15 @@ def test_a_released_name_stands_for_its_hub_id_at_its_revision(monkeypatch: pyte
     model = find_model(NAME, "sample", "study")
     released = released_models()[NAME]
     assert (model.name, model.path) == (NAME, f"{released.hub_id}@{released.revision}")
+
+
+def test_predict_takes_a_released_name_as_eval_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("eval.predict", lambda rows, model, *_, **more: asked.update(more, model=model))
+    app(["predict", "--model", NAME], standalone_mode=False)
+    assert asked["model"] == released_models()[NAME].path
+    assert asked["name"] == NAME and str(asked["folder"]).endswith(f"eval/{NAME}")
 
 
 def test_a_released_model_is_fetched_from_a_hub_and_asked_by_its_name(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "configs/slurm/eval.sbatch"
-PYTHON = """[ "$1" = -c ] && {{ case "$2" in *path*) echo owner/model@abc;; *) echo the-name;; esac; exit; }}
+PYTHON = """case "$1 $2" in
+  -c*path*) echo "${{FOUND:-owner/model@abc}}"; exit;;
+  -c*) echo the-name; exit;;
+esac
 echo "$@" >> calls; grep tokenizer "${{13:-/dev/null}}" >> calls; exit 0"""
 FAKES = {
     ".venv/bin/python": PYTHON.format(),
@@ -56,4 +59,17 @@ def test_servers_that_end_before_they_are_ready_end_the_job(cluster: Path) -> No
     (cluster / "bin/vllm").write_text("#!/bin/bash\nexit 1\n")
     done = submit(cluster)
     assert done.returncode == 1 and "ended before they were ready" in done.stderr
+    assert not (cluster / "calls").exists()
+
+
+def test_an_adapter_without_its_base_is_refused_with_the_command_that_merges_it(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = cluster / "outputs/mine/study/small/sft-lora"
+    run.mkdir(parents=True)
+    (run / "adapter_config.json").write_text("{}")
+    monkeypatch.setenv("FOUND", "outputs/mine/study/small/sft-lora")
+    done = submit(cluster)
+    assert done.returncode == 1
+    assert "make export MODEL=small DATA=mine SPLIT=study RUN=sft-lora OUT=my-model" in done.stderr
     assert not (cluster / "calls").exists()
