@@ -17,7 +17,7 @@ from pathlib import Path
 import pydantic
 
 from common.errors import Refusal
-from scripts.training import llamafactory
+from scripts.training import llamafactory, rows
 from scripts.training.asides import set_aside
 from scripts.training.packages import PACKAGES, missing_packages
 from scripts.training.recipe import Recipe, load_recipe
@@ -106,4 +106,5 @@ def check_recipe(path: Path | str) -> RecipeCheck:
     Raises `Refusal` with the cause and the remedy; notes say what is set aside or read differently.
     """
     recipe, notes = set_aside(load_recipe(path))
-    return RecipeCheck(Path(path), recipe, [*notes, *check(recipe, path), *missing_packages(recipe)])
+    notes += [*check(recipe, path), *missing_packages(recipe), *rows.unregistered(recipe)]
+    return RecipeCheck(Path(path), recipe, notes)

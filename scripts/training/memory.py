@@ -14,6 +14,7 @@ from common.errors import Refusal
 from common.paths import configs
 from common.readers import read_json
 from scripts.training.recipe import Recipe
+from scripts.training.rules import Facts
 
 SETTINGS = ("no ZeRO", "ZeRO-2", "ZeRO-3", "ZeRO-3 offload")
 PARTS = ("weights", "gradients", "optimizer", "reference", "activations", "logits", "buffers")
@@ -276,6 +277,8 @@ def not_modelled(recipe: Recipe, settings: Sequence[str] = ()) -> list[str]:
         unknown.append(f"badam_mode={recipe['badam_mode']}: counted as AdamW in 16 bits")
     if recipe.get("finetuning_type") == "freeze" and recipe.get("freeze_trainable_modules", "all") != "all":
         unknown.append("freeze_trainable_modules: all modules of the trained layers are counted")
+    if (facts := Facts(recipe)).packed:
+        unknown.append(f"{facts.prequantised}: the model's quantised weights are counted with 16 bits each")
     return unknown
 
 

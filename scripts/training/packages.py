@@ -38,7 +38,24 @@ def _quantises(method: str, module: str) -> Package:
     )
 
 
+# What loading a model takes that was quantised beforehand (its config.json says how), as LLaMA-Factory and
+# transformers ask for it: AWQ both, each its own
+LOADERS = {
+    "gptq": ("gptqmodel>=2.0.0", "optimum"), "awq": ("autoawq", "gptqmodel>=2.0.0"),
+    "aqlm": ("aqlm>=1.1.0",), "bitsandbytes": ("bitsandbytes",), "hqq": ("hqq",), "torchao": ("torchao",),
+    "compressed-tensors": ("compressed-tensors",), "auto-round": ("auto-round>=0.5",),
+}  # fmt: skip
+MODULES = {"autoawq": "awq"}  # imported under a name of their own
+
+
+def _loads(method: str, install: str) -> Package:
+    name = install.split(">=")[0]
+    module = MODULES.get(name, name.replace("-", "_"))
+    return Package(lambda facts: facts.prequantised == method, module, install)
+
+
 PACKAGES = (
+    *(_loads(method, install) for method, names in LOADERS.items() for install in names),
     _uses("use_galore", "galore_torch", "galore-torch"),
     _uses("use_apollo", "apollo_torch", "apollo-torch"),
     _uses("use_badam", "badam", "badam>=1.2.1"),

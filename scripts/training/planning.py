@@ -202,6 +202,7 @@ class Plan:
     table: pl.DataFrame
     checkpointing: str = "gradient checkpointing"
     not_modelled: tuple[str, ...] = ()
+    unregistered: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -235,6 +236,7 @@ class Plan:
                 for row in self.table.iter_rows(named=True)
             ),
             *(f"not modelled: {text}" for text in self.not_modelled),
+            *(f"training will be refused: {text}" for text in self.unregistered),
             "",
             self.verdict,
         ])  # fmt: skip
@@ -300,4 +302,5 @@ def make_plan(request: RunRequest, gpu_name: str, architecture: Path | None = No
         room=room, fits=fits, table=memory_table(arch, recipe, gpus, size, tokens.longest),
         checkpointing="no " * bool(recipe.get("disable_gradient_checkpointing")) + "gradient checkpointing",
         not_modelled=tuple(memory.not_modelled(recipe, possible(recipe, gpus))),
+        unregistered=tuple(rows.unregistered(recipe)),
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """The data sets that data/dataset_info.json names, read in chunks that several processes can share."""
 
+import difflib
 import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from common.errors import Refusal
 from common.files import sha256_file
 from common.paths import root
 from common.readers import read_json
-from scripts.training.recipe import DATASET
+from scripts.training.recipe import DATASET, Recipe, names_of
 
 CHUNK = 4 * 2**20  # bytes of JSON lines that one worker takes at a time, about 2,000 rows
 SAMPLED_CHUNKS = 8
 SLICE = 2000  # rows of a parquet file or a JSON array, likewise
 LONGEST_WRITE_NS = 60 * 10**9  # between a small file's last byte and its place
+LISTED = 8  # data sets that a message names, those with the most similar names
 RARE = ("kto", "sft_reasoning")  # our data sets that a setting asks for
 REMEDY = "run `make data` with the same DATA and SPLIT first"
 
@@ -41,12 +44,7 @@ def find(name: str) -> DataSet:
     folder = root() / "data"
     info = read_json(folder / "dataset_info.json", REMEDY)
     if not isinstance(info, dict) or name not in info:
-        ours = DATASET.fullmatch(name)
-        setting = (
-            f"put {ours[1]} into `outputs` of the data settings and " if ours and ours[1] in RARE else ""
-        )
-        remedy = f"{setting}{REMEDY}, or add an entry of your own"
-        raise Refusal(f"data/dataset_info.json has no data set {name!r}; {remedy}")
+        raise Refusal(_not_registered(name, info))
     entry = info[name]
     if not isinstance(entry, dict) or not isinstance(entry.get("columns", {}), dict):
         raise Refusal(f"data/dataset_info.json: the entry {name!r} is broken; see data/README.md")
@@ -64,6 +62,29 @@ def find(name: str) -> DataSet:
     if file.suffix not in (".jsonl", ".json", ".parquet"):
         raise Refusal(f"{file} can't be read; write it as .jsonl, .json or .parquet")
     return DataSet(name, entry, file)
+
+
+def _not_registered(name: str, info: Any) -> str:
+    """That dataset_info.json has no such data set, and the remedy: make it, or name one that is there."""
+    ours = DATASET.fullmatch(name)
+    if ours:
+        setting = f"put {ours[1]} into `outputs` of the data settings and " if ours[1] in RARE else ""
+        return f"data/dataset_info.json has no data set {name!r}; {setting}{REMEDY}"
+    near = difflib.get_close_matches(name, list(info) if isinstance(info, dict) else [], LISTED, 0)
+    there = f"it has {', '.join(near)}" if near else "it is empty"
+    return f"data/dataset_info.json has no data set {name!r}; {there}; name one, or add an entry of your own"
+
+
+def unregistered(recipe: Recipe) -> Iterator[str]:
+    """A line for each data set of one's own that the recipe names and dataset_info.json doesn't have.
+
+    Ours are left out, because `make data` writes them; nothing is said where the file isn't there yet.
+    """
+    file = root() / "data" / "dataset_info.json"
+    info = read_json(file, REMEDY) if file.is_file() else None
+    for name in (*names_of(recipe.get("dataset")), *names_of(recipe.get("eval_dataset"))):
+        if info is not None and name not in info and not DATASET.fullmatch(name):
+            yield _not_registered(name, info)
 
 
 def stamp(file: Path) -> str:

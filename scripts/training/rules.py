@@ -4,6 +4,7 @@ A rule stands here if LLaMA-Factory's parser takes the setting and the run fails
 `checking.py` also asks the parser itself.
 """
 
+import functools
 import math
 import os
 import re
@@ -16,6 +17,7 @@ import pydantic
 from pydantic import Field
 
 from common.errors import Refusal
+from common.readers import read_json
 from scripts.training.recipe import DATASET, STAGES, Recipe, names_of, zero_config
 
 GPU_ONLY_STATES = ("8bit", "4bit", "paged")  # optimizers whose states live on the GPU only
@@ -73,6 +75,26 @@ class Facts:
     def zero(self) -> dict[str, Any]:
         """DeepSpeed's ZeRO settings, {} without."""
         return zero_config(self.recipe).get("zero_optimization", {})
+
+    @functools.cached_property
+    def prequantised(self) -> str:
+        """How the model's weights were quantised beforehand (gptq, awq, ...), "" where they weren't.
+
+        As its config.json says, if that is here or in the hub's cache, else as its name says.
+        """
+        model = str(self.get("model_name_or_path", ""))
+        here = Path(model, "config.json")
+        config = here if model and here.is_file() else _cached_config(model, self.get("model_revision"))
+        if config is None:
+            named = re.search(r"[-_.](gptq|awq|aqlm)(?![a-z])", model.lower())
+            return named[1] if named else ""
+        described = read_json(config, "download the model again").get("quantization_config") or {}
+        return str(described.get("quant_method", ""))
+
+    @property
+    def packed(self) -> bool:
+        """True if the weights stay quantised in training; LLaMA-Factory unpacks fp8 and mxfp4 ones."""
+        return self.prequantised not in ("", "fp8", "mxfp4")
 
     @property
     def optim(self) -> str:
@@ -217,6 +239,15 @@ RULES = (
         "pure_bf16 doesn't work with ZeRO-3; set bf16: true instead",
     ),
     Rule(
+        lambda f: f.packed and f.get("finetuning_type", "lora") not in ("lora", "oft"),
+        "the weights of {model_name_or_path} are quantised, and only LoRA trains on such; set "
+        "finetuning_type: lora, or name the model that isn't quantised",
+    ),
+    Rule(
+        lambda f: f.packed and f.zero.get("stage") == 3,
+        "ZeRO-3 can't split the quantised weights of {model_name_or_path}; use configs/deepspeed/zero2.json",
+    ),
+    Rule(
         lambda f: f.get("pissa_init") and f.zero.get("stage") == 3,
         "PiSSA can't decompose weights that ZeRO-3 has split; use configs/deepspeed/zero2.json",
     ),
@@ -274,6 +305,17 @@ def _are_shares(shares: list[str], datasets: list[str]) -> bool:
     except ValueError:
         return False
     return len(numbers) == len(datasets) and min(numbers) > 0 and math.isclose(sum(numbers), 1, abs_tol=1e-6)
+
+
+def _cached_config(model: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:  # no name of a hub model
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _hub_login() -> str | None:

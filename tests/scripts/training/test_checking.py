@@ -1,12 +1,15 @@
 """Recipes are accepted, read as they are meant, or refused with the remedy."""
 
 import copy
+import json
 
 import pytest
 import yaml
 
 from common.errors import Refusal
 from scripts.training import asides, checking
+from scripts.training.packages import missing_packages
+from scripts.training.planning import plan
 from scripts.training.recipe import all_recipes, configs, global_batch, load_recipe
 
 GOOD = {
@@ -82,3 +85,41 @@ def test_the_documented_third_family_is_accepted():
     assert global_batch(sft) == global_batch(sft | dpo) == 256
     with pytest.raises(Refusal, match="set mistral"):
         checking.check({**sft, "template": "llama3"}, "sft")
+
+
+def test_a_data_set_that_is_not_registered_is_named_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOCRATES_HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    recipe = tmp_path / "my.yaml"
+    recipe.write_text(yaml.safe_dump({**GOOD, "dataset": "socsci210_study_sft,my_instruction"}))
+    assert checking.check_recipe(recipe).notes == []  # nothing is known yet
+    (tmp_path / "data/dataset_info.json").write_text('{"my_instructions": {"file_name": "mine.jsonl"}}')
+    (note,) = checking.check_recipe(recipe).notes
+    assert note.startswith("data/dataset_info.json has no data set 'my_instruction'; it has my_instructions;")
+    assert "no data set 'my_instruction'; it has my_instructions" in str(
+        plan("sft", "llama3-8b", recipe=recipe)
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "packages"),
+    [
+        ("local", "gptq", ["gptqmodel>=2.0.0", "optimum"]),
+        ("local", "awq", ["autoawq", "gptqmodel>=2.0.0"]),
+        ("local", "fp8", []),
+        ("someone/Llama-3-8B-Instruct-AWQ", None, ["autoawq", "gptqmodel>=2.0.0"]),
+        ("someone/AWQuila-8B", None, []),
+    ],
+)
+def test_what_loading_a_quantised_model_takes_is_named_before_the_start(tmp_path, model, method, packages):
+    if method:
+        model = str(tmp_path)
+        (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    recipe = {**GOOD, "model_name_or_path": model, "finetuning_type": "lora"}
+    named = [f"needs {name}, which isn't installed; pip install '{name}'" for name in packages]
+    assert list(missing_packages(recipe)) == named
+    if packages:
+        assert "set finetuning_type: lora" in refusal({**recipe, "finetuning_type": "full"})
+        assert "use configs/deepspeed/zero2.json" in refusal(
+            {**recipe, "deepspeed": "configs/deepspeed/zero3.json"}
+        )

@@ -168,7 +168,7 @@ def test_val_size_holds_whole_people_out(changes, monkeypatch):
     [
         ({"dataset": "sample_study_dpo"}, "holds pairs"),
         ({"stage": "kto"}, "trains on answers with a kto_tag"),
-        ({"dataset": "other"}, "or add an entry of your own"),
+        ({"dataset": "other"}, "name one, or add an entry of your own"),
         ({"dataset": "broken"}, "the entry 'broken' is broken"),
         ({"dataset": "hub"}, "names no file_name"),
         ({"dataset": "folder"}, "is missing or no file"),
@@ -325,7 +325,7 @@ def test_parquet_gives_the_same_tokens_as_json_lines(workplace, monkeypatch):
 
 def test_a_missing_data_set_names_the_command_that_makes_it():
     with pytest.raises(Refusal, match="make data"):
-        tokens.tokenise(recipe(dataset="sample_study_nothing"), 1)
+        tokens.tokenise(recipe(dataset="sample_condition_sft"), 1)
 
 
 def test_no_half_written_cache_is_left_when_it_fails(monkeypatch):
