@@ -14,6 +14,7 @@ from common.page.render import render
 from common.paths import configs, dataset_name, output_dir, root
 from common.settings import Section, read_settings
 from common.tables import text_table, write_csv
+from eval.scoring.metrics import METRICS
 from eval.scoring.record import SCORES, Estimate, Scores, read_scores
 
 CONFIG = Path("configs/paper.yaml")
@@ -41,12 +42,15 @@ class Row(Section):
 
 
 class Chapter(Section):
-    """The rows of one split, and the stages that have to be trained for them."""
+    """The rows of one split, and the stages that have to be trained for them.
+
+    sweep: the file of a curve that belongs to it, by the data set that it is of.
+    """
 
     title: str
     split: str
     stages: tuple[str, ...] = ()
-    sweep: str | None = None
+    sweep: dict[str, str] = Field(default_factory=dict)
     rows: tuple[Row, ...] = Field(min_length=1)
 
 
@@ -66,6 +70,7 @@ class PaperTable:
 
     def __str__(self) -> str:
         shown = self.table.select("chapter", "what", "predictor", "ours", "published", "verdict")
+        shown = shown.with_columns(pl.col("published").cast(pl.String).fill_null("–"))
         return f"{text_table(shown.columns, shown.iter_rows(), left=shown.columns)}\n{self.page}"
 
 
@@ -80,23 +85,38 @@ def paper_table(paper: Paper, models: Sequence[str], data: str) -> PaperTable:
     They lie in `outputs/<dataset>/paper/`, which is replaced as a whole. models: folders of configs/.
     """
     name = dataset_name(data)
-    rows = [row for chapter in paper.chapters for row in _chapter(chapter, models, data, name)]
-    table = pl.DataFrame(rows, infer_schema_length=None)
+    chapters = [(chapter, list(_chapter(chapter, models, data, name))) for chapter in paper.chapters]
+    table = pl.DataFrame([row for _, rows in chapters for row in rows], infer_schema_length=None)
     folder = root() / "outputs" / name
-    reports = {
-        chapter.title: f"../{chapter.split}/report.html"
-        for chapter in paper.chapters
-        if (folder / chapter.split / "report.html").is_file()
-    }
     with atomic_path(folder / "paper") as partial:
         partial.mkdir()
         write_csv(table, partial / "paper.csv")
         render(
             partial / "paper.html", TEMPLATE, ("tables.js",), title="The paper's tables",
-            kicker=f"{name} · {', '.join(models)}", rows=rows, reports=reports, source=paper.source,
-            comparable=name == COMPARABLE,
+            kicker=f"{name} · {', '.join(models)}", source=paper.source, comparable=name == COMPARABLE,
+            chapters=[
+                {"title": chapter.title, "links": _links(chapter, folder), "rows": [*map(_shown, rows)]}
+                for chapter, rows in chapters
+                if rows
+            ],
         )  # fmt: skip
     return PaperTable(table, folder / "paper" / "paper.html")
+
+
+def _links(chapter: Chapter, outputs: Path) -> dict[str, str]:
+    """The chapter's pages that are there, seen from the folder of the paper's page."""
+    pages = {"the whole report": f"{chapter.split}/report.html"}
+    if sweep := chapter.sweep.get(outputs.name):
+        pages["the curve"] = f"../sweeps/{Path(sweep).stem}/curves/curves.html"
+    return {words: f"../{page}" for words, page in pages.items() if (outputs / page).is_file()}
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the page shows it."""
+    metric = METRICS[row["metric"]].name if row["metric"] in METRICS else row["metric"].replace("_", " ")
+    value, _, interval = row["ours"].partition(" ")
+    ours, verdict = {"text": value, "note": interval}, {"text": row["verdict"], "note": row["note"]}
+    return row | {"metric": metric, "ours": ours, "verdict": verdict}
 
 
 def _chapter(chapter: Chapter, models: Sequence[str], data: str, name: str) -> Iterator[dict[str, Any]]:
@@ -195,5 +215,5 @@ def commands(paper: Paper, models: Sequence[str], data: str, train: bool) -> Ite
             yield ["eval", "--model", model, *where]
         yield ["report", *where]
         for chapter in chapters:
-            if chapter.sweep and train:
-                yield ["sweep", chapter.sweep]
+            if train and data in chapter.sweep:
+                yield ["sweep", chapter.sweep[data]]

@@ -46,12 +46,29 @@ def test_a_run_that_breaks_off_leaves_page_and_table_of_the_one_before(folder: P
     assert b"first" in kept["paper.csv"] and b"first" in kept["paper.html"]
 
 
-def test_the_page_links_to_the_reports_that_are_there(folder: Path, monkeypatch) -> None:
+def test_each_chapter_links_to_its_report_and_its_curve_where_they_are_there(folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
     (folder / scored.OUTPUTS / "report.html").touch()
-    table_of(folder, monkeypatch, Row(what="SFT", model="{model}-sft"))
+    (folder / "outputs/sweeps/people/curves").mkdir(parents=True, exist_ok=True)
+    (folder / "outputs/sweeps/people/curves/curves.html").touch()
+    row = Row(what="SFT", model="{model}-sft")
+    curves = {"sample": "configs/sweeps/people.yaml", "other": "configs/sweeps/none.yaml"}
+    chapters = (
+        Chapter(title="Studies", split="study", rows=(row,), sweep=curves),
+        Chapter(title="Arms", split="condition", rows=(row,)),
+    )
+    paper_table(Paper(source="here", chapters=chapters), ["tiny"], "sample")
     page = Path("outputs/sample/paper/paper.html")
     links = re.findall(r'href="(\.\./[^"]+)"', page.read_text())
-    assert links and all((page.parent / link).is_file() for link in links)
+    assert links == ["../study/report.html", "../../sweeps/people/curves/curves.html"]
+    assert all((page.parent / link).is_file() for link in links)
+
+
+def test_every_ceiling_of_the_shipped_file_is_one_of_the_scores(folder: Path) -> None:
+    shipped = read_paper(ROOT / "configs/paper.yaml")
+    rows = [row for chapter in shipped.chapters for row in chapter.rows if row.ceiling]
+    scores = read_scores(folder / scored.OUTPUTS / "eval/tiny-sft")
+    assert rows and all(row.metric in getattr(scores.ceiling, row.ceiling or "") for row in rows)
 
 
 def test_nearer_than_the_base_is_a_share_of_its_distance(folder: Path, monkeypatch) -> None:
@@ -88,9 +105,9 @@ def test_the_shipped_file_has_every_command_in_the_order_of_its_needs() -> None:
     words = [" ".join(step[:2]) for step in steps if "study" in step]
     assert words[:4] == ["data make", "train sft", "train dpo", "eval --model"]
     assert steps[:2] == [["data", "sample"], ["data", "tiny"]]
+    assert ["sweep", "configs/sweeps/participants.yaml"] in steps
     assert {step[step.index("--split") + 1] for step in steps if "--split" in step} == {
         "study", "condition", "task", "participant",
     }  # fmt: skip
-    assert not any(
-        step[0] == "train" for step in commands(read_paper(ROOT / "configs/paper.yaml"), ["x"], "y", False)
-    )
+    without = commands(read_paper(ROOT / "configs/paper.yaml"), ["x"], "y", train=False)
+    assert not any(step[0] in ("train", "sweep") for step in without)
