@@ -20,6 +20,8 @@ def find_step(tokens: Sequence[Token]) -> tuple[int, int | None] | None:
             return number.value, 0
         if word in _STEPS and following == "of" and number and number.value > 0:
             return number.value, None
+        if word in _COUNTING and (size := _count_after(tokens, index + 1)):
+            return size, None
         if word == "nearest" and kind_at(tokens, index + 1) == NUMBER and tokens[index + 1].value > 1:
             return tokens[index + 1].value, 0
         if word in ("even", "odd") and following in _WHOLE:
@@ -29,6 +31,15 @@ def find_step(tokens: Sequence[Token]) -> tuple[int, int | None] | None:
         if word in _TENS and at(tokens, index - 1) in ("in", "by"):
             return _TENS[word], 0
     return None
+
+
+def _count_after(tokens: Sequence[Token], index: int) -> int:
+    """The size in (going) `up in 15s`, `up by 15`, `in 15s`; 0 if none stands at `index`."""
+    up = at(tokens, index) == "up"
+    index += up
+    by = at(tokens, index) in (("in", "by") if up else ("in",))
+    sized = by and kind_at(tokens, index + 1) in (NUMBER, BROKEN)
+    return tokens[index + 1].value if sized and tokens[index + 1].value > 1 else 0
 
 
 def _step_before(tokens: Sequence[Token], index: int) -> int:
@@ -46,6 +57,7 @@ def _step_before(tokens: Sequence[Token], index: int) -> int:
 
 
 _MULTIPLES = words("multiples multiple divisible nearest rounded counting going")
+_COUNTING = words("counting going increasing rising")
 _STEPS = words("steps increments intervals units jumps increment")
 _WHOLE = words("number numbers integer integers value values whole numbered digits")
 _TENS = {"twos": 2, "fives": 5, "tens": 10, "twenties": 20}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 from common.scale import Scale
 from scripts.data.scales.asks import (
@@ -27,7 +28,7 @@ from scripts.data.scales.asks import (
 )
 from scripts.data.scales.before import scale_before
 from scripts.data.scales.formats import find_step
-from scripts.data.scales.reading import read
+from scripts.data.scales.reading import read, typed
 from scripts.data.scales.sentences import tokenize
 from scripts.data.scales.tokens import ONES, TENS, Token
 
@@ -49,6 +50,28 @@ def parse_scale(text: str) -> Scale:
     degrees ("somewhat", "never") and `choice` when not. An `unstated` scale may say why (`reason`):
     "letters" (or words) as answers, "fractions", "several" numbers in one answer.
     """
+    scale = _stated(text)
+    return _listed(text, scale) or scale
+
+
+def _listed(text: str, scale: Scale) -> Scale | None:
+    """The values of an ask for the number of a unit that were listed with it: `1, 2, 3 or 4 stars`."""
+    if scale.kind != "open" or not scale.labels or scale.span is None:
+        return None
+    first = max(0, scale.span[0] - NEAR)
+    pattern = rf"\b(\d{{1,6}}(?:, ?\d{{1,6}})*),? or (\d{{1,6}}) {re.escape(scale.labels[0][1])}\b"
+    found = list(re.finditer(pattern, text[first : scale.span[0]]))
+    if not found:
+        return None
+    values = [int(number) for number in (*re.findall(r"\d+", found[-1][1]), found[-1][2])]
+    steps = {b - a for a, b in pairwise(values)}
+    if len(steps) != 1 or min(steps) < 1:
+        return None
+    return typed(values[0], values[-1], steps.pop(), (), (first + found[-1].start(), scale.span[1]))
+
+
+def _stated(text: str) -> Scale:
+    """What the ask states, and the sentences before a bare one."""
     begin = text.rfind(PUBLISHED)
     end = begin + LONGEST if begin >= 0 else len(text)
     scale = _parse_ending(text[begin:end]) if begin >= 0 else None
