@@ -3,8 +3,9 @@
     socrates bench full [--rows 482642]
 
 482,642 evaluation rows in 801 cells of 40 studies, with prompts as long as the real ones. Each step runs
-in a process of its own; printed are its seconds and peak memory, the page's size, and how long a headless
-browser takes to open it. Limits for the default size: the page opens in 3 s and has at most 15 MB.
+in a process of its own; printed are its seconds and peak memory, the page's size, and how much longer a
+headless browser takes to open it than an empty page. Limits for the default size: the page opens in 3 s and
+has at most 15 MB.
 """
 
 import os
@@ -31,7 +32,6 @@ from eval.settings import ExactSettings
 STUDIES, CELLS, ROWS = 40, 801, 482_642
 SCALES = ((1, 7), (0, 1), (0, 100), (1, 5))
 LIMIT_SECONDS, LIMIT_MB = 3.0, 15.0
-BROWSER_START = 2.0  # seconds that a browser takes before it opens anything
 SPLIT = Path("data/socsci210/study")
 
 
@@ -152,17 +152,21 @@ def time_step(step: str, rows: int, home: Path) -> str:
 
 
 def open_page(page: Path) -> float | None:
-    """Seconds that a headless browser takes to load the page, starting included; None without one."""
+    """Seconds that a headless browser takes longer to load the page than an empty one; None without one."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if not browser:
         return None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom"]
-    begun = time.monotonic()
-    subprocess.run(
-        [browser, *flags, f"--user-data-dir={page.parent / 'profile'}", page.resolve().as_uri()],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=120,
-    )  # fmt: skip
-    return time.monotonic() - begun
+    flags.append(f"--user-data-dir={page.parent / 'profile'}")
+    took = []
+    for address in ("about:blank", "about:blank", page.resolve().as_uri()):  # the first makes the profile
+        begun = time.monotonic()
+        subprocess.run(
+            [browser, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+            timeout=120,
+        )  # fmt: skip
+        took.append(time.monotonic() - begun)
+    return max(0.0, took[2] - took[1])
 
 
 def measure_evaluation(rows: int = ROWS) -> Iterator[str]:
@@ -174,11 +178,9 @@ def measure_evaluation(rows: int = ROWS) -> Iterator[str]:
             yield time_step(step, rows, home)
         page = home / "outputs/socsci210/study/report.html"
         size, seconds = page.stat().st_size / 1e6, open_page(page)
-        opened = (
-            "no browser here" if seconds is None else f"opens in {seconds:.1f} s (browser's start included)"
-        )
+        opened = "no browser here" if seconds is None else f"opens in {seconds:.1f} s"
         yield f"  report.html {size:.1f} MB, {opened}"
-        if size > LIMIT_MB or (seconds or 0) > LIMIT_SECONDS + BROWSER_START:
+        if size > LIMIT_MB or (seconds or 0) > LIMIT_SECONDS:
             raise Refusal(
                 f"the page misses its limits of {LIMIT_MB:g} MB and {LIMIT_SECONDS:g} s; figures above"
             )

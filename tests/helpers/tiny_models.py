@@ -27,8 +27,11 @@ from eval.settings import ExactSettings
 from scripts.sample.models import FAMILIES, train_tokenizer
 
 
-def make(family: str, folder: Path, head_size: int = 8) -> Path:
-    """Write a small model of `family` (llama or qwen) into `folder`; its width is four heads."""
+def make(family: str, folder: Path, head_size: int = 8, positions: int = 512) -> Path:
+    """Write a small model of `family` (llama or qwen) into `folder`; its width is four heads.
+
+    positions: the most tokens that it reads.
+    """
     torch.manual_seed(0)
     kind = FAMILIES[family]
     tokenizer = PreTrainedTokenizerFast(
@@ -46,7 +49,7 @@ def make(family: str, folder: Path, head_size: int = 8) -> Path:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": positions,
         "initializer_range": 0.3,
     }
     model = (
