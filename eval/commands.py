@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import Refusal
 from common.options import Config, Data, Flag, Gpus, Mode, Model, Split, Yes, group
 
 app = group("Predictions, scores, reports and simulations.")
@@ -171,15 +170,13 @@ def simulate_check(
     truth: Annotated[Path | None, Flag(help="a table of true distributions, where they are known")] = None,
 ) -> None:
     """Simulate evaluated experiments and compare with what their people answered."""
-    import polars as pl
-
     from common.paths import output_dir
+    from common.readers import read_columns
     from eval.simulation.check import simulate_check as check
 
-    if truth and not truth.is_file():
-        raise Refusal(f"{truth} is missing; leave --truth out, or give a table of true distributions")
+    remedy = "leave --truth out, or give a table of true distributions"
+    table = read_columns(truth, remedy) if truth else None
     names = studies.split(",") if studies else None
-    table = pl.read_parquet(truth) if truth else None
     folder = output_dir(data, split) / "simulations"
     print(check(model, data=data, split=split, studies=names, truth=table, folder=folder))
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.readers import DELIMITERS, read_bytes
+from common.readers import DELIMITERS, read_bytes, read_columns
 
 REMEDY = "give a survey as .csv, .xlsx, .sav, .dta or .parquet"
 PREVIEW_CODES = ("1", "2", "9", "17")  # of Qualtrics' column Status
@@ -121,10 +121,7 @@ def _read_excel(path: Path) -> Survey:
 
 
 def _read_parquet(path: Path) -> Survey:
-    try:
-        return Survey(path, _as_text(pl.read_parquet(path, glob=False)))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise _unreadable(path, error) from None
+    return Survey(path, _as_text(read_columns(path, "save it again")))
 
 
 def _read_spss(path: Path) -> Survey:

@@ -7,6 +7,7 @@ import polars as pl
 
 from common.contract import CELL, ITEM, KEY
 from common.errors import Refusal
+from common.readers import read_columns
 from eval.rows import SCORED, check_rows, read_rows
 from eval.scoring.predictions import Predictions, key_text
 from eval.scoring.ragged import Ragged
@@ -39,9 +40,7 @@ def read_scored(rows: pl.DataFrame | str | Path) -> pl.DataFrame:
     if isinstance(rows, pl.DataFrame):
         extra = [name for name in OPTIONAL if name in rows.columns]
         return check_rows(rows, SCORED).hstack(rows.select(extra))
-    checked = read_rows(rows, SCORED)
-    extra = [name for name in OPTIONAL if name in pl.read_parquet_schema(rows)]
-    return checked.hstack(pl.read_parquet(rows, columns=extra)) if extra else checked
+    return read_rows(rows, SCORED).hstack(read_columns(rows, "run `make data` again", OPTIONAL))
 
 
 def item_texts(rows: pl.DataFrame | str | Path) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.readers import read_csv, read_json
+from common.readers import read_columns, read_csv, read_json
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 
@@ -20,7 +20,7 @@ def read_table(path: Path, remedy: str) -> pl.DataFrame:
         raise Refusal(f"{path}: predictions are a {', '.join(SUFFIXES)} file; rename or convert it")
     try:
         if path.suffix == ".parquet":
-            frame = pl.read_parquet(path, glob=False)
+            frame = read_columns(path, "write it again")
         elif path.suffix == ".jsonl":
             frame = pl.read_ndjson(path, infer_schema_length=None)
         elif path.suffix == ".json":

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,30 @@ def test_a_csv_that_cannot_be_read_safely_is_refused(tmp_path: Path, content: by
     path = tmp_path / "x.csv"
     path.write_bytes(content)
     assert words in refused(read_csv, path, REMEDY, ["arm"] if b"arm" in content else [])
+
+
+COUNTED_PAGES = """
+import sys
+from pathlib import Path
+from common.errors import Refusal
+from common.readers import read_columns
+path = Path(sys.argv[1])
+whole, refused = path.read_bytes(), 0
+at = -1
+while (at := whole.find(b"\\x2c\\x15\\x04", at + 1)) >= 0:  # a page's header: it holds 2 values
+    path.write_bytes(whole[: at + 2] + b"\\x03" + whole[at + 3 :])  # -2 values
+    try:
+        read_columns(path, "make it again")
+    except Refusal:
+        refused += 1
+print(refused)
+"""
+
+
+def test_a_page_that_claims_fewer_values_than_none_is_refused_and_ends_no_process(tmp_path: Path):
+    path = parquet(tmp_path, TABLE)
+    ran = subprocess.run([sys.executable, "-c", COUNTED_PAGES, str(path)], capture_output=True, text=True)
+    assert ran.returncode == 0 and int(ran.stdout) >= 2, ran.stderr
 
 
 # Mutated files: they work, or are refused in one line

@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM, at any moment of any command: one line, the exit code, and nothing alive after 5 s."""
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.eval.prediction.test_real_vllm import ENVIRONMENT
+from tests.eval.prediction.test_real_vllm import PYTHON as VLLM
+from tests.helpers import tiny_models
+from tests.helpers.rows import make_rows
 from tests.helpers.small_home import EXPERIMENT, SWEEP, TRAIN, WAY, lines_of, make_home, run, start
 
 LONG = ["max_steps=400", "save_steps=5", "save_total_limit=9", "eval_steps=100", "--restart"]
@@ -78,6 +83,50 @@ def test_a_signal_ends_a_command_and_all_that_it_started_within_five_seconds(hom
         assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
         stopped = [line for line in lines_of(err) if line.startswith("stopped: ")]
         assert len(stopped) == 1 and "Traceback" not in err, err
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ["imports", "engine", "work"])
+def test_a_signal_ends_vllm_and_its_engine_within_five_seconds(tmp_path: Path, moment: str, number: int):
+    if not VLLM.exists():
+        pytest.skip(f"{VLLM} is missing; `make test-vllm` makes it")
+    model = tiny_models.make("llama", tmp_path / "model", head_size=32)
+    make_rows(20_000).write_parquet(tmp_path / "rows.parquet")
+    words = ["predict", "--backend", "vllm", "--model", str(model), "--rows", "rows.parquet", "--out", "out"]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [VLLM, "-m", "socrates", *words], cwd=tmp_path, start_new_session=True, stdout=stream,
+            stderr=stream, env=ENVIRONMENT | {"SOCRATES_HOME": "."},
+        )  # fmt: skip
+    wanted = {"imports": "", "engine": "EngineCore", "work": "init engine"}[moment]
+    time.sleep(3)
+    while process.poll() is None and not any(
+        wanted in text for text in (*session_of(process.pid), log.read_text())
+    ):
+        time.sleep(0.1)
+    time.sleep(5 if moment == "work" else 0)
+    assert process.poll() is None, log.read_text()[-2000:]
+    # Ctrl-C reaches the whole group, SIGTERM the command alone
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    begun = time.monotonic()
+    while session_of(process.pid) and time.monotonic() - begun < 5:
+        time.sleep(0.05)
+    assert not session_of(process.pid)
+    said = log.read_text()
+    assert process.wait() == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], said[-2000:]
+    assert said.count("stopped: ") == 1 and "Traceback" not in said, said[-3000:]
+
+
+def session_of(process: int) -> list[str]:
+    """The lines of all living processes in a session. (vLLM's overwrite their environment by a name.)"""
+    lines = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(one.pid) == process and one.status() != "zombie":
+                lines.append(" ".join(one.cmdline()))
+    return lines
 
 
 def test_a_signal_during_a_commands_imports_is_one_line(tmp_path: Path):
