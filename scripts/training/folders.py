@@ -44,13 +44,12 @@ def prepare(
     checkpoint, torn = checkpoints.last_whole(folder)
     for name in torn:
         say(f"skipped {name}: it was torn by a kill; renamed to torn-{name}")
-    if checkpoint and before and before["layout"] != layout:
-        old = before["layout"]
-        if layout["deepspeed"] or old["deepspeed"]:
-            raise Refusal(
-                f"{checkpoint} is split over {old['processes']} processes by {old['deepspeed'] or 'DDP'}; "
-                "go on with the same GPUS, NNODES and deepspeed, or give --restart to start again"
-            )
+    if checkpoint and before and before["layout"]["deepspeed"] != layout["deepspeed"]:
+        old = before["layout"]["deepspeed"] or "DDP"
+        raise Refusal(
+            f"{checkpoint} was written under {old}; go on with the same deepspeed, or give --restart to "
+            "start again"
+        )
     return checkpoint
 
 

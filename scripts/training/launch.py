@@ -22,7 +22,7 @@ from common.paths import root, split_dir
 from common.readers import read_json
 from common.runs import how_to_get
 from common.step import Step
-from scripts.training import choose, folders, process, record
+from scripts.training import choose, folders, process, record, universal
 from scripts.training.mixture import refuse_leaks, shares_text
 from scripts.training.packages import refuse_missing
 from scripts.training.preflight import Preflight, preflight
@@ -139,6 +139,8 @@ def run_arguments(
     }
     if checkpoint:
         arguments["resume_from_checkpoint"] = str(checkpoint)
+        if universal.is_split_otherwise(checkpoint, processes):
+            arguments["deepspeed"] = universal.loads_universal(ready.recipe)
     if not ready.cuda and not ready.recipe.get("deepspeed"):  # DeepSpeed finds the CPU by itself
         arguments["use_cpu"] = True
     return arguments
@@ -214,6 +216,8 @@ def _train(request: RunRequest, ready: Preflight, learned: str, step: Step, say:
         folders.finish(folder, checkpoint)
     else:
         say(f"training in {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""))
+        if checkpoint and universal.is_split_otherwise(checkpoint, processes):
+            universal.make_universal(checkpoint, recipe, folder / "train.log")
         process.run(_command(request, ready), folder / "train.log", ready.local, say)
     if request.select:
         rows = directory / "validation.parquet"

@@ -51,13 +51,15 @@ def test_what_holds_no_weights_is_not_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sft"] and not list(folder.iterdir())
 
 
-def test_a_checkpoint_split_over_gpus_is_not_resumed_with_another_number_of_them(tmp_path):
-    whole_checkpoint(tmp_path, 5)
+def test_a_checkpoint_is_not_resumed_under_another_way_of_splitting(tmp_path):
+    checkpoint = whole_checkpoint(tmp_path, 5)
     launched(tmp_path, processes=8, deepspeed="configs/deepspeed/zero2.json")
-    with pytest.raises(Refusal, match="split over 8 processes"):
-        start(tmp_path, "a", 4, "configs/deepspeed/zero2.json")
+    for other in (None, "configs/deepspeed/zero3.json"):
+        with pytest.raises(Refusal, match="under configs/deepspeed/zero2"):
+            start(tmp_path, "a", 8, other)
+    assert start(tmp_path, "a", 4, "configs/deepspeed/zero2.json") == checkpoint
     launched(tmp_path, processes=8)
-    assert start(tmp_path, "a", 4) is not None  # DDP's checkpoints are not split
+    assert start(tmp_path, "a", 4) == checkpoint
 
 
 def test_a_run_killed_after_its_last_checkpoint_is_finished_with_its_weights(tmp_path):

@@ -1,5 +1,6 @@
 """The launcher: what it asks for, and real runs of LLaMA-Factory on a tiny model."""
 
+import json
 import os
 import shutil
 import signal
@@ -220,12 +221,31 @@ def test_a_run_goes_on_with_another_number_of_processes(workplace, method):
 
 
 @pytest.mark.whole
-def test_a_state_that_zero_has_split_goes_on_with_as_many_processes_only(workplace):
-    settings = ("output_dir=split", "deepspeed=configs/deepspeed/zero2.json")
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_state_that_zero_has_split_goes_on_with_another_number_of_processes(workplace, method):
+    """Two, one, two again, killed also before the first checkpoint of another number: one run's losses."""
+    deepspeed = "deepspeed=configs/deepspeed/zero2.json"
+    settings = ("output_dir=split", deepspeed, f"finetuning_type={method}", "lora_rank=4")
+    run(workplace, "--restart", "--gpus", "2", *settings)
+    unmoved = losses(workplace, "split")
     killed_after(workplace, 8, "--restart", "--gpus", "2", *settings)
-    out = run(workplace, "--gpus", "1", *settings, check=False)
-    assert "checkpoint-6 is split over 2 processes by configs/deepspeed/zero2.json" in out
-    assert "going on from checkpoint-6" in run(workplace, "--gpus", "2", *settings)
+    killed_after(workplace, 8, "--gpus", "1", *settings)
+    assert "going on from checkpoint-6" in killed_after(workplace, 14, "--gpus", "1", *settings)
+    assert "going on from checkpoint-12" in run(workplace, "--gpus", "2", *settings)
+    moved = losses(workplace, "split")
+    assert moved.keys() == unmoved.keys() and record.read(workplace / RUNS / "split").steps == 20
+    assert max(abs(moved[step] - unmoved[step]) for step in moved) < 1e-4
+
+
+@pytest.mark.whole
+def test_a_state_that_zero_has_split_and_that_cannot_be_split_anew_is_refused_in_one_line(workplace):
+    config = json.loads((REPOSITORY / "configs/deepspeed/zero2.json").read_text())
+    config["zero_optimization"]["round_robin_gradients"] = True  # DeepSpeed then mixes up the names
+    (workplace / "robin.json").write_text(json.dumps(config))
+    killed_after(workplace, 8, "--restart", "--gpus", "2", "output_dir=split", "deepspeed=robin.json")
+    for deepspeed, cause in (("deepspeed=robin.json", "mixed up"), ("seed=1", "written under")):
+        out = run(workplace, "--gpus", "1", "output_dir=split", deepspeed, check=False)
+        assert "checkpoint-6" in out and cause in out and "Traceback" not in out
 
 
 @pytest.mark.whole
