@@ -325,7 +325,7 @@ def test_parquet_gives_the_same_tokens_as_json_lines(workplace, monkeypatch):
 
 def test_a_missing_data_set_names_the_command_that_makes_it():
     with pytest.raises(Refusal, match="make data"):
-        tokens.tokenise(recipe(dataset="sample_condition_sft"), 1)
+        tokens.tokenise(recipe(dataset="sample_study_sft_reasoning"), 1)
 
 
 def test_no_half_written_cache_is_left_when_it_fails(monkeypatch):
