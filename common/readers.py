@@ -211,7 +211,7 @@ def read_json(path: str | Path, remedy: str) -> Any:
     text = read_text(path, remedy)
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_int=_int64 if re.search(r"\d{19}", text) else None
+            text, object_pairs_hook=unique_keys, parse_int=_int64 if re.search(r"\d{19}", text) else None
         )
         if re.search(r"\\u[dD][89abcdefABCDEF]", text):
             json.dumps(value, ensure_ascii=False).encode()
@@ -226,7 +226,8 @@ def read_json(path: str | Path, remedy: str) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` of `json.loads`: an object with a key twice is a `ValueError` that names it."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

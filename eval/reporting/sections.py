@@ -30,7 +30,7 @@ def leader_section(results: Results) -> Json:
     metrics = [key for key in glossary.METRICS if any(key in row.metrics for row in models)]
     metrics += sorted({key for row in models for key in row.metrics} - set(metrics))
     kinds = sorted({kind for scores in results.scores.values() for kind in scores.scale_kinds})
-    differences = results.comparison.differences if results.comparison else []
+    comparison = results.comparison
     return {
         "rows": [_leader(row, row.name == results.best.name) for row in rows],
         "basis": basis,
@@ -42,8 +42,8 @@ def leader_section(results: Results) -> Json:
         + [_skill_of_kind(results, kind) for kind in kinds if len(kinds) > 1],
         "models": [row.name for row in models],
         "brackets": brackets(estimate for row in rows for estimate in row.metrics.values()),
-        "differences": [_difference(one) for one in differences],
-        "notes": basis_notes(results),
+        "differences": [_difference(one) for one in comparison.differences] if comparison else [],
+        "notes": [f"{note[0].upper()}{note[1:]}." for note in comparison.notes(count)] if comparison else [],
     }
 
 
@@ -91,21 +91,6 @@ def _difference(one: Difference) -> Json:
 
 def _p(value: float | None, note: str = "") -> Json:
     return {"text": num(value, 4), "sort": value, "note": note}
-
-
-def basis_notes(results: Results) -> list[str]:
-    """Why the leader table stands on fewer rows than some model predicts, and who is compared apart."""
-    comparison = results.comparison
-    if not comparison:
-        return []
-    notes = []
-    if comparison.limited_by:
-        fewest = ", ".join(f"{name} ({count(rows)})" for name, rows in comparison.limited_by.items())
-        notes.append(f"Only answers that all these models predict are used; fewer are predicted by {fewest}.")
-    if comparison.apart:
-        few = ", ".join(f"{name} ({count(rows)})" for name, rows in comparison.apart.items())
-        notes.append(f"Compared apart, because they predict less than half of the answers: {few}.")
-    return notes
 
 
 def study_rows(results: Results) -> list[Json]:

@@ -37,20 +37,28 @@ class Answers(NamedTuple):
     """int64 (N): each answer's cell or item, an index into `ranges`."""
     ranges: np.ndarray
     """float64 (G, 4): observed low and high, stated low and high; NaN where there is none."""
+    draws: np.ndarray
+    """int64 (N): from how many sampled answers each answer's distribution was counted; 0: probabilities."""
 
     def part(self, rows: slice) -> "Answers":
         """Some of the answers."""
-        return self._replace(which=self.which[rows], response=self.response[rows], group=self.group[rows])
+        which, response, group, draws = (
+            part[rows] for part in (self.which, self.response, self.group, self.draws)
+        )
+        return self._replace(which=which, response=response, group=group, draws=draws)
 
 
 def row_scores(answers: Answers) -> np.ndarray:
     """Scores of N answers: float64 (N, len(ROW_SCORES)).
 
     An accuracy is NaN without a range that has a width, and so is `crps`, the continuous ranked probability
-    score (Matheson and Winkler 1976) over the observed range. `log_score` is -ln(probability of the
-    response), at least PROBABILITY_FLOOR; `brier` is the sum over answers of (probability - hit)^2, 0 to 2
-    (Brier 1950). `expected` is the mean predicted answer, clipped to the observed range; `place` is where
-    it lies on that range (-0.5 to 0.5), with its square and its product with the response's place.
+    score (Matheson and Winkler 1976) over the observed range: E|X - response| - E|X - X'| / 2. Of k sampled
+    answers the second mean is over pairs of different ones, which estimates it without bias (the fair score
+    of Ferro 2014; Gneiting and Raftery 2007, section 4.2); one sampled answer has none. `log_score` is
+    -ln(probability of the response), at least PROBABILITY_FLOOR; `brier` is the sum over answers of
+    (probability - hit)^2, 0 to 2 (Brier 1950). `expected` is the mean predicted answer, clipped to the
+    observed range; `place` is where it lies on that range (-0.5 to 0.5), with its square and its product with
+    the response's place.
     """
     out = np.empty((len(answers.response), len(ROW_SCORES)))
     in_threads(_row_scores, len(out), answers, out)
@@ -64,12 +72,12 @@ def _row_scores(first, last, rows, out):
         of_row = slice(predicted.offsets[rows.which[i]], predicted.offsets[rows.which[i] + 1])
         row_score(
             predicted.answers[of_row], predicted.weights[of_row], rows.response[i],
-            rows.ranges[rows.group[i]], out[i],
+            rows.ranges[rows.group[i]], rows.draws[i], out[i],
         )  # fmt: skip
 
 
 @njit(cache=True)
-def row_score(answers, probs, response, limits, out):
+def row_score(answers, probs, response, limits, draws, out):
     """The scores of one answer into `out`; probs add up to 1, answers ascend."""
     if len(answers) == 0:
         out[:] = np.nan
@@ -101,6 +109,8 @@ def row_score(answers, probs, response, limits, out):
         if np.isnan(median) and below >= 0.5 - 1e-9:
             median = clipped
     width, stated_width = high - low, stated_high - stated_low
+    if draws > 0:
+        spread *= draws / (draws - 1.0) if draws > 1 else np.nan
     position = (expected - low) / width - 0.5 if width > 0 else np.nan
     out[0] = 1 - miss / width if width > 0 else np.nan
     out[1] = 1 - stated_miss / stated_width if stated_width > 0 else np.nan

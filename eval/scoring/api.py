@@ -41,7 +41,7 @@ from eval.scoring.record import (
 )
 from eval.settings import Settings
 
-FORMAT = 4  # raised when the same inputs would give other scores than before
+FORMAT = 5  # raised when the same inputs would give other scores than before
 STEPS = 4
 APART = 0.5  # a model that predicts a smaller share of the rows than this is compared apart
 LIBRARIES = ("numpy", "scipy", "numba", "polars", "statsmodels")

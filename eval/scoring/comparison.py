@@ -90,10 +90,9 @@ def _difference(works: Mapping[str, Work], names: tuple[str, str], metric: str, 
         of_other = other.ceiling.paired if other else _of_people(work)
         cells = cells - (work.ceiling.paired[:, column] - of_other[:, column])
     per_study = work.studies.means(cells)
-    people = None
-    if other is not None:
-        moved = work.people.studies[metric] - other.people.studies[metric]
-        people = moved - mean_of_finite(moved.T)[None] + per_study
+    of_people = other.people.studies[metric] if other else work.control_people[names[1]][metric]
+    moved = work.people.studies[metric][: len(of_people)] - of_people
+    people = moved - mean_of_finite(moved.T)[None] + per_study
     one: Estimate = study_estimate(per_study, work.studies, NO_CELL, int(np.isfinite(cells).sum()), people)
     draws, seed = work.settings.permutations, work.seed
     return Difference(

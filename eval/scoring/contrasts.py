@@ -112,8 +112,9 @@ def _expected(evaluated: Evaluated, rows: pl.DataFrame) -> pl.DataFrame:
     outcome = rows.join(outcomes, on=key, how="left", maintain_order="left")["outcome"].to_numpy()
     observed = outcomes.select("observed_low", "observed_high").to_numpy().astype(float)
     answers = Answers(
-        evaluated.predicted, np.arange(len(rows)), rows["response"].to_numpy(), outcome, np.tile(observed, 2)
-    )
+        evaluated.predicted, np.arange(len(rows)), rows["response"].to_numpy(), outcome, np.tile(observed, 2),
+        rows["n_draws"].to_numpy(),
+    )  # fmt: skip
     expected = pl.Series("predicted", row_scores(answers)[:, ROW_SCORES.index("expected")])
     return rows.with_columns(expected, human=pl.col("response").cast(pl.Float64))
 

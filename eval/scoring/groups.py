@@ -36,15 +36,18 @@ class Groups:
     """People's and predicted answers in G cells or items: what every metric is computed from.
 
     frame: one row each (see `align.group_frame`). answers: N answers of people and their distributions.
-    weight, draws: float64 and int64 (N), survey weights, and answers sampled (0: probabilities). table: both
-    sides' histograms.
+    weight: float64 (N), survey weights. table: both sides' histograms.
     """
 
     frame: pl.DataFrame
     answers: Answers
     weight: np.ndarray
-    draws: np.ndarray
     table: Histograms
+
+    @property
+    def draws(self) -> np.ndarray:
+        """int64 (N): answers sampled; 0 for probabilities."""
+        return self.answers.draws
 
     @property
     def ranges(self) -> np.ndarray:
@@ -149,6 +152,7 @@ class Groups:
             metrics.DISTRIBUTION: np.isin(modes, ("means", "cell means")),
             metrics.PERSONS: np.isin(modes, ("cells", "cell means")),
             metrics.PROBABILITIES: self.sampled,
+            metrics.SPREAD: self.mean((self.draws == 1).astype(float)) > 0,
         }
 
     @cached_property
@@ -234,8 +238,9 @@ def model_groups(evaluated: Evaluated, level: str, also: tuple[Ragged, ...] = ()
         predicted.weights * np.repeat(weight, predicted.lengths),
         [(part.answers, part.offsets) for part in also],
     )  # fmt: skip
-    answers = Answers(predicted, np.arange(len(response)), response, group, group_ranges(frame))
-    return Groups(frame, answers, weight, evaluated.rows["n_draws"].to_numpy(), table)
+    draws = evaluated.rows["n_draws"].to_numpy()
+    answers = Answers(predicted, np.arange(len(response)), response, group, group_ranges(frame), draws)
+    return Groups(frame, answers, weight, table)
 
 
 def control_groups(people: Groups, control: Ragged) -> Groups:
@@ -248,8 +253,8 @@ def control_groups(people: Groups, control: Ragged) -> Groups:
     total = np.bincount(control.owner, control.weights, minlength=len(people.frame))
     shares = control._replace(weights=control.weights / np.maximum(total, 1e-300)[control.owner])
     frame = people.frame.with_columns(mode=pl.lit("exact"))
-    answers = Answers(shares, group, response, group, people.ranges)
-    return Groups(frame, answers, weight, np.zeros(len(response), np.int64), table)
+    answers = Answers(shares, group, response, group, people.ranges, np.zeros(len(response), np.int64))
+    return Groups(frame, answers, weight, table)
 
 
 def paired_rows(
@@ -282,6 +287,7 @@ def paired_rows(
         person=person,
         people=people,
         weight=cells.weight,
+        draws=cells.draws.astype(np.int32),
         support_offsets=table.offsets,
         support=table.support.astype(np.float64),
         human_at=table.human_at,
@@ -305,6 +311,7 @@ def subset(rows: PairedRows, rows_in: np.ndarray) -> PairedRows:
         cell_rows=before[rows.cell_rows],
         person=rows.person[rows_in],
         weight=rows.weight[rows_in],
+        draws=rows.draws[rows_in],
         human_at=rows.human_at[rows_in],
         predicted=rows.predicted.take(np.flatnonzero(rows_in)),
         row_scores=rows.row_scores[rows_in],

@@ -37,6 +37,7 @@ SCALE = "no stated scale"
 SEVERAL_SCALES = "its items state different scales"
 VARIATION = "predictions don't vary within it"
 PROBABILITIES = "sampled answers are no probabilities"
+SPREAD = "one sampled answer has no spread"
 ORDER = "the options of a choice have no order"
 DISTRIBUTION = "a predicted mean is no distribution"
 PERSONS = "a cell's distribution says nothing of single people"
@@ -183,10 +184,11 @@ _ALL = (
         "crps",
         "CRPS, observed range",
         "Continuous ranked probability score: how far a person's predicted distribution lies from the answer "
-        "that came, in units of the observed range. A proper score: the true probabilities make it least.",
+        "that came, in units of the observed range. A proper score: the true probabilities make it least. Of "
+        "several sampled answers its unbiased form, which is the same on average; one has none.",
         "low",
         SHARE,
-        (WIDTH, PROBABILITIES, PERSONS, DISTRIBUTION),
+        (WIDTH, SPREAD, PERSONS, DISTRIBUTION),
         lambda s: s["crps"],
     ),
     Metric(

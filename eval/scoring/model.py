@@ -13,6 +13,7 @@ from eval.scoring.align import Evaluated
 from eval.scoring.by_time import by_time
 from eval.scoring.calibration import calibration
 from eval.scoring.ceilings import ACCURACIES, Ceiling, ceilings
+from eval.scoring.control_people import control_people
 from eval.scoring.controls import CONTROLS, controls
 from eval.scoring.effects import effect_scores
 from eval.scoring.estimates import Studies, estimate, missing, people_interval
@@ -40,7 +41,7 @@ NO_CEILING = "every cell has one respondent, or too few for each answer that som
 CEILINGS = ("split_half_raw", "split_half_corrected", "bootstrap_raw", "bootstrap_corrected", "paired")
 FAIR = ("paired", "split_half_corrected")  # ceilings in the model's size and mode
 SEVERAL = "several"  # the scale kind of a cell whose items have different ones
-ITEMS, FEWEST = 5, 100  # items are resampled a fifth as often as cells, but a hundred times
+LESS, FEWEST = 5, 100  # items and controls are resampled a fifth as often as cells, but a hundred times
 Say = Callable[[str], None]
 
 
@@ -57,7 +58,10 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Work:
-    """What was computed on the way to a model's scores, and what a comparison needs again."""
+    """What was computed on the way to a model's scores, and what a comparison needs again.
+
+    control_people: {control: {metric: float64 (R, S)}}, studies' means when people are drawn again.
+    """
 
     evaluated: Evaluated
     train: pl.DataFrame | None
@@ -66,6 +70,7 @@ class Work:
     studies: Studies
     cells: Groups
     controls: dict[str, Groups]
+    control_people: dict[str, dict[str, np.ndarray]]
     paired: PairedRows
     people: Resampled
     ceiling: Ceiling
@@ -85,11 +90,19 @@ def work_on(
     paired = paired_rows(evaluated, cells, uniforms)
     say(f"{settings.replicates} resamples of the people")
     people = resample(cells, paired, studies, settings.replicates, seed)
+    scored = {name: control_groups(cells, of_controls[name]) for name in CONTROLS}
+    again = control_people(scored, cells, paired, studies, fewer(settings), seed)
     say("human ceilings")
     ceiling = ceilings(paired, cells.draws, settings.ceiling_splits, seed)
-    scored = {name: control_groups(cells, of_controls[name]) for name in CONTROLS}
     opened = log_distances(cells, paired, settings.ceiling_splits, settings.replicates, seed)
-    return Work(evaluated, train, settings, seed, studies, cells, scored, paired, people, ceiling, opened)
+    return Work(
+        evaluated, train, settings, seed, studies, cells, scored, again, paired, people, ceiling, opened
+    )  # fmt: skip
+
+
+def fewer(settings: ScoreSettings) -> int:
+    """How often people are drawn again for what is beside the models' own cells."""
+    return max(FEWEST, settings.replicates // LESS)
 
 
 def resample(cells: Groups, paired: PairedRows, studies: Studies, replicates: int, seed: int) -> Resampled:
@@ -132,7 +145,10 @@ def cell_scores(work: Work) -> dict[str, Any]:
             )
             for name, metric in METRICS.items()
         },
-        "controls": {name: _control_metrics(scores, studies) for name, scores in work.controls.items()},
+        "controls": {
+            name: _control_metrics(scores, studies, work.control_people[name])
+            for name, scores in work.controls.items()
+        },
         "ceiling": _ceilings(work.ceiling, cells, studies),
         "skill": skills,
         "scale_kinds": _by_kind(work),
@@ -171,17 +187,15 @@ def _people_of_items(work: Work, items: Groups, of_items: Studies) -> dict[str, 
     if len(items.frame) == len(work.cells.frame):  # every cell is one item
         return work.people.studies
     paired = paired_rows(work.evaluated, items, (), "item")
-    return resample(
-        items, paired, of_items, max(FEWEST, work.settings.replicates // ITEMS), work.seed
-    ).studies
+    return resample(items, paired, of_items, fewer(work.settings), work.seed).studies
 
 
-def _control_metrics(cells: Groups, studies: Studies) -> Estimates:
+def _control_metrics(cells: Groups, studies: Studies, people: dict[str, np.ndarray]) -> Estimates:
     """A control is the same for everybody of a cell, so it has no correlation."""
     if not np.isfinite(cells.values["exact_match"]).any():
         return dict.fromkeys(METRICS, missing(NO_CONTROL))
     return {
-        name: estimate(cells.values[name], studies, cells.reason(name), limits=metric.limits)
+        name: estimate(cells.values[name], studies, cells.reason(name), people[name], metric.limits)
         for name, metric in METRICS.items()
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from common.errors import Refusal
-from common.readers import read_columns, read_csv, read_json
+from common.readers import read_columns, read_csv, read_json, unique_keys
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
 
@@ -22,13 +22,14 @@ def read_table(path: Path, remedy: str) -> pl.DataFrame:
         if path.suffix == ".parquet":
             frame = read_columns(path, "write it again")
         elif path.suffix == ".jsonl":
+            _check_lines(path)
             frame = pl.read_ndjson(path, infer_schema_length=None)
         elif path.suffix == ".json":
             frame = _records(read_json(path, "write it again"), path)
         else:
             frame = read_csv(path, "write it again")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise Refusal(f"{path}{_bad_line(path)} can't be read ({_line(error)}); write it again") from None
+        raise Refusal(f"{path} can't be read ({_line(error)}); write it again") from None
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Refusal(f"{path} can't be read ({_line(error)}); write it again") from None
     if frame.is_empty():
@@ -43,17 +44,17 @@ def _records(content: Any, path: Path) -> pl.DataFrame:
     return pl.DataFrame(content, infer_schema_length=None)
 
 
-def _bad_line(path: Path) -> str:
-    """` line N` of the first line of a .jsonl file that isn't a JSON object, or nothing."""
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if not isinstance(json.loads(line), dict):
-                        return f" line {number}"
-                except (ValueError, RecursionError):
-                    return f" line {number}"
-    return ""
+def _check_lines(path: Path) -> None:
+    """Refuse the first line that isn't one JSON object with every key once; polars would keep one of two."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.strip() and not isinstance(json.loads(line, object_pairs_hook=unique_keys), dict):
+                    raise ValueError("not a JSON object")
+            except (ValueError, RecursionError) as error:
+                raise Refusal(
+                    f"{path} line {number} can't be read ({_line(error)}); write it again"
+                ) from None
 
 
 def _line(error: BaseException) -> str:

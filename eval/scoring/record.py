@@ -8,7 +8,7 @@
 several models gave. A record of another version is refused, not guessed at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,14 +213,25 @@ class Comparison(Record):
         return self._printed().html()
 
     def _printed(self) -> NotedTable:
-        notes = [f"{self.rows:,} rows, {self.cells} cells, {self.studies} studies"]
-        if self.limited_by:
-            fewest = ", ".join(f"{name} ({rows:,})" for name, rows in self.limited_by.items())
-            notes.append(f"only rows that all models predict are compared; those with fewer rows: {fewest}")
-        if self.apart:
-            few = ", ".join(f"{name} ({rows:,} rows)" for name, rows in self.apart.items())
-            notes.append(f"compared apart, because they predict less than half of the rows: {few}")
+        notes = [f"{self.rows:,} rows, {self.cells} cells, {self.studies} studies", *self.notes()]
         return leader_table(self.table, self.primary, notes)
+
+    def notes(self, number: Callable[[int], str] = "{:,}".format) -> list[str]:
+        """Why the table stands on fewer rows than some model predicts, and who is compared apart."""
+
+        def named(models: dict[str, int]) -> str:
+            return ", ".join(f"{name} ({number(rows)})" for name, rows in models.items())
+
+        notes = []
+        if self.limited_by:
+            those = (
+                "only rows that all of these models predict are compared; fewer than others are predicted by"
+            )
+            notes.append(f"{those} {named(self.limited_by)}")
+        if self.apart:
+            those = "compared apart, because they predict less than half as many rows"
+            notes.append(f"{those}: {named(self.apart)}")
+        return notes
 
     def of_kind(self, kind: str) -> Iterator[TableRow]:
         """The table's rows of one kind: "model", "control" or "ceiling"."""

@@ -43,6 +43,8 @@ class PairedRows(NamedTuple):
     """int64 (studies): how many people there are."""
     weight: np.ndarray
     """float64 (N): survey weights, 1 where there are none."""
+    draws: np.ndarray
+    """int32 (N): answers sampled for the row; 0 for probabilities."""
     support_offsets: np.ndarray
     """int64 (C + 1)."""
     support: np.ndarray
@@ -148,7 +150,7 @@ def _one_cell(rows, cell, drawn, out):
             out[r] = np.nan
             continue
         limits = rows.ranges[cell].copy()
-        _move_range(points, own, rows.ends_scored[cell], limits)
+        move_range(points, own, rows.ends_scored[cell], limits)
         if limits[0] != rows.ranges[cell, 0] or limits[1] != rows.ranges[cell, 1]:
             _score_again(rows, cell, drawn[:, r], limits, sums[:, r])
         group_statistics(points, own, predicted[:, r].copy(), limits, out[r])
@@ -181,7 +183,7 @@ def _uniform_distances(rows, cell, human, limits, out):
 
 
 @njit(cache=True)
-def _move_range(points, human, ends_scored, limits):
+def move_range(points, human, ends_scored, limits):
     """The observed range of the people who were drawn into limits[:2]."""
     for j in range(len(points)):
         if ends_scored[0] and human[j] > 0:
@@ -204,7 +206,8 @@ def _score_again(rows, cell, drawn, limits, sums):
             continue
         start, stop = rows.predicted.offsets[i], rows.predicted.offsets[i + 1]
         answers = rows.support[rows.predicted.answers[start:stop]]
-        row_score(answers, rows.predicted.weights[start:stop], rows.support[rows.human_at[i]], limits, scores)
+        probs, truth = rows.predicted.weights[start:stop], rows.support[rows.human_at[i]]
+        row_score(answers, probs, truth, limits, rows.draws[i], scores)
         for k in range(len(rows.columns)):
             sums[k] += w * scores[rows.columns[k]]
 

@@ -171,25 +171,26 @@ class RealEffect(NamedTuple):
 
 
 def observed_effect(real: Observed, weights: np.ndarray) -> RealEffect | None:
-    """A contrast of real answers, clustered by person.
+    """A contrast of (weighted) real answers, clustered by person.
 
     real.answer: the measure's values. None if an arm has fewer than two people. An arm of n people has
     n - 1 degrees of freedom (together: Welch 1947); arms of mostly the same people have as many as people in
     several arms, less 1.
     """
     used = np.flatnonzero(weights)
-    arm, answer, person = real
+    arm, answer, person, weight = real
     asked = np.unique(person * len(weights) + arm)
     people = np.bincount(asked % len(weights), minlength=len(weights)).astype(float)
-    count = np.bincount(arm, minlength=len(weights))
+    size = np.bincount(arm, weight, minlength=len(weights))
+    share = weight / size[arm]
     if (people[used] < 2).any():
         return None
-    mean = np.bincount(arm, answer, minlength=len(weights)) / np.maximum(count, 1)
-    part = weights[arm] * (answer - mean[arm]) / np.maximum(count, 1)[arm]
+    mean = np.bincount(arm, share * answer, minlength=len(weights))
+    part = weights[arm] * share * (answer - mean[arm])
     part *= np.sqrt(people / np.maximum(people - 1, 1))[arm]
-    size = int(person.max()) + 1
+    several = int(person.max()) + 1
     variance = float((np.bincount(person, part) ** 2).sum())
-    of_arm = np.array([(np.bincount(person, part * (arm == one), size) ** 2).sum() for one in used])
+    of_arm = np.array([(np.bincount(person, part * (arm == one), several) ** 2).sum() for one in used])
     apart = float((of_arm**2 / (people[used] - 1)).sum())
     of_used = asked[np.isin(asked % len(weights), used)] // len(weights)
     in_several = int((np.bincount(of_used) > 1).sum())

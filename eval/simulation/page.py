@@ -37,7 +37,17 @@ def summary(record: SimulationRecord) -> Iterator[str]:
     for arm in () if record.effects else record.arms[:MOST_LINES]:
         ends = _between(arm.conf_low, arm.conf_high)
         yield f"{asked(arm)}: {page.num(arm.estimate, 2)} (sampling error only: {ends})"
+    yield from weighting_sentences(record)
     yield trust_sentence(record.trust)
+
+
+def weighting_sentences(record: SimulationRecord) -> list[str]:
+    """That real answers were weighted, and what it costs."""
+    return [
+        f"real answers ({name}) are weighted: design effect {page.num(effect, 2)}, as if there were "
+        f"{page.percent(1 / effect)} as many people"
+        for name, effect in record.design_effects.items()
+    ]
 
 
 def warnings(record: SimulationRecord) -> list[str]:
@@ -141,6 +151,7 @@ def write(path: Path, record: SimulationRecord, drawn: dict[str, Figure]) -> Non
         distributions=[(outcome, _arms(record, outcome, at)) for at, outcome in enumerate(outcomes(record))],
         headline=headline(record),
         warnings=warnings(record),
+        weighting=weighting_sentences(record),
         trust=trust_sentence(record.trust),
         tables={
             "effects": [] if record.levels else effect_rows(record),

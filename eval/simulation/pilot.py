@@ -55,7 +55,8 @@ def _answered(measured: Measured) -> ppi.Answered:
     _, person = np.unique(real.person, return_inverse=True)
     shape = (int(person.max()) + 1, len(simulated.arms))
     answers, guesses = (_by_person(person, real.arm, part, shape) for part in (real.answer, guess))
-    return ppi.Answered(answers, guesses, measured.means.expected, measured.means.weight)
+    weight = np.bincount(person, real.weight) / np.bincount(person)
+    return ppi.Answered(answers, guesses, weight, measured.means.expected, measured.means.weight)
 
 
 def _by_person(person: np.ndarray, arm: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

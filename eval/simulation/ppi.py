@@ -32,6 +32,8 @@ class Answered(NamedTuple):
     """float64 (n, A): answers of the pilot's people."""
     guessed: np.ndarray
     """float64 (n, A): what was predicted for them."""
+    real_weight: np.ndarray
+    """float64 (n): survey weights of the pilot's people."""
     simulated: np.ndarray
     """float64 (N, A): what is expected of simulated people."""
     weight: np.ndarray
@@ -85,25 +87,30 @@ class Combined:
         return self.mean - reach, self.mean + reach
 
 
-def part(real: np.ndarray, guessed: np.ndarray, simulated: np.ndarray, weight: np.ndarray) -> Part:
-    """One mean. real, guessed: float64 (n), NaN where not asked; simulated, weight: float64 (N)."""
+def part(
+    real: np.ndarray, guessed: np.ndarray, real_weight: np.ndarray, simulated: np.ndarray, weight: np.ndarray
+) -> Part:
+    """One mean. real, guessed (NaN where not asked), real_weight: float64 (n); simulated, weight: (N)."""
     asked, finite = np.isfinite(real), np.isfinite(simulated)
     n, answers, guesses = int(asked.sum()), real[asked], guessed[asked]
+    own = real_weight[asked] / real_weight[asked].sum()
     share = np.where(finite, weight, 0.0) / weight[finite].sum()
     away = np.where(finite, simulated, 0.0) - share[finite] @ simulated[finite]
     size = 1 / (share**2).sum()  # Kish's effective number of simulated people
     spread = float(share @ away**2 * size / max(size - 1, 1))
     tuned = 0.0
     if spread > 0 and guesses.std() > 0:
-        tuned = float(np.cov(answers, guesses)[0, 1] / spread / (1 + n / size))
+        together = float(np.cov(answers, guesses, aweights=own)[0, 1])
+        tuned = together / spread / (1 + 1 / (own**2).sum() / size)
         tuned = min(max(tuned, 0.0), 1.0)
     rest = answers - tuned * guesses
     pilot_error, error = np.zeros(len(real)), np.zeros(len(real))
-    pilot_error[asked] = (answers - answers.mean()) / np.sqrt(n * (n - 1))
+    pilot_mean, rest_mean = float(own @ answers), float(own @ rest)
+    pilot_error[asked] = own * (answers - pilot_mean) * np.sqrt(n / (n - 1))
     free = n - 1 - (tuned > 0)  # tuning takes a degree of freedom, as a regression's slope does
-    error[asked] = (rest - rest.mean()) / np.sqrt(n * free)
-    mean = rest.mean() + tuned * float(share[finite] @ simulated[finite])
-    return Part(float(mean), float(answers.mean()), error, pilot_error, tuned * share * away * finite, free)
+    error[asked] = own * (rest - rest_mean) * np.sqrt(n / free)
+    mean = rest_mean + tuned * float(share[finite] @ simulated[finite])
+    return Part(mean, pilot_mean, error, pilot_error, tuned * share * away * finite, free)
 
 
 def contrast(people: Answered, weights: np.ndarray) -> Combined | None:
@@ -119,10 +126,11 @@ def contrast(people: Answered, weights: np.ndarray) -> Combined | None:
     if not enough or not np.isfinite(simulated).any(0).all():
         return None
     if paired and np.isfinite(simulated).all(1).any():
-        parts = [part(real @ c, guessed @ c, simulated @ c, people.weight)]
+        parts = [part(real @ c, guessed @ c, people.real_weight, simulated @ c, people.weight)]
         return _sum(parts, np.ones(1), everywhere, paired=True)
     columns = zip(real.T, guessed.T, simulated.T, strict=True)
-    return _sum([part(*column, people.weight) for column in columns], c, somewhere, paired=False)
+    parts = [part(r, g, people.real_weight, s, people.weight) for r, g, s in columns]
+    return _sum(parts, c, somewhere, paired=False)
 
 
 def _sum(parts: list[Part], c: np.ndarray, n: int, paired: bool) -> Combined:

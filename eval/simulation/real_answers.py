@@ -1,8 +1,9 @@
 """Answers of real people to the experiment: a pilot to combine with, or observations to set beside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -22,17 +23,27 @@ NEEDED = "it needs arm, outcome, answer, or a block `columns` in the experiment 
 
 
 class Observed(NamedTuple):
-    """N real answers to one outcome: arm (position), answer or a measure's value of it, person (number)."""
+    """N real answers to one outcome: arm (position), answer or a measure's value of it, person (number),
+    survey weight."""
 
     arm: np.ndarray
     answer: np.ndarray
     person: np.ndarray
+    weight: np.ndarray
+
+    def where(self, mask: np.ndarray) -> "Observed":
+        """Some of the answers. mask: bool (N)."""
+        return Observed(*(part[mask] for part in self))
+
+    def share(self, answer: int) -> float:
+        """The weighted share of people with this answer."""
+        return float(self.weight @ (self.answer == answer) / self.weight.sum())
 
 
 @dataclass(frozen=True)
 class RealAnswers:
     """Real answers. `frame`: person, arm, outcome, wording (positions and names as in `assign`), reversed,
-    answer. `people`: their profiles, in the order of `person`."""
+    answer, weight (1 without survey weights). `people`: their profiles, in the order of `person`."""
 
     frame: pl.DataFrame
     people: pl.DataFrame
@@ -40,20 +51,45 @@ class RealAnswers:
     def of(self, outcome: str) -> Observed:
         """The answers to one outcome."""
         rows = self.frame.filter(self.frame["outcome"] == outcome)
-        return Observed(*(rows[name].to_numpy() for name in ("arm", "answer", "person")))
+        return Observed(*(rows[name].to_numpy() for name in ("arm", "answer", "person", "weight")))
 
     def where(self, usable: np.ndarray) -> "RealAnswers":
         """Some of the answers. usable: bool, one a row of `frame`."""
         return RealAnswers(self.frame.filter(usable), self.people)
 
 
+class Weighted(Protocol):
+    """Answers or choices of people with weights."""
+
+    @property
+    def person(self) -> np.ndarray:
+        """int (N)."""
+
+    @property
+    def weight(self) -> np.ndarray:
+        """float64 (N)."""
+
+
+def parts_of(real: RealAnswers | None) -> list[Weighted]:
+    """The answers to each outcome that some were given to."""
+    return [real.of(outcome) for outcome in real.frame["outcome"].unique()] if real else []
+
+
+def design_effect(parts: Sequence[Weighted]) -> float:
+    """By how much people's weights multiply the variance of a mean, to first order; from 1 on (Kish 1965)."""
+    person, weight = (np.concatenate([getattr(one, key) for one in parts]) for key in ("person", "weight"))
+    _, at = np.unique(person, return_inverse=True)
+    of_person = np.bincount(at, weight) / np.bincount(at)
+    return float(len(of_person) * (of_person**2).sum() / of_person.sum() ** 2)
+
+
 def read_answers(source: Source, experiment: Experiment) -> RealAnswers:
     """Read real answers from a file or a polars frame.
 
     Either a survey's export, of whatever format, as the experiment file's block `columns` describes it; or a
-    tidy table with the columns arm, outcome, answer, optionally person, wording (from 1) and demographic
-    fields. Raises `Refusal` with the row (tidy) or the value and its count (survey) for an unknown arm or
-    outcome, and for an answer that the scale doesn't have.
+    tidy table with the columns arm, outcome, answer, optionally person, wording (from 1), demographic fields
+    and survey weights (`weight`, or what `columns.weight` names). Raises `Refusal` with the row (tidy) or the
+    value and its count (survey) for an unknown arm or outcome, and for an answer that the scale doesn't have.
     """
     survey = survey_of(source) if isinstance(source, pl.DataFrame) else read_survey(source)
     if _is_tidy(survey, experiment):
@@ -84,7 +120,7 @@ def _described(survey: Survey, name: str, experiment: Experiment) -> RealAnswers
     outcome = pl.col("task").replace_strict(dict(enumerate(experiment.scales)), return_dtype=pl.String)
     rows = frame.select(
         pl.col("person").replace_strict(people["person"], range(len(people)), return_dtype=pl.Int64),
-        pl.col("response").alias("answer"), "wording", outcome.alias("outcome"), "arm",
+        pl.col("response").alias("answer"), "wording", outcome.alias("outcome"), "arm", "weight",
         reversed=pl.lit(False),
     )  # fmt: skip
     return RealAnswers(rows, people.with_columns(person=pl.int_range(len(people), dtype=pl.Int64)))
@@ -100,7 +136,8 @@ def _tidy(table: pl.DataFrame, name: str, experiment: Experiment) -> RealAnswers
     person = table["person"].cast(pl.String) if "person" in table.columns else pl.Series(map(str, rows))
     answer = _answers(name, table, experiment)
     wording = _wordings(name, table, experiment)
-    table = table.with_columns(answer=answer, person_name=person, wording=wording)
+    weight = _weights(name, table, experiment)
+    table = table.with_columns(answer=answer, person_name=person, wording=wording, weight=weight)
     demographics = experiment.file.columns.demographics if experiment.file.columns else {}
     fields = [
         field for field in dict.fromkeys((*DEMOGRAPHIC_FIELDS, *demographics)) if field in table.columns
@@ -108,7 +145,7 @@ def _tidy(table: pl.DataFrame, name: str, experiment: Experiment) -> RealAnswers
     people = table.group_by("person_name", maintain_order=True).agg(pl.col(field).first() for field in fields)
     people = people.with_row_index("person").with_columns(pl.col("person").cast(pl.Int64))
     position = {arm: index for index, arm in enumerate(arms)}
-    answers = table.select("person_name", "answer", "wording", "outcome", "arm").join(
+    answers = table.select("person_name", "answer", "wording", "outcome", "arm", "weight").join(
         people.select("person_name", "person"), on="person_name", how="left", maintain_order="left"
     )
     arm_position = pl.col("arm").replace_strict(position, return_dtype=pl.Int64)
@@ -130,6 +167,20 @@ def _answers(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Serie
                 f"{name} row {row + 2}: {value} is no answer on the scale of {outcome}; leave such rows out"
             )
     return answer
+
+
+def _weights(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Series:
+    """Survey weights, each above 0; 1 where the table has none."""
+    given = experiment.file.columns.weight if experiment.file.columns else None
+    column = next((one for one in (given, "weight") if one in table.columns), None)
+    if column is None:
+        return pl.repeat(1.0, len(table), eager=True)
+    weight = table[column].cast(pl.Float64, strict=False)
+    wrong = (~(weight.is_finite() & (weight > 0))).fill_null(True).arg_true()
+    if len(wrong):
+        row, text = wrong[0] + 2, table[column][wrong[0]]
+        raise Refusal(f"{name} row {row}: {column} is {text}; write a number above 0, or leave such rows out")
+    return weight
 
 
 def _wordings(name: str, table: pl.DataFrame, experiment: Experiment) -> pl.Series:

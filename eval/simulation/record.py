@@ -315,6 +315,8 @@ class SimulationRecord(Tables):
     arm_count: int
     trust: Trust
     has_observed: bool
+    design_effects: dict[str, float] = Field(default_factory=dict)
+    """Of real answers with survey weights (pilot, observed): Kish's design effect."""
     versions: dict[str, str]
     seconds: float
 

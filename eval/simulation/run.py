@@ -43,15 +43,16 @@ from eval.simulation.population import (
     participants,
     read_people,
 )
-from eval.simulation.real_answers import RealAnswers, read_answers
+from eval.simulation.real_answers import RealAnswers, design_effect, parts_of, read_answers
 from eval.simulation.record import RECORD, PeopleSummary, SimulationRecord, Trust
 from eval.simulation.result import Simulation, load_simulation, save
 from eval.simulation.survey import assign, collect, evaluation_rows, examples, prompt_style, respondents
 from eval.simulation.tables import Simulated, analyse, groups_of
 from eval.simulation.trust import FEWEST_STUDIES, fit, measure_coverage, pairs_of
 
-FORMAT = 2  # raised when the same inputs would give other results than before
+FORMAT = 3  # raised when the same inputs would give other results than before
 FEWEST_PEOPLE = 10
+UNWEIGHTED = 1 + 1e-9  # the design effect of equal weights, but for rounding
 LISTED_ARMS = 24  # whose texts are put into the record
 LISTED_TASKS = 5  # of a conjoint
 COMPARED_ARMS = 50  # whose texts are compared with those of evaluated studies
@@ -145,7 +146,10 @@ def _simulated(job: Job, people: People, folder: Path | None, inputs: str | None
     """Ask the people, and analyse what they answer."""
     started, experiment = time.monotonic(), job.experiment
     if job.pilot is not None and experiment.profiles:
-        raise Refusal("choices between profiles can't be combined with a pilot yet; give it as --observed")
+        raise Refusal(
+            "a pilot of choices between profiles can't be combined with predictions, as means of arms can; "
+            "give it as --observed, which sets its AMCEs and marginal means beside the predicted ones"
+        )
     asked = assign(experiment, len(people.frame))
     pilot = read_answers(job.pilot, experiment) if job.pilot is not None else None
     observed = chosen = None
@@ -165,8 +169,11 @@ def _simulated(job: Job, people: People, folder: Path | None, inputs: str | None
         tables = conjoint.analyse(simulated, answered, chosen or {})
     else:
         tables = analyse(simulated, trust.fit)
+    real = {"pilot": parts_of(pilot), "observed": [*parts_of(observed), *(chosen or {}).values()]}
+    weighted = {name: design_effect(parts) for name, parts in real.items() if parts}
     record = SimulationRecord(
         **_header(job, people, asked, table),
+        design_effects={name: effect for name, effect in weighted.items() if effect > UNWEIGHTED},
         **dict(tables),
         trust=trust,
         inputs=inputs,

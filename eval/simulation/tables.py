@@ -28,6 +28,7 @@ from eval.simulation.power import (
     power_at,
     smallest_effect,
 )
+from eval.simulation.real_answers import Observed
 from eval.simulation.record import ArmRow, CellRow, EffectRow, OrderRow, SubgroupRow, Tables
 from eval.simulation.trust import Fit
 
@@ -61,8 +62,7 @@ def _arms(measured: Measured) -> Iterator[ArmRow]:
         asked = np.isfinite(means.mean[index])
         mean, simulation = float(means.mean[index]), float(np.sqrt((means.influence[:, index] ** 2).sum()))
         error = float(np.hypot(simulation, np.sqrt(means.variance[index] / people)))
-        real = observed.answer[observed.arm == index] if observed else np.empty(0)
-        several = len(real) > 1
+        real = _mean_of(observed, index) if observed else None
         yield ArmRow(
             outcome=measured.outcome,
             measure=measured.measure,
@@ -73,10 +73,22 @@ def _arms(measured: Measured) -> Iterator[ArmRow]:
             conf_low=mean - Z95 * error if asked else None,
             conf_high=mean + Z95 * error if asked else None,
             sd=float(means.sd[index]) if asked else None,
-            observed_n=len(real) if several else None,
-            observed=float(real.mean()) if several else None,
-            observed_std_error=float(real.std(ddof=1) / np.sqrt(len(real))) if several else None,
+            observed_n=real[2] if real else None,
+            observed=real[0] if real else None,
+            observed_std_error=real[1] if real else None,
         )
+
+
+def _mean_of(observed: Observed, arm: int) -> tuple[float, float, int] | None:
+    """The weighted mean of an arm's real answers, its standard error and their number; None of fewer than
+    two."""
+    chosen = observed.arm == arm
+    n, answer = int(chosen.sum()), observed.answer[chosen]
+    if n < 2:
+        return None
+    share = observed.weight[chosen] / observed.weight[chosen].sum()
+    mean = float(share @ answer)
+    return mean, float(np.sqrt((share**2 @ (answer - mean) ** 2) * n / (n - 1))), n
 
 
 def cell_rows(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
@@ -92,7 +104,7 @@ def cell_rows(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
             continue
         w = simulated.weight[answers.person[asked]]
         share = w @ answers.probs[asked] / w.sum()
-        observed = real.answer[real.arm == index] if real else np.empty(0)
+        given = real.where(real.arm == index) if real else None
         for answer, part in zip(answers.support.tolist(), share.tolist(), strict=True):
             yield CellRow(
                 outcome=outcome,
@@ -100,7 +112,7 @@ def cell_rows(simulated: Simulated, outcome: str) -> Iterator[CellRow]:
                 answer=answer,
                 label=labels.get(answer),
                 share=part,
-                observed_share=float((observed == answer).mean()) if len(observed) else None,
+                observed_share=given.share(answer) if given and len(given.answer) else None,
             )
 
 

@@ -114,6 +114,17 @@ def test_malformed_lines_are_refused_as_lists_are(tmp_path: Path, name: str):
     assert "\n" not in str(refused.value)
 
 
+def test_a_key_twice_in_one_object_is_refused_with_its_line(tmp_path: Path):
+    twice = '{"study_id": "study0", "sample_id": 1, "prediction": 1, "prediction": 7}'
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{json.dumps(ONE | {'sample_id': 2})}\n{twice}\n")
+    with pytest.raises(Refusal, match=r"p\.jsonl line 2 .*'prediction' appears twice"):
+        load_predictions(path)
+    (tmp_path / "p.json").write_text(f"[{twice}]")
+    with pytest.raises(Refusal, match=r"p\.json .*'prediction' appears twice"):
+        load_predictions(tmp_path / "p.json")
+
+
 def typed(name: str, values: list[object], dtype: pl.DataType) -> pl.DataFrame:
     return pl.DataFrame(ONE).with_columns(pl.Series(name, values).cast(dtype))
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -9,10 +10,30 @@ import pytest
 
 from common.files import write_json
 from common.prompts import SYSTEM_PROMPT
+from eval.scoring.predictions import load_predictions
+from eval.scoring.run import import_predictions
 from tests.helpers import scored, tiny_models
 from tests.helpers.scored_samples import population, write_split
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+def test_predictions_made_in_r_are_scored_as_the_readme_says(tmp_path, monkeypatch):
+    rows, _ = population(studies=3, arms=2, tasks=2, people=24)
+    write_split(rows.with_columns(system=pl.lit(""), prompt=pl.lit('a, "b"\nc')), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "eval/README.md").read_text().split("## From R")[1]
+    (line,) = re.findall(r'python -c "(.*?)"\n```', text, re.DOTALL)
+    exec(line, {})
+    (block,) = re.findall(r"```r\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(["Rscript", "-"], input=block, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, mode in (("bell", "cells"), ("regression", "means")):
+        predictions = load_predictions(f"{name}.csv")
+        assert set(predictions.rows["mode"]) == {mode}
+        import_predictions(f"{name}.csv", "sample", "study")
+    assert len(load_predictions("regression.csv").rows) == len(rows)
 
 
 @pytest.mark.whole

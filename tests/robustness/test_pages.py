@@ -1,18 +1,23 @@
 """Hostile texts in every page: nothing of its markup comes from data, and a browser runs nothing."""
 
+import csv
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from common.experiment import make_experiment
 from common.names import Names, StudyNames
 from eval.reporting import report
 from eval.reporting.curves import curves
+from eval.simulation import run as simulation
 from scripts.data.make import make_data
 from scripts.data.settings import DataSettings
 from tests.helpers import scored
 from tests.helpers.browser import BROWSER, HOSTILE, dom, harmed, without_policy
+from tests.helpers.simulated import StandIn, write_study
 from tests.helpers.small_source import small_rows, write_source
 
 # With the reading order turned round, what a terminal obeys, and a word without end
@@ -85,6 +90,28 @@ def test_a_report_of_named_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     written = report("sample", "study")
     check(written.page)
     assert TEXT not in str(written) and "\x1b" not in str(written)
+
+
+def test_a_simulated_choice_between_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(simulation, "predict", StandIn())
+    write_study(tmp_path)
+    question = TEXT.replace("{", "{{").replace("}", "}}")
+    asked = {"question": question, "scale": {"labels": {"1": f"1{TEXT}", "2": "=2+2"}}}
+    file = {
+        "profiles": 2, "title": TEXT, "description": TEXT, "design": {"people": 50, "tasks": 2},
+        "attributes": {f"a{TEXT}": [TEXT, "=1+1", "@b"], "=c": ["-1+1", "d"]}, "moderators": ["party_id"],
+        "outcomes": {f"o{TEXT}": asked}, "population": {"people": 50},
+    }  # fmt: skip
+    done = simulation.simulate(make_experiment(file, "choice"), "m", folder="out")
+    assert done.record.levels and "\x1b" not in str(done)
+    check(tmp_path / "out/simulation.html")
+    for table in (tmp_path / "out").glob("*.csv"):
+        for row in csv.reader(table.open(encoding="utf-8")):
+            risky = [
+                cell for cell in row if re.match(r"\s*[=@+-]", cell) and not re.fullmatch(r"-?[\d.e-]+", cell)
+            ]
+            assert not risky, (table.name, risky[:3])
 
 
 def test_the_curves_of_a_sweep(tmp_path: Path) -> None:

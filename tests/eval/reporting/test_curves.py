@@ -10,6 +10,8 @@ from eval.reporting.curves import curves
 from eval.scoring.record import read_scores
 from tests.helpers import scored
 
+README = Path(__file__).parents[3] / "eval/reporting/README.md"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,7 +26,10 @@ def test_a_curve_holds_each_points_estimate_and_interval(folder: Path, tmp_path:
     assert (first["share"], first["estimate"]) == (0.1, truth.value)
     assert first["conf_low"] <= truth.value <= first["conf_high"]
     with (tmp_path / "curves/curves.csv").open() as file:
-        assert [row["share"] for row in csv.DictReader(file)] == ["0.1", "1.0"]
+        table = list(csv.DictReader(file))
+    assert [row["share"] for row in table] == ["0.1", "1.0"]
+    explained = README.read_text().split("curves.csv |")[1].split("\n")[0]
+    assert all(f"`{column}`" in explained for column in table[0] if column != "share")
     assert "Shares" in drawn.page.read_text() and (tmp_path / "curves/accuracy_observed.png").is_file()
 
 

@@ -33,6 +33,9 @@ def test_ours_stands_beside_the_published_figure_with_its_interval(folder: Path,
     assert line["ours"].startswith(f"{truth.value:.3f}")
     assert line["verdict"] == "other data: not comparable"
     assert "Unseen studies" in (root() / "outputs/sample/paper/paper.html").read_text()
+    columns = pl.read_csv(root() / "outputs/sample/paper/paper.csv").columns
+    explained = (ROOT / "eval/reporting/README.md").read_text().split("paper.csv |")[1].split("\n")[0]
+    assert [name for name in columns if f"`{name}`" not in explained] == []
 
 
 def test_a_run_that_breaks_off_leaves_page_and_table_of_the_one_before(folder: Path, monkeypatch) -> None:

@@ -10,6 +10,7 @@ from common.errors import Refusal
 from common.names import Names, StudyNames
 from eval.reporting.run import report
 from eval.scoring import glossary
+from eval.scoring.record import read_comparison
 from eval.scoring.run import import_predictions, score_models
 from eval.settings import load_settings
 from tests.helpers import scored
@@ -291,22 +292,43 @@ def test_a_contrast_with_an_arm_in_training_is_kept_and_marked(workplace):
     assert ">one arm</td>" in page
 
 
-def test_a_file_of_few_rows_is_compared_apart_and_the_page_says_so(workplace):
-    rows = pl.read_parquet("data/sample/study/eval.parquet")
-    rows.select("study_id", "sample_id", prediction=pl.lit(4)).head(60).write_csv("few.csv")
-    import_predictions(Path("few.csv"), "sample", "study")
+def import_rows(name: str, rows: int) -> str:
+    """Score a file that predicts so many rows beside the others, and return the page."""
+    answers = pl.read_parquet("data/sample/study/eval.parquet")
+    answers.select("study_id", "sample_id", prediction=pl.lit(4)).head(rows).write_csv(f"{name}.csv")
+    import_predictions(Path(f"{name}.csv"), "sample", "study")
     score_models("sample", "study", settings=load_settings("quick.yaml"))
-    page = report("sample", "study").page.read_text()
-    assert "Compared apart, because they predict less than half of the answers: few (60)." in page
+    return report("sample", "study").page.read_text()
+
+
+def test_a_file_of_few_rows_is_compared_apart_and_page_and_terminal_say_so(workplace):
+    page = import_rows("few", 60)
+    said = "ompared apart, because they predict less than half as many rows: few (60)"
+    assert f"C{said}." in page and f"c{said}" in str(read_comparison(EVAL))
     assert "900 answers that every compared model predicts" in page
 
 
-def test_one_study_has_intervals_over_people_and_says_so(tmp_path, monkeypatch):
+def test_the_model_that_limits_the_compared_rows_is_named_on_page_and_terminal(workplace):
+    page = import_rows("most", 800)
+    said = "nly rows that all of these models predict are compared; fewer than others are predicted by "
+    said += "most (800)"
+    assert f"O{said}." in page and f"o{said}" in str(read_comparison(EVAL))
+    assert "800 answers that every compared model predicts" in page
+
+
+def test_one_study_has_intervals_over_people_of_models_and_controls_and_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(scored.write(tmp_path, models={"mine": 0.5}, studies=1, tasks=1))
-    page = report("sample", "study").page.read_text()
+    given = report("sample", "study")
+    page = given.page.read_text()
     assert "95% interval over people" in page
     table = page.split('id="leaders"')[1].split("</table>")[0]
     assert re.search(r"0\.\d{3}<small>0\.\d{3} to 0\.\d{3} \(people\)", table)
+    leaders = given.tables["leaders"].filter(
+        (pl.col("kind") != "ceiling") & (pl.col("metric") == "wasserstein_observed")
+    )
+    known = leaders.filter(pl.col("estimate").is_not_null())
+    assert {"mine", "uniform_observed", "pooled_others"} <= set(known["name"])
+    assert known["conf_low_people"].null_count() == 0
 
 
 @pytest.mark.whole

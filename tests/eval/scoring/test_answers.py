@@ -20,10 +20,11 @@ RANGE = np.array([[2.0, 6, 1, 7]])
 FEW = ScoreSettings(replicates=100, ceiling_splits=10)
 
 
-def one_row(probs: dict[int, float], response: int) -> dict[str, float]:
+def one_row(probs: dict[int, float], response: int, draws: int = 0) -> dict[str, float]:
     answers, weights = np.array(list(probs)), np.array(list(probs.values()))
     predicted = Ragged(np.array([0, len(answers)]), answers, weights)
-    scores = row_scores(Answers(predicted, np.array([0]), np.array([response]), np.array([0]), RANGE))
+    one = (np.array([value]) for value in (0, response, 0))
+    scores = row_scores(Answers(predicted, *one, RANGE, np.array([draws])))
     return dict(zip(ROW_SCORES, scores[0], strict=True))
 
 
@@ -83,6 +84,36 @@ def test_sharpening_the_truth_raises_accuracy_but_never_the_ranked_probability_s
     honest, over_confident = (groups(rows, exact(rows, probs)).values for probs in (true, sure))
     assert over_confident["accuracy_observed"].mean() > honest["accuracy_observed"].mean() + 0.02
     assert over_confident["crps"].mean() > honest["crps"].mean()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=6), st.integers(2, 6))
+def test_the_ranked_probability_score_of_several_draws_is_its_fair_form(drawn, response):
+    """E|X - y| - sum over i != j of |Xi - Xj| / (2 k (k - 1)) of k draws, in units of the range."""
+    k, clipped = len(drawn), np.clip(drawn, 2, 6)
+    pairs = np.abs(clipped[:, None] - clipped).sum() / (2 * k * (k - 1))
+    probs = {answer: drawn.count(answer) / k for answer in sorted(set(drawn))}
+    fair = (np.abs(clipped - response).mean() - pairs) / 4
+    assert one_row(probs, response, k)["crps"] == pytest.approx(fair, abs=1e-12)
+
+
+@pytest.mark.parametrize("draws", [2, 5])
+def test_draws_of_a_model_have_the_ranked_probability_score_of_its_probabilities(draws, monkeypatch):
+    """Counted shares taken as probabilities would add a k-th of the mean distance of two answers."""
+    monkeypatch.setattr("eval.scoring.groups.PART", 1000)  # rows are scored a part at a time
+    rows, true = population(studies=4, arms=2, people=600)
+    rng = np.random.default_rng(3)
+    answers = 1 + (true.cumsum(1)[:, None] < rng.random((len(rows), draws, 1))).sum(2).clip(0, 6)
+    several = groups(rows, rows.select("study_id", "sample_id", draws=pl.Series(answers.tolist())))
+    probable = groups(rows, exact(rows, true))
+    assert several.values["crps"].mean() == pytest.approx(probable.values["crps"].mean(), abs=0.004)
+
+
+def test_one_draw_has_no_ranked_probability_score_and_the_reason_is_said():
+    rows, true = population(studies=1, people=30)
+    one = groups(rows, sampled(rows, true))
+    assert np.isnan(one.values["crps"]).all()
+    assert one.reason("crps") == "one sampled answer has no spread"
 
 
 def groups(rows, predictions):

@@ -70,6 +70,18 @@ def test_a_model_that_knows_each_person_is_held_to_its_own_smaller_noise():
     assert skill.corrected_human.value > skill.corrected.value
 
 
+def test_distances_without_order_have_no_ceiling_where_answers_are_as_many_as_people():
+    """With 10 people and 7 answers total variation is near its end for any two samples."""
+    few, many = (
+        scored(rows, exact(rows, true))["ceiling"].split_half_corrected
+        for rows, true in (population(studies=2, people=people) for people in (30, 300))
+    )
+    for name in ("total_variation", "jensen_shannon"):
+        assert few[name].value is None and "too few for each answer" in few[name].reason
+        assert many[name].value is not None
+    assert few["wasserstein_observed"].value is not None
+
+
 def test_another_persons_answer_is_as_accurate_as_counting_pairs_of_different_people_says():
     rows, true = population(studies=1, arms=1, tasks=2, people=20)
     twice = rows.with_columns(item_num="task_num", task_num=pl.lit(0, pl.Int64))  # everybody answers twice

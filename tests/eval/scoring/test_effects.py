@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from eval.scoring.contrasts import contrasts, design
-from eval.scoring.effects import effect_scores, half_samples
+from eval.scoring.effects import SUMS, agreement, effect_scores, half_samples
 from eval.scoring.estimates import Studies
 from eval.settings import ScoreSettings
 from tests.helpers.scored_samples import evaluated, exact, population, sampled
@@ -75,6 +75,24 @@ def test_a_model_blind_to_conditions_has_no_correlation_and_says_why():
     assert "zero" in model["correlation"].reason
     assert model["sign_agreement"].value == 0.5
     assert model["best_arm_hit"].value == pytest.approx(model["best_arm_chance"].value)
+    assert model["slope"].value is None and "no effect predicted" in model["slope"].reason
+
+
+def test_predicted_effects_that_are_only_noise_have_no_slope():
+    rows, true = population(studies=6, people=60, seed=3)
+    slope = scored(rows, np.full_like(true, 1 / 7), sampled).model["slope"]
+    assert slope.value is None and "no larger than their noise" in slope.reason
+
+
+def test_a_corrected_correlation_is_limited_to_one_and_says_so():
+    """Noise of 0.3 taken off a spread of 1.1 gives 1.07."""
+    ones = {"op": 1.0, "oo": 1.1, "pp": 1.1, "noise_o": 0.3}
+    sums = {name: np.full(6, ones.get(name, 0.0)) for name in SUMS}
+    found = agreement(sums, 12, Studies.of([f"s{k}" for k in range(6)], 50, 0))
+    for name in ("correlation_corrected", "correlation_disattenuated"):
+        assert found[name].value == 1 and "limited to 1" in found[name].reason
+        assert found[name].high <= 1
+    assert found["correlation"].value < 1 and found["correlation"].reason is None
 
 
 @pytest.mark.parametrize(("people", "draws", "tolerance"), [(10, 12, 0.12), (30, 6, 0.06), (100, 3, 0.06)])

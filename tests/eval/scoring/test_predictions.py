@@ -41,6 +41,15 @@ def test_long_and_wide_tables_of_any_kind_give_what_lists_give(sample, tmp_path,
     assert read.predicted.weights == pytest.approx(lists.predicted.weights)
 
 
+def test_a_table_as_r_writes_it_is_read(tmp_path):
+    """`write.csv` with row names, quoted texts, NA, and 1e+05 for a round number that isn't an integer."""
+    path = tmp_path / "r.csv"
+    path.write_text('"","study_id","sample_id","mean"\n"1","s",1e+05,4.25\n"2","s",100001,NA\n')
+    read = load_predictions(path)
+    assert read.rows["sample_id"].to_list() == [100_000, 100_001]
+    assert read.predicted.lengths.tolist() == [2, 0]
+
+
 def test_a_distribution_of_a_cell_is_scored_on_distributions_only(sample):
     rows, true = sample
     cells = rows.select(CELL).with_columns(pl.Series(f"p_{k + 1}", true[:, k]) for k in range(7)).unique(CELL)

@@ -94,10 +94,14 @@ def test_marginal_means_and_their_clustered_errors_are_those_that_cregg_prints(i
         assert np.sqrt(means[level].variance(shown.person)) == pytest.approx(error, abs=1e-8)
 
 
-def test_without_restrictions_amces_are_weighted_least_squares_with_clustered_errors():
+@pytest.mark.parametrize("together", [False, True])
+def test_without_restrictions_amces_are_weighted_least_squares_with_clustered_errors(together):
+    """Also where one attribute mostly follows from another, as a tax plan's revenue does from its rates."""
     rng = np.random.default_rng(3)
     experiment = conjoint({"a": ["x", "y", "z"], "b": ["u", "v"]})
     levels, person = experiment.profiles.draw(rng, (600,)), np.repeat(np.arange(60), 10)
+    if together:
+        levels[:, 1] = np.where(rng.random(600) < 0.8, levels[:, 0] == 2, levels[:, 1])
     chosen = (rng.random(600) < 0.3 + 0.2 * levels[:, 1] + 0.1 * (person % 3)).astype(float)
     weight = rng.uniform(0.5, 2, 60)[person]
     ours = amces(Shown(levels, chosen, person, weight), experiment.profiles)

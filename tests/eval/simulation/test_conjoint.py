@@ -12,6 +12,7 @@ from eval.simulation import run
 from eval.simulation.amce import amces
 from eval.simulation.conjoint import assign, read_observed, texts
 from eval.simulation.result import Simulation
+from tests.helpers import small_home
 from tests.helpers.simulated import StandIn
 
 CONJOINT = """\
@@ -132,6 +133,21 @@ def test_respondents_are_a_table_that_cregg_reads(chooser, real_figures):
     assert {"amces.png", "marginal-means.svg"} <= {path.name for path in Path("out").iterdir()}
 
 
+@pytest.mark.whole
+def test_a_tiny_model_chooses_between_profiles_through_the_command_line(workplace, model_folder):
+    Path("choice.yaml").write_text(CONJOINT.replace("150", "30"))
+    code, printed, errors = small_home.run(
+        workplace, ["simulate", "run", "choice.yaml", "--model", str(model_folder)]
+    )
+    assert code == 0, errors
+    assert "school: degree - none (admit)" in printed
+    folder = Path("outputs/sample/study/simulations/choice")
+    levels = pl.read_csv(folder / "levels.csv")
+    assert levels.filter(statistic="mm").height == 5 and levels["estimate"].is_between(-1, 1).all()
+    assert len(pl.read_csv(folder / "respondents.csv")) == 30 * 4 * 2
+    assert "Profile 1" in (folder / "simulation.html").read_text()
+
+
 def test_a_model_that_takes_the_first_profile_whatever_it_says_is_warned_of(chooser, monkeypatch):
     monkeypatch.setattr(Chooser, "order_effect", 2.0)
     assert "warning: the model chooses the profile that stands first 8" in str(simulated())
@@ -155,5 +171,5 @@ def test_real_choices_that_cannot_be_read_are_refused_with_the_row(chooser, chan
     with pytest.raises(Refusal, match="no column job"):
         simulated(observed=table.drop("job"))
     assert chooser.calls == 0
-    with pytest.raises(Refusal, match="can't be combined with a pilot"):
+    with pytest.raises(Refusal, match=r"pilot of choices .* can't be combined .* means of arms .*--observed"):
         simulated(pilot=table)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.api import WLS
 
 from common.experiment_file import Design
 from common.scale import Scale
@@ -123,16 +124,20 @@ def test_a_choice_is_measured_by_the_share_of_each_label_and_shares_add_up():
 BOTH = np.array([-1.0, 1.0])
 
 
+def real(arm, answer, person, weight=None) -> Observed:
+    return Observed(arm, answer, person, np.ones(len(arm)) if weight is None else weight)
+
+
 @pytest.mark.parametrize("people", [3, 5, 200])
 def test_observed_effects_have_welchs_interval_between_people(people):
     rng = np.random.default_rng(0)
     arm = np.arange(2 * people) % 2
     answer = rng.normal(0, 1 + arm) + arm
-    effect = observed_effect(Observed(arm, answer, np.arange(2 * people)), BOTH)
+    effect = observed_effect(real(arm, answer, np.arange(2 * people)), BOTH)
     welch = stats.ttest_ind(answer[1::2], answer[::2], equal_var=False)
     assert effect.value == pytest.approx(answer[1::2].mean() - answer[::2].mean())
     assert (effect.low, effect.high) == pytest.approx(tuple(welch.confidence_interval()))
-    one_arm = Observed(np.zeros(4, int), np.ones(4), np.arange(4))
+    one_arm = real(np.zeros(4, int), np.ones(4), np.arange(4))
     assert observed_effect(one_arm, BOTH) is None
 
 
@@ -140,7 +145,7 @@ def test_observed_effects_within_people_have_the_paired_interval():
     rng = np.random.default_rng(0)
     person, arm = np.repeat(np.arange(6), 2), np.tile([0, 1], 6)
     answer = rng.normal(0, 3, 6)[person] + rng.normal(0, 1, 12) + arm
-    effect = observed_effect(Observed(arm, answer, person), BOTH)
+    effect = observed_effect(real(arm, answer, person), BOTH)
     paired = stats.ttest_rel(answer[1::2], answer[::2])
     assert (effect.low, effect.high) == pytest.approx(tuple(paired.confidence_interval()))
 
@@ -148,15 +153,29 @@ def test_observed_effects_within_people_have_the_paired_interval():
 def test_a_person_who_answers_three_times_is_one_person_of_an_observed_effect():
     rng = np.random.default_rng(0)
     arm, answer = np.arange(12) % 2, rng.normal(0, 1, 12)
-    once = observed_effect(Observed(arm, answer, np.arange(12)), BOTH)
-    thrice = observed_effect(Observed(np.tile(arm, 3), np.tile(answer, 3), np.tile(np.arange(12), 3)), BOTH)
+    once = observed_effect(real(arm, answer, np.arange(12)), BOTH)
+    thrice = observed_effect(real(np.tile(arm, 3), np.tile(answer, 3), np.tile(np.arange(12), 3)), BOTH)
     assert thrice == pytest.approx(once)
+
+
+def test_weighted_observed_effects_are_those_of_weighted_least_squares():
+    """With errors robust to unequal variances (HC1), which are the textbook's for weights of a survey."""
+    rng, arm = np.random.default_rng(0), np.arange(80) % 2
+    answer, weight = rng.normal(arm, 1 + arm), rng.uniform(0.2, 5, 80)
+    effect = observed_effect(real(arm, answer, np.arange(80), weight), BOTH)
+    fits = [
+        WLS(answer[arm == one], np.ones(40), weights=weight[arm == one]).fit(cov_type="HC1") for one in (0, 1)
+    ]
+    assert effect.value == pytest.approx(fits[1].params[0] - fits[0].params[0])
+    assert effect.se == pytest.approx(np.hypot(fits[0].bse[0], fits[1].bse[0]))
+    scaled = observed_effect(real(arm, answer, np.arange(80), 7 * weight), BOTH)
+    assert scaled == pytest.approx(effect)
 
 
 def test_intervals_of_five_people_an_arm_cover_ninety_five_times_in_a_hundred():
     """Welch's are a little wide with five. With 1.96 they covered 89."""
     rng, arm = np.random.default_rng(0), np.arange(10) % 2
-    effects = [observed_effect(Observed(arm, rng.normal(0, 1, 10), np.arange(10)), BOTH) for _ in range(2000)]
+    effects = [observed_effect(real(arm, rng.normal(0, 1, 10), np.arange(10)), BOTH) for _ in range(2000)]
     covered = np.mean([one.low <= 0 <= one.high for one in effects])
     assert covered == pytest.approx(0.955, abs=0.015)  # three standard errors of 2,000
 

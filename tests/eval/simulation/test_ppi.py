@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
+from statsmodels.api import WLS
 
 from eval.simulation.ppi import Answered, contrast
 
 ONE, EFFECT = np.ones(1), np.array([-1.0, 1.0])
 
 
-def answered(real, guessed, simulated, weight=None) -> Answered:
-    simulated = np.asarray(simulated, float)
+def answered(real, guessed, simulated, weight=None, real_weight=None) -> Answered:
     weight = np.ones(len(simulated)) if weight is None else weight
-    columns = (np.reshape(part, (len(part), -1)).astype(float) for part in (real, guessed, simulated))
-    return Answered(*columns, weight)
+    real_weight = np.ones(len(real)) if real_weight is None else real_weight
+    columns = [np.reshape(part, (len(part), -1)).astype(float) for part in (real, guessed, simulated)]
+    return Answered(*columns[:2], real_weight, columns[2], weight)
 
 
 def answers_and_guess(rng, n, noise):
@@ -98,6 +99,33 @@ def test_weights_of_simulated_people_count_and_their_spread_is_no_error():
     assert weighted.mean > equal.mean + 0.3
     moved = contrast(answered(answers + 50, guess + 50, simulated + 50, heavy), ONE)
     assert (moved.mean - 50, moved.se) == pytest.approx((weighted.mean, weighted.se))
+
+
+def test_survey_weights_of_the_pilot_count_in_estimate_and_error():
+    """Useless predictions leave the weighted mean, with the error of weighted least squares (HC1)."""
+    rng = np.random.default_rng(4)
+    answers, weight = rng.normal(3, 1, 60), rng.uniform(0.2, 5, 60)
+    alone = contrast(answered(answers, np.ones(60), np.ones(10), real_weight=weight), ONE)
+    fit = WLS(answers, np.ones(60), weights=weight).fit(cov_type="HC1")
+    assert (alone.mean, alone.se) == pytest.approx((fit.params[0], fit.bse[0]))
+    guess = answers + rng.normal(0, 0.3, 60)
+    together = contrast(answered(answers, guess, rng.normal(3, 1, 4000), real_weight=weight), ONE)
+    assert together.se < 0.6 * alone.se and abs(together.mean - 3) < 4 * together.se
+    assert together.pilot_mean == pytest.approx(alone.mean)
+
+
+@pytest.mark.parametrize("people", [15, 40])
+def test_intervals_of_weighted_pilots_cover(people):
+    """Answers that go with the weights: unweighted means would be off by 0.4."""
+    rng, covered = np.random.default_rng(6), []
+    for _ in range(1500):
+        common = rng.random(people) < 0.5
+        guess, answers = answers_and_guess(rng, people, 0.7)
+        answers, weight = answers + 0.8 * common, np.where(common, 3.0, 1.0)
+        simulated = rng.normal(0, 1, 2000)
+        low, high = contrast(answered(answers, guess, simulated, real_weight=weight), ONE).interval
+        covered.append(low <= 0.6 <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
 
 def test_predictions_that_never_vary_give_the_pilot_itself():

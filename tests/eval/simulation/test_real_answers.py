@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import Refusal
 from common.experiment import Experiment, load_experiment
-from eval.simulation.real_answers import read_answers
+from eval.simulation.real_answers import design_effect, parts_of, read_answers
 from tests.helpers.qualtrics import EXPERIMENT, answers, write_export
 
 EXAMPLES = Path(__file__).parents[3] / "configs/experiments"
@@ -31,6 +31,21 @@ def test_real_answers_are_read_with_their_people(tmp_path):
     assert real.people["age"].to_list() == [30, 40]
     with pytest.raises(Refusal, match="row 2: wording is a number from 1 to 1"):
         read_answers(write(tmp_path, "arm,outcome,answer,wording\ncost,vote,1.0,2\n"), example("two-arm"))
+
+
+def test_survey_weights_are_read_from_the_column_that_the_experiment_names_or_from_weight(tmp_path):
+    text = "arm,outcome,answer,person,weight\ncost,vote,1,x,2\ncost,support,7,x,2\ncontrol,vote,0,y,0.5\n"
+    real = read_answers(write(tmp_path, text), example("two-arm"))
+    assert real.frame["weight"].to_list() == [2, 2, 0.5]
+    assert design_effect(parts_of(real)) == pytest.approx(2 * (4 + 0.25) / 2.5**2)
+    with pytest.raises(Refusal, match="row 2: weight is 0; write a number above 0"):
+        read_answers(write(tmp_path, "arm,outcome,answer,weight\ncost,vote,1,0\n"), example("two-arm"))
+    (tmp_path / "tram.yaml").write_text(EXPERIMENT)  # its `columns.weight` is w
+    tram = load_experiment(tmp_path / "tram.yaml")
+    path = write(tmp_path, 'arm,outcome,answer,w,weight\n"gain, nobody",vote,1,3,9\n')
+    assert read_answers(path, tram).frame["weight"].to_list() == [3]
+    export = answers().with_columns(w=pl.lit("1.5"))
+    assert set(read_answers(export, tram).frame["weight"]) == {1.5}
 
 
 @pytest.mark.parametrize(

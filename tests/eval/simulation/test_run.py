@@ -142,6 +142,31 @@ def test_a_pilot_is_combined_and_its_gain_is_told(workplace):
     assert "Pilot and predictions together" in Path("out/simulation.html").read_text()
 
 
+def test_weights_of_real_answers_move_them_and_their_design_effect_is_told(workplace):
+    rows = [
+        {"arm": arm, "outcome": "support", "answer": answer, "age": 40, "party_id": "Democrat", "weight": w}
+        for arm, high in (("control", 3), ("cost", 6))
+        for answer, w in ((high, 3.0), (high - 1, 1.0))
+        for _ in range(20)
+    ]
+    real = pl.DataFrame(rows)
+    weighted = simulated(pilot=real, observed=real)
+    (row,) = (row for row in weighted.record.effects if row.outcome == "support")
+    assert row.observed == pytest.approx(3)
+    (arm,) = (a for a in weighted.record.arms if a.outcome == "support" and a.arm == "cost")
+    assert arm.observed == pytest.approx(5.75)
+    (cell,) = (
+        c for c in weighted.record.cells if c.outcome == "support" and c.arm == "cost" and c.answer == 6
+    )
+    assert cell.observed_share == pytest.approx(0.75)
+    assert weighted.record.pilot[0].pilot == pytest.approx(3)
+    assert weighted.record.design_effects == pytest.approx({"pilot": 1.25, "observed": 1.25})
+    said = "eal answers (pilot) are weighted: design effect 1.25, as if there were 80% as many people"
+    assert f"r{said}" in str(weighted) and f"R{said}" in Path("out/simulation.html").read_text()
+    plain = simulated(observed=real.drop("weight"), folder="plain")
+    assert plain.record.design_effects == {}
+
+
 def test_a_model_that_answers_by_the_number_whatever_its_label_is_warned_of(workplace):
     text = EXPERIMENT.replace("people_per_arm: 200", "people_per_arm: 200, counterbalance_labels: true")
     Path("tax.yaml").write_text(text)
