@@ -113,7 +113,7 @@ def _expected(evaluated: Evaluated, rows: pl.DataFrame) -> pl.DataFrame:
     observed = outcomes.select("observed_low", "observed_high").to_numpy().astype(float)
     answers = Answers(
         evaluated.predicted, np.arange(len(rows)), rows["response"].to_numpy(), outcome, np.tile(observed, 2),
-        rows["n_draws"].to_numpy(),
+        evaluated.rows["n_draws"].to_numpy(),
     )  # fmt: skip
     expected = pl.Series("predicted", row_scores(answers)[:, ROW_SCORES.index("expected")])
     return rows.with_columns(expected, human=pl.col("response").cast(pl.Float64))

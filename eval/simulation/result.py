@@ -14,6 +14,7 @@ from common.files import atomic_path
 from common.page import figures
 from common.step import describe
 from common.tables import write_csv
+from common.text import printable
 from eval.simulation import charts, page
 from eval.simulation.record import (
     RECORD,
@@ -83,7 +84,8 @@ class Simulation:
 
     def __str__(self) -> str:
         first = [f"nothing to do: {self.folder} holds this simulation"] if self.up_to_date else []
-        return "\n".join([*first, page.headline(self.record), *page.summary(self.record)])
+        lines = [*first, page.headline(self.record), *page.summary(self.record)]
+        return "\n".join(map(printable, lines))
 
     def _repr_html_(self) -> str:
         sentences = (page.headline(self.record), page.trust_sentence(self.record.trust))

@@ -74,7 +74,7 @@ def test_distances_without_order_have_no_ceiling_where_answers_are_as_many_as_pe
     """With 10 people and 7 answers total variation is near its end for any two samples."""
     few, many = (
         scored(rows, exact(rows, true))["ceiling"].split_half_corrected
-        for rows, true in (population(studies=2, people=people) for people in (30, 300))
+        for rows, true in (population(studies=2, people=people) for people in (10, 300))
     )
     for name in ("total_variation", "jensen_shannon"):
         assert few[name].value is None and "too few for each answer" in few[name].reason

@@ -131,7 +131,7 @@ def test_intervals_of_weighted_pilots_cover(people):
 def test_predictions_that_never_vary_give_the_pilot_itself():
     answers = np.arange(10.0)
     estimate = contrast(answered(answers, np.ones(10), np.ones(10)), ONE)
-    assert (estimate.mean, estimate.gain, estimate.df) == (4.5, 1.0, 9)
+    assert (estimate.mean, estimate.gain, estimate.df) == (pytest.approx(4.5), 1.0, 9)
     assert estimate.se == pytest.approx(answers.std(ddof=1) / np.sqrt(10))
 
 

@@ -160,7 +160,7 @@ def test_a_description_that_does_not_fit_is_refused_in_a_line(change, cause):
         ("x.sav", b"$FL2 not really", "can't be read"),
         ("x.dta", b"", "can't be read"),
         ("x.xlsx", b"PK\x03\x04 torn", "can't be read"),
-        ("x.parquet", b"PAR1", "can't be read"),
+        ("x.parquet", b"PAR1", "no parquet file"),
         ("x.csv", b"", "no CSV table"),
         ("x.csv", b"a,b\n", "holds no answers"),
         ("x.csv", b"a,a\n1,2\n", "two columns a"),
