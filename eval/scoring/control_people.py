@@ -15,7 +15,7 @@ from scipy import sparse
 
 from common.contract import CELL
 from common.distances import in_threads
-from eval.scoring.answers import RESAMPLED, ROW_SCORES, row_score
+from eval.scoring.answers import RESAMPLED, ROW_SCORES, describe, score_person
 from eval.scoring.controls import SCALE
 from eval.scoring.estimates import Studies
 from eval.scoring.groups import METRIC_ROW_SCORES, Groups
@@ -176,12 +176,14 @@ def _score(first_cell, last_cell, rows, human, guess, out):
             if not (total > 0 and mass > 0):
                 continue
             group_statistics(points, given, predicted, limits, of_draw)
-            predicted /= mass
+            guessed = np.flatnonzero(predicted)
+            answers, probs = points[guessed], predicted[guessed] / mass
+            described = describe(answers, probs, limits)
             sums = of_draw[FIRST_ROW_SCORE:]
             sums[:] = 0
             for j in range(len(points)):
                 if given[j] > 0:
-                    row_score(points, predicted, points[j], limits, 0, scores)
+                    score_person(answers, probs, described, points[j], limits, 0, scores)
                     for k in range(len(rows.columns)):
                         sums[k] += given[j] / total * scores[rows.columns[k]]
                     for k in range(rows.fixed_scores.shape[1]):
