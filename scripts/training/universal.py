@@ -20,7 +20,12 @@ ROUNDING = 0.01  # between 32 bits and 16, as a share of a weight's norm
 
 def processes_of(checkpoint: Path) -> int:
     """The number of processes that ZeRO has split a checkpoint's state over, 0 where it isn't split."""
-    return len(list(checkpoint.glob("global_step*/*_optim_states.pt")))
+    return len(_states(checkpoint))
+
+
+def _states(checkpoint: Path) -> list[Path]:
+    """The files that ZeRO has split a checkpoint's state into."""
+    return list(checkpoint.glob("global_step*/*_optim_states.pt"))
 
 
 def is_split_otherwise(checkpoint: Path, processes: int) -> bool:
@@ -53,7 +58,7 @@ def make_universal(checkpoint: Path, recipe: Recipe, log: Path) -> None:
 
 
 def _convert(checkpoint: Path, log: Path, remedy: str) -> None:
-    (source,) = {file.parent for file in checkpoint.glob("global_step*/*_optim_states.pt")}
+    (source,) = {file.parent for file in _states(checkpoint)}
     target = source.with_name(f"{source.name}_universal")
     shutil.rmtree(target, ignore_errors=True)  # of a conversion that was killed
     line = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]

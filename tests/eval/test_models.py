@@ -1,9 +1,5 @@
 """What a model's name means."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +7,7 @@ import pytest
 from common.errors import Refusal
 from eval.models import Model, find_model, find_models
 from eval.settings import Settings
+from tests.helpers.fake_server import FakeServer
 
 RUNS = "outputs/sample/study/tiny"
 
@@ -97,40 +94,17 @@ def test_a_servers_names_are_not_looked_up_here(home: Path) -> None:
     assert models == [Model("tiny", "tiny"), Model("owner/large", "large")]
 
 
-@pytest.fixture
-def served() -> Iterator[tuple[str, list[str]]]:
-    """The address of a server, and the names of what it serves."""
-    names: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            listed = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in names]
-            body = json.dumps({"object": "list", "data": listed}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", names
-    server.shutdown()
-
-
-def test_a_servers_address_stands_for_the_one_model_that_it_serves(served: tuple[str, list[str]]) -> None:
-    url, names = served
+def test_a_servers_address_stands_for_the_one_model_that_it_serves() -> None:
+    server = FakeServer()
+    url = server.url
     with pytest.raises(Refusal, match="serves nothing"):
         find_model(url, "sample", "study")
-    names.append("owner/tiny")
+    server.listed.append({"id": "owner/tiny", "object": "model", "created": 0, "owned_by": "us"})
     model = find_model(url, "sample", "study")
     assert model == Model("owner/tiny", "tiny", url)
     settings = model.adapt(Settings())
     assert (settings.backend, settings.server.url) == ("server", url)
-    names.append("other")
+    server.listed.append({"id": "other", "object": "model", "created": 0, "owned_by": "us"})
     with pytest.raises(Refusal, match="name one"):
         find_model(url, "sample", "study")
     assert find_model(url, "sample", "study", served="other").path == "other"

@@ -54,16 +54,14 @@ class FakeServer:
                 status, answer = outer.behave(body, number)
                 with lock:
                     outer.busy -= 1
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                self.reply(status, answer)
 
             def do_GET(self) -> None:
-                data = json.dumps({"object": "list", "data": outer.listed}).encode()
-                self.send_response(200)
+                self.reply(200, {"object": "list", "data": outer.listed})
+
+            def reply(self, status: int, answer: dict[str, Any]) -> None:
+                data = json.dumps(answer).encode()
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()

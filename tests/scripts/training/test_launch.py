@@ -205,6 +205,15 @@ def killed_after(workplace, step, *arguments):
     return "".join(lines)
 
 
+def goes_on_as_one_run(workplace, name, unmoved, settings):
+    """A run of two processes that was killed after its first checkpoint: to the second with one, then two."""
+    assert "going on from checkpoint-6" in killed_after(workplace, 14, "--gpus", "1", *settings)
+    assert "going on from checkpoint-12" in run(workplace, "--gpus", "2", *settings)
+    moved = losses(workplace, name)
+    assert moved.keys() == unmoved.keys() and record.read(workplace / RUNS / name).steps == 20
+    assert max(abs(moved[step] - unmoved[step]) for step in moved) < 1e-4
+
+
 @pytest.mark.whole
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_goes_on_with_another_number_of_processes(workplace, method):
@@ -213,11 +222,7 @@ def test_a_run_goes_on_with_another_number_of_processes(workplace, method):
     run(workplace, "--restart", *settings)
     unmoved = losses(workplace, "moved")
     killed_after(workplace, 8, "--restart", "--gpus", "2", *settings)
-    assert "going on from checkpoint-6" in killed_after(workplace, 14, "--gpus", "1", *settings)
-    assert "going on from checkpoint-12" in run(workplace, "--gpus", "2", *settings)
-    moved = losses(workplace, "moved")
-    assert moved.keys() == unmoved.keys() and record.read(workplace / RUNS / "moved").steps == 20
-    assert max(abs(moved[step] - unmoved[step]) for step in moved) < 1e-4
+    goes_on_as_one_run(workplace, "moved", unmoved, settings)
 
 
 @pytest.mark.whole
@@ -230,11 +235,7 @@ def test_a_state_that_zero_has_split_goes_on_with_another_number_of_processes(wo
     unmoved = losses(workplace, "split")
     killed_after(workplace, 8, "--restart", "--gpus", "2", *settings)
     killed_after(workplace, 8, "--gpus", "1", *settings)
-    assert "going on from checkpoint-6" in killed_after(workplace, 14, "--gpus", "1", *settings)
-    assert "going on from checkpoint-12" in run(workplace, "--gpus", "2", *settings)
-    moved = losses(workplace, "split")
-    assert moved.keys() == unmoved.keys() and record.read(workplace / RUNS / "split").steps == 20
-    assert max(abs(moved[step] - unmoved[step]) for step in moved) < 1e-4
+    goes_on_as_one_run(workplace, "split", unmoved, settings)
 
 
 @pytest.mark.whole
